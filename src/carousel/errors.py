@@ -159,7 +159,9 @@ def _spelled(letters: Sequence[str], wanted: Sequence[int | None], sizes: Mappin
     if None not in wanted:
         numbers = _tuple(wanted)
         return text if text == numbers else f"{text} = {numbers}"
-    known = [f"{letter} = {size}" for letter, size in sizes.items() if any(letter in axis for axis in letters)]
+    known = [
+        f"{letter} = {size}" for letter, size in sizes.items() if any(letter in axis for axis in letters)
+    ]
     return f"{text} with {', '.join(known)}" if known else text
 
 
