@@ -1,0 +1,321 @@
+"""Frequencies: the distance between two rows of a series, and what a season is at that distance.
+
+Time is naive: `datetime64[us]` without a zone, or `int64` for a plain index. A series in local time keeps
+its local hours, which is what a daily load curve follows; convert to UTC before, if that is what you mean.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from carousel.errors import ArgumentError, DataError
+
+__all__ = ["Frequency"]
+
+Array = np.ndarray[Any, Any]
+Unit = Literal["us", "business", "month", "index"]
+
+MICROSECOND, SECOND, MINUTE, HOUR, DAY, WEEK = (
+    1,
+    10**6,
+    60 * 10**6,
+    3600 * 10**6,
+    86400 * 10**6,
+    7 * 86400 * 10**6,
+)
+WEEKDAYS = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
+
+# Spellings of pandas (old and new) and polars, in lower case.
+FIXED = {
+    "us": MICROSECOND,
+    "ms": 1000,
+    "s": SECOND,
+    "min": MINUTE,
+    "t": MINUTE,
+    "h": HOUR,
+    "d": DAY,
+    "w": WEEK,
+}
+MONTHLY: dict[str, tuple[int, str]] = {
+    "ms": (1, "start"), "me": (1, "end"), "m": (1, "end"), "mo": (1, "start"),
+    "qs": (3, "start"), "qe": (3, "end"), "q": (3, "end"),
+    "ys": (12, "start"), "as": (12, "start"), "ye": (12, "end"), "y": (12, "end"), "a": (12, "end"),
+}  # fmt: skip
+WORDS = {"hourly": "h", "daily": "D", "weekly": "W", "monthly": "MS", "quarterly": "QS", "yearly": "YS"}
+
+
+@dataclass(frozen=True)
+class Frequency:
+    """The step of a regular grid of time stamps.
+
+    Args:
+        step: steps of `unit` from one row to the next, at least 1.
+        unit: "us" (a fixed duration), "business" (Monday to Friday), "month" or "index" (plain integers).
+        anchor: "start", "end" or "same" day of the month for months; a weekday ("SUN") for whole weeks.
+        month: first month of the quarter or year (1 = January) that a multiple of months is anchored at.
+
+    Example:
+        >>> Frequency.parse("MS").after(np.datetime64("2020-11-01"), 3).astype("datetime64[D]").tolist()[-1]
+        datetime.date(2021, 2, 1)
+        >>> str(Frequency.parse("15min")), Frequency.parse("15min").season
+        ('15min', 96)
+    """
+
+    step: int
+    unit: Unit = "us"
+    anchor: str = ""
+    month: int = 1
+
+    @classmethod
+    def parse(cls, text: str | int | Frequency) -> Frequency:
+        """The frequency of an alias of pandas or polars ("h", "15min", "W-SUN", "1mo"), or of an integer step.
+
+        Raises:
+            ArgumentError: an alias that is not known.
+        """
+        if isinstance(text, Frequency):
+            return text
+        if isinstance(text, (int, np.integer)) and not isinstance(text, bool):
+            if text < 1:
+                raise ArgumentError(f"`freq` as an integer must be at least 1, got {text}.")
+            return cls(int(text), "index")
+        match = re.fullmatch(
+            r"(\d*)\s*([A-Za-z]+)(?:-([A-Za-z]{3}))?", WORDS.get(str(text).lower(), str(text)).strip()
+        )
+        if match is None or match[1].strip("0") == "" != match[1]:
+            raise ArgumentError(_unknown(text))
+        count, name, suffix = int(match[1] or 1), match[2], (match[3] or "").upper()
+        lower = name.lower()
+        if lower == "b" and not suffix:
+            return cls(count, "business")
+        if lower == "w" and (not suffix or suffix in WEEKDAYS):
+            return cls(count * WEEK, "us", suffix or "SUN")
+        # "ms" is a millisecond and "MS" a month's start; "m" could be either a minute or a month: say which.
+        if name == "m":
+            raise ArgumentError('`freq` = "m" could be a minute or a month: write "min", "MS" or "ME".')
+        if name != "MS" and lower in FIXED and not suffix:
+            return cls(count * FIXED[lower], "us", _weekly_anchor(count * FIXED[lower]))
+        if lower in MONTHLY and name != "ms" and (not suffix or suffix in MONTHS):
+            months, anchor = MONTHLY[lower]
+            named = MONTHS.index(suffix) + 1 if suffix else (1 if anchor == "start" else 12)
+            return _months(count * months, anchor, named % 12 + 1 if anchor == "end" else named)
+        raise ArgumentError(_unknown(text))
+
+    @classmethod
+    def infer(cls, timestamps: Array, offsets: Array | None = None) -> Frequency:
+        """The step of time stamps that may have gaps.
+
+        Args:
+            timestamps: (N,) datetime64 or integers, rising strictly within each series.
+            offsets: (S + 1,) where each series starts and ends; one series without.
+
+        Raises:
+            DataError: fewer than two rows in every series, or stamps on no regular grid.
+        """
+        timestamps = np.asarray(timestamps)
+        inner = np.ones(max(len(timestamps) - 1, 0), bool)
+        if offsets is not None:
+            cuts = np.asarray(offsets)[1:-1] - 1
+            inner[cuts[(cuts >= 0) & (cuts < len(inner))]] = False
+        if not inner.any():
+            raise DataError("The frequency cannot be inferred from fewer than two rows: give `freq`.")
+        if timestamps.dtype.kind in "iu":
+            return cls(_common_step(np.diff(timestamps.astype(np.int64))[inner], str), "index")
+        stamps = timestamps.astype("datetime64[us]")
+        gaps = np.diff(stamps.astype(np.int64))[inner]
+        if gaps.min() >= 28 * DAY and (monthly := _infer_months(stamps, inner)) is not None:
+            return monthly
+        step = _common_step(gaps, lambda gap: str(cls(int(gap))))
+        days = (stamps.astype("datetime64[D]").astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
+        if step == DAY and days.max() < 5 and gaps.max() >= 3 * DAY:
+            return cls(1, "business")
+        weekday = WEEKDAYS[int(days[0])] if step % WEEK == 0 else ""
+        return cls(step, "us", weekday)
+
+    def __str__(self) -> str:
+        """The alias of pandas 2.2 and later ("h", "15min", "W-SUN"); the step itself for an index."""
+        count = "" if self.step == 1 else str(self.step)
+        if self.unit == "index":
+            return str(self.step)
+        if self.unit == "business":
+            return f"{count}B"
+        if self.unit == "month":
+            return self._month_alias()
+        sizes = (
+            (WEEK, "W"),
+            (DAY, "D"),
+            (HOUR, "h"),
+            (MINUTE, "min"),
+            (SECOND, "s"),
+            (1000, "ms"),
+            (1, "us"),
+        )
+        size, name = next(
+            (size, name) for size, name in sizes if self.step % size == 0 and (name != "W" or self.anchor)
+        )
+        count = "" if self.step == size else str(self.step // size)
+        return f"{count}{name}-{self.anchor}" if name == "W" else f"{count}{name}"
+
+    def _month_alias(self) -> str:
+        months, letter = next((n, c) for n, c in ((12, "Y"), (3, "Q"), (1, "M")) if self.step % n == 0)
+        count = "" if self.step == months else str(self.step // months)
+        side = "E" if self.anchor == "end" else "S"
+        named = (self.month - 2) % 12 + 1 if side == "E" else self.month
+        plain = letter == "M" or named == (12 if side == "E" else 1)
+        if letter == "Q" and side == "E":
+            plain = named % 3 == 0
+            named = named if plain else (named - 1) % 3 + 10
+        return f"{count}{letter}{side}{'' if plain else '-' + MONTHS[named - 1]}"
+
+    @property
+    def seasons(self) -> tuple[int, ...]:
+        """Season lengths in rows, shortest first: (24, 168) for hours; (1,) where there is none."""
+        if self.unit == "index":
+            return (1,)
+        if self.unit == "business":
+            return (5,) if self.step == 1 else (1,)
+        if self.unit == "month":
+            return (12 // self.step,) if 12 % self.step == 0 else (1,)
+        if self.step % WEEK == 0:
+            return (max(1, round(52 / (self.step // WEEK))),)
+        cycles = (HOUR, DAY) if self.step < MINUTE else (DAY, WEEK)
+        return tuple(c // self.step for c in cycles if c % self.step == 0 and c > self.step) or (1,)
+
+    @property
+    def season(self) -> int:
+        """The shortest season in rows: 24 for hours, 7 for days, 12 for months; 1 where there is none."""
+        return self.seasons[0]
+
+    @property
+    def segment(self) -> int:
+        """Rows of one natural sub-period, the stretch that a recurrent step reads at once.
+
+        A season up to 24 rows is read whole; a longer one in the largest divisor of at most 48 rows
+        (half a day of quarter hours), for fewer and wider steps train better (Lin et al. 2023, SegRNN).
+        """
+        return segment_of(self.season)
+
+    def after(self, last: Any, k: int) -> Array:
+        """The `k` time stamps that follow `last`, shape (k,)."""
+        return self.grid(last, k + 1)[1:]
+
+    def grid(self, start: Any, n: int) -> Array:
+        """`n` time stamps from `start` on, shape (n,): datetime64[us], or int64 for an integer index."""
+        return self.shift(start, np.arange(n, dtype=np.int64))
+
+    def shift(self, start: Any, steps: Array) -> Array:
+        """The stamps `steps` rows after `start`: arrays of equal shape or scalars, steps may be negative."""
+        steps = np.asarray(steps, np.int64)
+        if self.unit == "index":
+            return np.asarray(start, np.int64) + self.step * steps
+        stamp = np.asarray(start, "datetime64[us]")
+        if self.unit == "us":
+            return stamp + (self.step * steps).astype("timedelta64[us]")
+        day = stamp.astype("datetime64[D]")
+        clock = stamp - day
+        if self.unit == "business":
+            return np.busday_offset(day, self.step * steps, roll="forward").astype("datetime64[us]") + clock
+        months = day.astype("datetime64[M]")
+        moved = months + (self.step * steps).astype("timedelta64[M]")
+        length = ((moved + 1).astype("datetime64[D]") - moved.astype("datetime64[D]")).astype(np.int64)
+        offset = (day - months.astype("datetime64[D]")).astype(np.int64)
+        offset = length - 1 if self.anchor == "end" else np.minimum(offset, length - 1)
+        return (
+            moved.astype("datetime64[D]").astype("datetime64[us]") + offset.astype("timedelta64[D]") + clock
+        )
+
+    def positions(self, start: Any, timestamps: Array) -> Array:
+        """How many rows after `start` each stamp lies, (N,) int64: the inverse of `shift`.
+
+        Args:
+            start: one stamp, or (N,) of them.
+            timestamps: (N,) stamps on the grid.
+
+        Raises:
+            DataError: a stamp off the grid.
+        """
+        if self.unit == "index":
+            stamps = np.asarray(timestamps, np.int64)
+            steps = (stamps - np.asarray(start, np.int64)) // self.step
+        else:
+            stamps = np.asarray(timestamps, "datetime64[us]")
+            first = np.asarray(start, "datetime64[us]")
+            if self.unit == "us":
+                steps = (stamps - first).astype(np.int64) // self.step
+            elif self.unit == "business":
+                steps = (
+                    np.busday_count(first.astype("datetime64[D]"), stamps.astype("datetime64[D]"))
+                    // self.step
+                )
+            else:
+                steps = (stamps.astype("datetime64[M]") - first.astype("datetime64[M]")).astype(
+                    np.int64
+                ) // self.step
+        off = np.flatnonzero(np.atleast_1d(self.shift(start, steps) != stamps))
+        if len(off):
+            shown = str(np.atleast_1d(stamps)[off[0]]).replace("T", " ").removesuffix(".000000")
+            raise DataError(
+                f"{len(off)} of {np.size(stamps)} time stamps are off the {self} grid, first {shown}; "
+                "give the true `freq`, or resample the data to a regular grid."
+            )
+        return np.asarray(steps, np.int64)
+
+
+def segment_of(season: int) -> int:
+    """The largest divisor of `season` of at most 48 rows, or the season itself up to 24; 1 for no season."""
+    if season <= 24:
+        return season
+    return max(d for d in range(1, 49) if season % d == 0)
+
+
+def _months(step: int, anchor: str, month: int) -> Frequency:
+    return Frequency(
+        step, "month", anchor, 1 if step % 3 else (month - 1) % (12 if step % 12 == 0 else 3) + 1
+    )
+
+
+def _weekly_anchor(step: int) -> str:
+    return "SUN" if step == WEEK else ""
+
+
+def _infer_months(stamps: Array, inner: Array) -> Frequency | None:
+    """Calendar months, where all stamps share the day of the month, or all are month ends."""
+    months = stamps.astype("datetime64[M]")
+    days = stamps.astype("datetime64[D]")
+    if len(np.unique(stamps - days)) > 1:
+        return None
+    day = (days - months.astype("datetime64[D]")).astype(np.int64)
+    ends = bool(np.all(days + 1 == (months + 1).astype("datetime64[D]")))
+    if not ends and (day.min() != day.max()):
+        return None
+    step = int(np.gcd.reduce(np.diff(months.astype(np.int64))[inner]))
+    anchor = "end" if ends else ("start" if day[0] == 0 else "same")
+    first = int(months[0].astype(np.int64)) % 12 + 1
+    return _months(step, anchor, first % 12 + 1 if ends else first)
+
+
+def _common_step(gaps: Array, show: Any) -> int:
+    """The greatest common divisor of the gaps, as long as most of the rows it implies are there."""
+    if gaps.min() <= 0:
+        raise DataError("Time stamps must rise strictly within each series; sort them and remove duplicates.")
+    values, counts = np.unique(gaps, return_counts=True)
+    step = int(np.gcd.reduce(values))
+    usual = int(values[counts.argmax()])
+    if step != usual and len(gaps) * 2 * step < gaps.sum():
+        raise DataError(
+            f"No regular frequency: {counts.max()} of {len(gaps)} steps are {show(usual)}, but others, "
+            f"such as {show(values[values % usual != 0][0])}, are no multiple of it; "
+            "give `freq` or resample the data."
+        )
+    return step
+
+
+def _unknown(text: object) -> str:
+    return (
+        f'`freq` must be an alias such as "h", "15min", "D", "W-SUN", "MS" or an integer step, got {text!r}.'
+    )
