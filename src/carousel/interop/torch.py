@@ -1,0 +1,132 @@
+"""torch modules to Network and back.
+
+torch's gate order is ours, so weights cross unchanged, bit by bit. A Network is always (T, B, I): of a
+`batch_first` module the numbers are the same, the first two axes change places.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from carousel.errors import UnsupportedError
+from carousel.network import Dense, LastStep, Layer, Network, Recurrent, Weights
+
+if TYPE_CHECKING:
+    import torch
+
+    from carousel.interop._torch_layers import Layers
+
+__all__ = ["load", "recurrent_layers", "save"]
+
+
+def load(module: torch.nn.Module) -> Network:
+    """The Network that computes what `module` computes in evaluation mode.
+
+    Args:
+        module: LSTM, GRU, RNN or Linear of `torch.nn`, or a Sequential of them, nested at will. A Linear
+            may be followed by Sigmoid, Tanh or ReLU; Dropout and Identity leave nothing behind. Of a
+            recurrent module the outputs go on to the next one. What `save` makes comes back equal.
+
+    Raises:
+        UnsupportedError: a module or an option that a Network cannot express; the text names it.
+        ShapeError: modules that do not fit one another, or neither float32 nor float64.
+
+    Example:
+        >>> import torch
+        >>> network = load(torch.nn.Sequential(torch.nn.LSTM(3, 8, num_layers=2), torch.nn.Linear(8, 1)))
+        >>> network
+        Network(Recurrent(LSTM, 3 -> 8), Recurrent(LSTM, 8 -> 8), Dense(identity, 8 -> 1))
+    """
+    layers: list[Layer] = []
+    for name, leaf in _leaves("module", module):
+        _append(layers, name, leaf)
+    return Network(tuple(layers))
+
+
+def save(network: Network) -> Layers:
+    """A torch module of the same numbers: a Sequential of torch's own layers, (T, B, I) in.
+
+    Raises:
+        UnsupportedError: a GRU whose reset gate acts before the product, which torch.nn.GRU cannot be.
+    """
+    from carousel.interop._torch_layers import Layers
+
+    return Layers.of(network)
+
+
+def recurrent_layers(module: torch.nn.RNNBase) -> tuple[Recurrent, ...]:
+    """The layers of a torch.nn.LSTM, GRU or RNN, bottom first; their weights are copies."""
+    import torch
+
+    if getattr(module, "proj_size", 0):
+        raise UnsupportedError(
+            f"torch LSTM with `proj_size` = {module.proj_size}: a Network has no projection."
+        )
+    if isinstance(module, torch.nn.LSTM):
+        make = {"cell": "lstm"}
+    elif isinstance(module, torch.nn.GRU):
+        make = {"cell": "gru"}
+    else:
+        make = {"cell": "rnn", "activation": str(module.nonlinearity)}
+    suffixes = ["", "_reverse"] if module.bidirectional else [""]
+    return tuple(
+        Recurrent(
+            directions=tuple(_weights(module, f"l{k}{suffix}") for suffix in suffixes), **cast(Any, make)
+        )
+        for k in range(module.num_layers)
+    )
+
+
+def _weights(module: torch.nn.RNNBase, suffix: str) -> Weights:
+    arrays = [_array(getattr(module, f"weight_{side}_{suffix}")) for side in ("ih", "hh")]
+    biases = (
+        [_array(getattr(module, f"bias_{side}_{suffix}")) for side in ("ih", "hh")] if module.bias else []
+    )
+    return Weights(*arrays, *biases)
+
+
+def _leaves(name: str, module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    import torch
+
+    from carousel.interop._torch_layers import Layers
+
+    if type(module) in (torch.nn.Sequential, Layers):  # a subclass may compute anything
+        for child, leaf in module.named_children():
+            yield from _leaves(f"{name}.{child}", leaf)
+    else:
+        yield name, module
+
+
+def _append(layers: list[Layer], name: str, leaf: torch.nn.Module) -> None:
+    """Adds what `leaf` computes to `layers`."""
+    from torch import nn
+
+    from carousel.interop._torch_layers import LastStep as TorchLastStep
+
+    activations = {nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.ReLU: "relu"}
+    if isinstance(leaf, nn.LSTM | nn.GRU | nn.RNN):
+        layers.extend(recurrent_layers(leaf))
+    elif isinstance(leaf, nn.Linear):
+        layers.append(Dense(_array(leaf.weight), None if leaf.bias is None else _array(leaf.bias)))
+    elif isinstance(leaf, TorchLastStep):
+        layers.append(LastStep())
+    elif type(leaf) in activations:
+        last = layers[-1] if layers else None
+        if not isinstance(last, Dense) or last.activation != "identity":
+            raise UnsupportedError(f"`{name}` is {type(leaf).__name__}, which must follow a Linear directly.")
+        layers[-1] = replace(last, activation=cast(Any, activations[type(leaf)]))
+    elif not isinstance(leaf, nn.Dropout | nn.Identity):
+        raise UnsupportedError(
+            f"`{name}` is {type(leaf).__name__}, but a Network is made of LSTM, GRU, RNN and Linear; "
+            "convert those inside it one by one."
+        )
+
+
+def _array(tensor: torch.Tensor) -> Any:
+    import torch
+
+    if tensor.dtype not in (torch.float32, torch.float64):
+        raise UnsupportedError(f"a Network is float32 or float64, got {tensor.dtype}; call .float() first.")
+    return tensor.detach().cpu().numpy()

@@ -1,0 +1,87 @@
+"""torch modules to Network and back: the same weights, the same numbers, or a refusal."""
+
+import numpy as np
+import pytest
+
+from carousel.errors import UnsupportedError
+from carousel.network import Dense, LastStep, Network, Recurrent, Weights
+
+torch = pytest.importorskip("torch")
+from carousel.interop.torch import load, save  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(7)
+
+
+RECURRENT = {
+    "lstm": lambda **options: torch.nn.LSTM(3, 5, **options),
+    "gru": lambda **options: torch.nn.GRU(3, 5, **options),
+    "rnn": lambda **options: torch.nn.RNN(3, 5, **options),
+    "rnn_relu": lambda **options: torch.nn.RNN(3, 5, nonlinearity="relu", **options),
+}
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_module_made_of_the_network_computes_the_same(name, dtype, bidirectional):
+    module = RECURRENT[name](num_layers=2, bidirectional=bidirectional, dtype=dtype)
+    again = save(load(module))
+    x = torch.randn(7, 2, 3, dtype=dtype)
+    expected = module(x)[0]
+    torch.testing.assert_close(again(x), expected, rtol=0, atol=1e-6 if dtype == torch.float32 else 1e-14)
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_network_comes_back_equal(name):
+    network = load(torch.nn.Sequential(RECURRENT[name](), torch.nn.Linear(5, 2), torch.nn.Sigmoid()))
+    network = Network((*network.layers[:1], LastStep(), *network.layers[1:]))
+    assert load(save(network)) == network
+
+
+def test_weights_are_copies():
+    module = torch.nn.LSTM(3, 5)
+    network = load(module)
+    before = network.layers[0].directions[0].W.copy()
+    with torch.no_grad():
+        module.weight_ih_l0.zero_()
+    np.testing.assert_array_equal(network.layers[0].directions[0].W, before)
+
+
+def test_missing_biases_are_zeros():
+    network = load(torch.nn.Sequential(torch.nn.GRU(3, 5, bias=False), torch.nn.Linear(5, 1, bias=False)))
+    assert not network.layers[0].directions[0].b_R.any()
+    assert not network.layers[1].b.any()
+
+
+def test_dropout_and_nesting_leave_nothing():
+    inner = torch.nn.Sequential(torch.nn.Dropout(0.5), torch.nn.Linear(5, 4), torch.nn.Tanh())
+    network = load(torch.nn.Sequential(torch.nn.LSTM(3, 5, num_layers=2, dropout=0.2), inner))
+    assert [type(layer) for layer in network.layers] == [Recurrent, Recurrent, Dense]
+    assert network.layers[2].activation == "tanh"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: torch.nn.LSTM(3, 5, proj_size=2), "`proj_size` = 2"),
+        (lambda: torch.nn.Sequential(torch.nn.Conv1d(3, 5, 1)), "`module.0` is Conv1d"),
+        (
+            lambda: torch.nn.Sequential(torch.nn.LSTM(3, 5), torch.nn.ReLU()),
+            "`module.1` is ReLU, which must follow",
+        ),
+        (lambda: torch.nn.LSTM(3, 5).bfloat16(), "got torch.bfloat16"),
+    ],
+)
+def test_what_a_network_cannot_be_is_refused(make, text):
+    with pytest.raises(UnsupportedError, match=text):
+        load(make())
+
+
+def test_reset_before_is_refused_on_the_way_out():
+    rng = np.random.default_rng(0)
+    weights = Weights(rng.normal(size=(15, 3)), rng.normal(size=(15, 5)))
+    with pytest.raises(UnsupportedError, match=r"carousel\.nn\.module"):
+        save(Network((Recurrent("gru", (weights,), reset="before"),)))
