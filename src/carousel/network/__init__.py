@@ -6,7 +6,19 @@ document, Texts                                         what lets another class 
 """
 
 from carousel.network.document import Texts, document
+from carousel.network.file import load, save
 from carousel.network.layers import Dense, LastStep, Layer, Recurrent, Weights
 from carousel.network.stack import Network
 
-__all__ = ["Dense", "LastStep", "Layer", "Network", "Recurrent", "Texts", "Weights", "document"]
+__all__ = [
+    "Dense",
+    "LastStep",
+    "Layer",
+    "Network",
+    "Recurrent",
+    "Texts",
+    "Weights",
+    "document",
+    "load",
+    "save",
+]

@@ -96,4 +96,4 @@ def _same(a: object, b: object) -> bool:
         return a.dtype == b.dtype and bool(np.array_equal(a, b, equal_nan=True))
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) and all(map(_same, a, b))
-    return type(a) is type(b) and bool(a == b)
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)  # 80 is 80.0, 1 is not True

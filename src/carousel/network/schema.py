@@ -6,6 +6,7 @@ the tensor in the file.
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -28,6 +29,8 @@ Tensors: TypeAlias = dict[str, NDArray[Any]]
 
 Texts: TypeAlias = Annotated[tuple[str, ...], "tensor"]
 """A tuple of strings of any length: a hundred thousand series ids are a tensor, not JSON."""
+
+_TIMES = re.compile(r"datetime64\[(Y|M|W|D|h|m|s|ms|us|ns)\]")
 
 
 class Form(Protocol):
@@ -135,7 +138,7 @@ class Array:
         if not isinstance(value, np.ndarray):
             raise ArgumentError(f"`{path}` must be an array, got {_short(value)}.")
         dtype = value.dtype.newbyteorder("=")
-        if dtype.name.partition("[")[0] not in self.dtypes or dtype.name == "datetime64":
+        if not self._takes(dtype.name):
             raise ArgumentError(f"`{path}` must have dtype {_or(self.dtypes)}, got {value.dtype}.")
         kept = np.ascontiguousarray(value, dtype).reshape(value.shape)  # ascontiguousarray makes 0-d 1-d
         tensors[path] = kept.view(np.int64) if dtype.kind == "M" else kept
@@ -143,19 +146,14 @@ class Array:
 
     def decode(self, tree: Json, path: str, tensors: Tensors) -> Any:
         name = _array_tag(tree, path)
-        if name.partition("[")[0] not in self.dtypes:
+        if not self._takes(name):
             raise FormatError(f"`{path}` must be an array of {_or(self.dtypes)}, got {_short(name)}.")
         if name in ("float32", "float64", "int64"):
             return _take(tensors, path, name)
-        try:
-            dtype = np.dtype(name)
-        except TypeError:
-            dtype = None
-        if dtype is None or dtype.name != name or name == "datetime64":
-            raise FormatError(
-                f"`{path}` must be an array of times such as datetime64[us], got {_short(name)}."
-            )
-        return _take(tensors, path, "int64").view(dtype)
+        return _take(tensors, path, "int64").view(name)
+
+    def _takes(self, name: str) -> bool:
+        return ("datetime64" if _TIMES.fullmatch(name) else name) in self.dtypes
 
 
 @dataclass(frozen=True)
