@@ -224,7 +224,7 @@ def test_refusals():
     W, R, b_W, b_R = random("lstm", 3, 2)
     with pytest.raises(ShapeError, match=r"^`R` must have shape \(4H, H\) = \(12, 3\), got \(9, 3\)\.$"):
         layout.to_onnx("lstm", W, R[:9], b_W, b_R)
-    with pytest.raises(ShapeError, match=r"^`W` must have shape \(4H, I\) with H = 3, got \(11, 2\)\.$"):
+    with pytest.raises(ShapeError, match=r"^`W` must have shape \(4H, I\) = \(12, 2\), got \(11, 2\)\.$"):
         layout.to_keras("lstm", W[:11], R, b_W, b_R)
     with pytest.raises(ShapeError, match=r"^`bias` must have shape \(4H,\) = \(12,\), got \(11,\)\.$"):
         layout.from_keras("lstm", W.T, R.T, b_W[:11])

@@ -73,7 +73,7 @@ def check_shape(name: str, array: _Array, axes: str, **sizes: int) -> tuple[int,
     """Returns the shape of `array`, which must be the one that `axes` spells.
 
     An axis is a number, a letter, a product or a sum of them: `1`, `B`, `4H`, `DH`, `H+I`, `T+1`.
-    A letter that has no size in `sizes` stands for any size.
+    A letter that has no size in `sizes` takes that of the axis where it stands alone, else it may have any.
 
     Args:
         name: what the caller knows the array as.
@@ -92,9 +92,11 @@ def check_shape(name: str, array: _Array, axes: str, **sizes: int) -> tuple[int,
             ...
         carousel.errors.ShapeError: `h` must have shape (1, B, H) = (1, 2, 5), got (2, 5).
     """
-    letters = [axis.strip() for axis in axes.split(",")]
-    wanted = [_size(axis, sizes) for axis in letters]
     shape = tuple(array.shape)
+    letters = [axis.strip() for axis in axes.split(",")]
+    if len(shape) == len(letters):
+        sizes = {axis: size for axis, size in zip(letters, shape, strict=True) if axis.isalpha()} | sizes
+    wanted = [_size(axis, sizes) for axis in letters]
     if len(shape) == len(wanted) and all(w is None or w == s for w, s in zip(wanted, shape, strict=True)):
         return shape
     raise ShapeError(f"`{name}` must have shape {_spelled(letters, wanted, sizes)}, got {shape}.")

@@ -20,7 +20,7 @@ arithmetic that the target forces: where it has one bias, that bias is b_W + b_R
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from carousel.errors import check_choice, check_shape
 
 __all__ = [
     "ORDERS",
+    "Weights",
     "check_weights",
     "from_gates",
     "from_keras",
@@ -41,11 +42,18 @@ __all__ = [
 ]
 
 Array: TypeAlias = NDArray[Any]
-Weights: TypeAlias = tuple[Array, Array, Array, Array]
-"""W, R, b_W, b_R of one direction."""
-
 Cell: TypeAlias = Literal["lstm", "gru", "rnn"]
 Format: TypeAlias = Literal["torch", "keras", "onnx", "gates"]
+
+
+class Weights(NamedTuple):
+    """One direction of a recurrent layer, its gates in torch's order."""
+
+    W: Array  # (GH, I)
+    R: Array  # (GH, H)
+    b_W: Array  # (GH,)
+    b_R: Array  # (GH,)
+
 
 # In the letters of our equations; the candidate, our g or n, goes by c, h or a elsewhere.
 ORDERS: dict[Cell, dict[Format, str]] = {
@@ -80,12 +88,7 @@ def _reordered(
     cell: Cell, source: Format, target: Format, W: Array, R: Array, b_W: Array, b_R: Array
 ) -> Weights:
     """`reorder` of the four arrays of a direction."""
-    return (
-        reorder(W, cell, source, target),
-        reorder(R, cell, source, target),
-        reorder(b_W, cell, source, target),
-        reorder(b_R, cell, source, target),
-    )
+    return Weights(*(reorder(rows, cell, source, target) for rows in (W, R, b_W, b_R)))
 
 
 def check_weights(cell: Cell, W: Array, R: Array, b_W: Array, b_R: Array) -> tuple[int, int]:
@@ -95,9 +98,8 @@ def check_weights(cell: Cell, W: Array, R: Array, b_W: Array, b_R: Array) -> tup
         ShapeError: their shapes do not fit one another.
     """
     G = len(ORDERS[cell]["torch"])
-    H = check_shape("R", R, f"{G}H, H")[1]
-    I = check_shape("W", W, f"{G}H, I", H=H)[1]
-    check_shape("R", R, f"{G}H, H", H=H)
+    _, H = check_shape("R", R, f"{G}H, H")
+    _, I = check_shape("W", W, f"{G}H, I", H=H)
     check_shape("b_W", b_W, f"{G}H", H=H)
     check_shape("b_R", b_R, f"{G}H", H=H)
     return H, I
@@ -113,8 +115,7 @@ def from_keras(cell: Cell, kernel: Array, recurrent_kernel: Array, bias: Array |
         bias: (GH,); (2, GH) of a GRU with `reset_after=True`; None without bias.
     """
     G = len(ORDERS[cell]["keras"])
-    H = check_shape("recurrent_kernel", recurrent_kernel, f"H, {G}H")[0]
-    check_shape("recurrent_kernel", recurrent_kernel, f"H, {G}H", H=H)
+    H, _ = check_shape("recurrent_kernel", recurrent_kernel, f"H, {G}H")
     check_shape("kernel", kernel, f"I, {G}H", H=H)
     if bias is None:
         bias = np.zeros(G * H, kernel.dtype)
@@ -212,4 +213,4 @@ def opposite_update(W: Array, R: Array, b_W: Array, b_R: Array) -> Weights:
     """
     H, _ = check_weights("gru", W, R, b_W, b_R)
     sign = np.repeat([1, -1, 1], H).astype(W.dtype)  # r z n
-    return W * sign[:, None], R * sign[:, None], b_W * sign, b_R * sign
+    return Weights(W * sign[:, None], R * sign[:, None], b_W * sign, b_R * sign)

@@ -1,0 +1,186 @@
+"""Layers upon layers, in one direction or in both, and a dense head.
+
+    layer l reads what layer l - 1 gave;  two directions give [forward, backward], (T, B, 2H)
+
+The second direction reads the sequence from its end, and its output is turned round again: at step t it
+has seen x_t … x_T. A head on the last step therefore sees all of the sequence through the first direction,
+and through the second only the last step (so does `output[-1]` in torch; Keras's Bidirectional instead
+takes each direction's final state).
+
+Source: Schuster and Paliwal (1997), for the two directions.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from carousel.errors import ShapeError, UnsupportedError, check_choice, check_shape
+from carousel.layout import Array, Cell, Weights
+from carousel.reference import dense, gru, lstm, rnn
+from carousel.reference.dense import Dense
+
+CELLS: Mapping[Cell, Any] = {"lstm": lstm, "gru": gru, "rnn": rnn}
+
+
+class Layer(NamedTuple):
+    """A recurrent layer: one set of weights a direction, of which there are one or two."""
+
+    cell: Cell
+    directions: Sequence[Weights]
+    options: Mapping[str, str] = MappingProxyType(
+        {}
+    )  # those of the cell's `forward`: reset, update; activation
+
+
+class Stack(NamedTuple):
+    """The network as a value."""
+
+    layers: Sequence[Layer]
+    head: Dense | None = None
+    head_on: Literal["every", "last"] = "every"  # step
+
+
+class Cache(NamedTuple):
+    """The caches of the parts."""
+
+    layers: list[list[Any]]  # a cell's cache per layer and direction
+    head: dense.Cache | None
+    shape: tuple[int, ...]  # of what the last layer gave
+
+
+class Gradients(NamedTuple):
+    """∂L/∂ of what `forward` was given, each shaped like it; a gradient stands where its weight stood."""
+
+    x: Array
+    w: Stack
+    states: list[list[Any]]
+
+
+def step(x: Array, states: Sequence[Sequence[Any]], w: Stack) -> tuple[Array, list[list[Any]], list[Any]]:
+    """One step of all layers and the head.
+
+    Args:
+        x: (B, I).
+        states: per layer and direction the state of its cell.
+        w: the network; its layers have one direction.
+
+    Returns:
+        y (B, H), or (B, O) with a head; the new states; the gates of every layer.
+
+    Raises:
+        UnsupportedError: a layer has two directions; the second starts at the end, which is yet to come.
+    """
+    new_states, gates = [], []
+    for k, layer in enumerate(w.layers):
+        if len(layer.directions) > 1:
+            raise UnsupportedError(f"`layers[{k}]` reads in both directions and cannot go step by step.")
+        state, seen = CELLS[layer.cell].step(x, *states[k], *layer.directions, **layer.options)
+        x = state.h if layer.cell == "lstm" else state
+        new_states.append([state])
+        gates.append(seen)
+    y = x if w.head is None else dense.forward(x, w.head)[0]
+    return y, new_states, gates
+
+
+def forward(
+    x: Array, w: Stack, states: Sequence[Sequence[Any]] | None = None
+) -> tuple[Array, list[list[Any]], Cache]:
+    """T steps of all layers and the head.
+
+    Args:
+        x: (T, B, I).
+        w: the network.
+        states: per layer and direction the initial state of its cell; None is zeros.
+
+    Returns:
+        y: (T, B, DH); with a head on every step (T, B, O), on the last (B, O).
+        The states after the last step, per layer and direction; the cache.
+
+    Raises:
+        ShapeError: an array has the wrong shape; the head is on the last step, and there is none.
+
+    Example:
+        >>> def weights(I, H):
+        ...     return Weights(np.ones((4 * H, I)), np.ones((4 * H, H)), np.zeros(4 * H), np.zeros(4 * H))
+        >>> both = Layer("lstm", [weights(3, 5), weights(3, 5)])
+        >>> head = Dense(np.ones((1, 2)), np.zeros(1), "sigmoid")
+        >>> net = Stack([both, Layer("lstm", [weights(10, 2)])], head)
+        >>> y, states, cache = forward(np.ones((7, 4, 3)), net)
+        >>> y.shape
+        (7, 4, 1)
+    """
+    check_choice("head_on", w.head_on, ("every", "last"))
+    finals, caches = [], []
+    for k, layer in enumerate(w.layers):
+        x, final, cache = _layer_forward(x, layer, None if states is None else states[k])
+        finals.append(final)
+        caches.append(cache)
+    shape = x.shape
+    if w.head is None:
+        return x, finals, Cache(caches, None, shape)
+    if w.head_on == "last" and len(x) == 0:
+        raise ShapeError("`x` must have at least one step for a head on the last one, got 0.")
+    y, seen = dense.forward(x if w.head_on == "every" else x[-1], w.head)
+    return y, finals, Cache(caches, seen, shape)
+
+
+def backward(dy: Array, w: Stack, cache: Cache, dstates: Sequence[Sequence[Any]] | None = None) -> Gradients:
+    """The gradients, back through the head, all layers and all steps.
+
+    Args:
+        dy: ∂L/∂y, shaped as `forward` gave y.
+        w: the network that `forward` was given.
+        cache: what `forward` returned.
+        dstates: ∂L/∂ of the last states beyond what `dy` says; None is zeros.
+    """
+    dhead = None
+    if w.head is not None and cache.head is not None:
+        check_shape("dy", dy, ", ".join(map(str, cache.head.y.shape)))
+        dy, dhead = dense.backward(dy, w.head, cache.head)
+        if w.head_on == "last":
+            dlast, dy = dy, np.zeros(cache.shape, dy.dtype)
+            dy[-1] = dlast
+    dlayers, dinitials = list(w.layers), list(cache.layers)
+    for k in reversed(range(len(w.layers))):
+        part = None if dstates is None else dstates[k]
+        dy, dlayers[k], dinitials[k] = _layer_backward(dy, w.layers[k], cache.layers[k], part)
+    return Gradients(dy, Stack(dlayers, dhead, w.head_on), dinitials)
+
+
+def _layer_forward(
+    x: Array, layer: Layer, states: Sequence[Any] | None
+) -> tuple[Array, list[Any], list[Any]]:
+    """One layer: y (T, B, DH), the last state and the cache of each direction."""
+    cell = CELLS[layer.cell]
+    ys, finals, caches = [], [], []
+    for d, w in enumerate(layer.directions):
+        given = {} if states is None else {"state": states[d]}
+        y, final, cache = cell.forward(_turned(x, d), w, **given, **layer.options)
+        ys.append(_turned(y, d))
+        finals.append(final)
+        caches.append(cache)
+    return np.concatenate(ys, axis=-1), finals, caches
+
+
+def _layer_backward(
+    dy: Array, layer: Layer, caches: Sequence[Any], dstates: Sequence[Any] | None
+) -> tuple[Array, Layer, list[Any]]:
+    """One layer: dx (T, B, I), a layer of gradients, and those of the initial states."""
+    cell = CELLS[layer.cell]
+    dxs, dws, dinitials = [], [], []
+    for d, (w, part) in enumerate(
+        zip(layer.directions, np.split(dy, len(layer.directions), axis=-1), strict=True)
+    ):
+        given = {} if dstates is None else {"dstate": dstates[d]}
+        dx, dw, dinitial = cell.backward(_turned(part, d), w, caches[d], **given)
+        dxs.append(_turned(dx, d))
+        dws.append(dw)
+        dinitials.append(dinitial)
+    return sum(dxs[1:], dxs[0]), layer._replace(directions=dws), dinitials
+
+
+def _turned(sequence: Array, direction: int) -> Array:
+    """The sequence as this direction reads it: the second one, from the end."""
+    return sequence[::-1] if direction == 1 else sequence
