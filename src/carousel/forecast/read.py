@@ -1,0 +1,284 @@
+"""From what the user has, a frame or a file, to a panel on regular grids.
+
+Rows out of order are sorted, gaps and missing values become NaN, and each is said in a note. What cannot be
+used as it is, is refused with one sentence that names the file, the row, the column and the way out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import narwhals as nw
+import numpy as np
+
+from carousel.errors import DataError, check_choice
+from carousel.forecast.columns import Columns, Names, find_names
+from carousel.forecast.table import Origin, read_table
+from carousel.series import Frequency, Panel
+
+__all__ = ["Names", "Reading", "read_frame", "read_table"]
+
+Array = np.ndarray[Any, Any]
+_SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A panel, what was done to get it, and the columns it was read from."""
+
+    panel: Panel
+    notes: tuple[str, ...]
+    names: Names
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a long frame; `index` is where each stood in the frame."""
+
+    code: Array  # (N,) the number of the series
+    time: Array  # (N,)
+    value: Array  # (N,)
+    index: Array  # (N,)
+
+    def take(self, which: Array) -> _Rows:
+        return _Rows(self.code[which], self.time[which], self.value[which], self.index[which])
+
+
+def read_frame(
+    frame: Any,
+    *,
+    id: str | None = None,
+    time: str | None = None,
+    target: str | None = None,
+    freq: str | int | Frequency | None = None,
+    duplicates: Literal["error", "mean"] = "error",
+) -> Reading:
+    """Reads a long frame: one row per series and time stamp.
+
+    Times are kept as the wall clock shows them, without a zone: the hour that is repeated when daylight
+    saving ends is a duplicate, the one that is skipped in spring is a gap.
+
+    Args:
+        frame: of pandas, polars or pyarrow, as `read_table` gives it, or one sequence of numbers.
+        id: the column that names the series; without one, `unique_id` or the like, else there is one series.
+        time: the column of dates or whole numbers; without one, `ds` or the like, else the order of the rows.
+        target: the column to read; without one, `y`, else the only column of numbers.
+        freq: the step of the grid, such as "h" or "MS"; without one, what fits the time stamps.
+        duplicates: "error" refuses two rows of one series at one time, "mean" averages them.
+
+    Raises:
+        DataError: the frame cannot be used as it is; the text says where, why and what would help.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"Month": ["1949-04", "1949-01", "1949-02"], "Sales": [4, 1, 2]})
+        >>> reading = read_frame(frame)
+        >>> reading.panel.values, str(reading.panel.frequency)
+        (array([ 1.,  2., nan,  4.]), 'MS')
+        >>> print(*reading.notes, sep="\\n")
+        time column: Month (MS, 1949-01-01 to 1949-04-01)
+        target column: Sales
+        sorted: 1 row was out of order
+        1 gap is treated as missing
+    """
+    check_choice("duplicates", duplicates, ("error", "mean"))
+    columns = Columns(*_eager(frame))
+    origin = columns.origin
+    if not len(columns.frame):
+        raise DataError(f"{origin.prefix()}there are no rows; give at least two.")
+    names = find_names(columns, id, time, target)
+    values = columns.numbers(names.target)
+    if np.isnan(values).all():
+        raise DataError(
+            f"{origin.prefix()}column {names.target!r} has no value in any row; name another target."
+        )
+    codes, ids = columns.ids(names.id) if names.id else (np.zeros(len(values), np.int64), (names.target,))
+    index = np.arange(len(values))
+    times = columns.times(names.time) if names.time else _counted(codes)
+    rows, unsorted = _sorted(_Rows(codes, times, values, index))
+    rows, averaged = _distinct(rows, ids, names, origin, duplicates)
+    panel = _gridded(rows, ids, freq, origin)
+    notes = (
+        *origin.remarks,
+        *_named(names, panel),
+        *columns.remarks,
+        *_done(panel, rows, unsorted, averaged),
+    )
+    return Reading(panel, notes, names)
+
+
+def _eager(frame: Any) -> tuple[nw.DataFrame[Any], Origin]:
+    """The frame behind narwhals; an index of pandas that says something becomes a column."""
+    if isinstance(frame, (np.ndarray, list, tuple)):
+        import pyarrow
+
+        array = np.asarray(frame)
+        if array.ndim != 1 or array.dtype.kind not in "iuf":
+            raise DataError(
+                f"An array must be one sequence of numbers, got {array.dtype} of shape {array.shape}."
+            )
+        return nw.from_native(pyarrow.table({"y": array.astype(np.float64)}), eager_only=True), Origin()
+    if nw.dependencies.is_pandas_dataframe(frame) or nw.dependencies.is_pandas_series(frame):
+        frame = _without_index(frame)
+    elif nw.dependencies.is_polars_series(frame):
+        frame = frame.alias(frame.name or "y").to_frame()
+    elif nw.dependencies.is_polars_lazyframe(frame):
+        frame = frame.collect()
+    try:
+        return nw.from_native(frame, eager_only=True), Origin.of(frame)
+    except TypeError:
+        raise DataError(
+            "Expected a frame of pandas, polars or pyarrow or a sequence of numbers, "
+            f"got {type(frame).__name__}."
+        ) from None
+    except nw.exceptions.DuplicateError:
+        raise DataError("Two columns of the frame have the same name; rename one of them.") from None
+
+
+def _without_index(frame: Any) -> Any:
+    """A pandas frame whose index and periods are plain columns."""
+    if nw.dependencies.is_pandas_series(frame):
+        frame = frame.to_frame("y" if frame.name is None else str(frame.name))
+    named = any(name is not None for name in frame.index.names)
+    if named or frame.index.dtype.kind == "M" or str(frame.index.dtype).startswith("period"):
+        frame = frame.reset_index()
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    periods = (
+        [name for name in frame.columns if str(frame.dtypes[name]).startswith("period")]
+        if frame.columns.is_unique
+        else []
+    )
+    return frame.assign(**{name: frame[name].dt.to_timestamp() for name in periods})
+
+
+def _counted(codes: Array) -> Array:
+    """0, 1, 2, … within each series, for rows that have no time."""
+    order = np.argsort(codes, kind="stable")
+    counts = np.bincount(codes)
+    position = np.empty(len(codes), np.int64)
+    position[order] = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return position
+
+
+def _sorted(rows: _Rows) -> tuple[_Rows, int]:
+    """Rows by series and time, and how many stood before an earlier row of their series."""
+    by_series = rows.take(np.argsort(rows.code, kind="stable"))
+    late = (np.diff(by_series.code) == 0) & (np.diff(by_series.time.astype(np.int64)) < 0)
+    if not late.any():
+        return by_series, 0
+    return rows.take(np.lexsort((rows.time, rows.code))), int(late.sum())
+
+
+def _distinct(
+    rows: _Rows, ids: tuple[str, ...], names: Names, origin: Origin, duplicates: str
+) -> tuple[_Rows, int]:
+    """Rows with one value per series and time stamp, and how many were averaged away."""
+    again = np.concatenate([[False], (np.diff(rows.code) == 0) & (rows.time[1:] == rows.time[:-1])])
+    if not again.any():
+        return rows, 0
+    if duplicates == "error":
+        raise _duplicate(rows, int(again.argmax()), int(again.sum()), ids, names, origin)
+    first = np.flatnonzero(~again)
+    known = ~np.isnan(rows.value)
+    total = np.add.reduceat(np.where(known, rows.value, 0.0), first)
+    count = np.add.reduceat(known.astype(np.int64), first)
+    mean = np.divide(total, count, out=np.full(len(first), np.nan), where=count > 0)
+    kept = rows.take(first)
+    return _Rows(kept.code, kept.time, mean, kept.index), int(again.sum())
+
+
+def _duplicate(
+    rows: _Rows, second: int, count: int, ids: tuple[str, ...], names: Names, origin: Origin
+) -> DataError:
+    """The refusal of two rows at one time, which has three usual causes."""
+    places = origin.rows(int(rows.index[second - 1]), int(rows.index[second]))
+    series = f" of series {ids[rows.code[second]]!r}" if names.id else ""
+    others = f" (the first of {count} such pairs)" if count > 1 else ""
+    way_out = "remove one of them, or average them (--duplicates mean, in Python duplicates='mean')"
+    if names.id is None:
+        way_out += ", or name the column that tells several series apart (--id, in Python id_col)"
+    return DataError(
+        f"{origin.prefix()}{places}{series} have the same time {_moment(rows.time[second])}{others}; "
+        f"{way_out}."
+    )
+
+
+def _gridded(rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | None, origin: Origin) -> Panel:
+    """The rows on regular grids, NaN between them."""
+    offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
+    starts = rows.time[offsets[:-1]]
+    try:
+        frequency = Frequency.infer(rows.time, offsets) if freq is None else Frequency.parse(freq)
+        if (frequency.unit == "index") != (rows.time.dtype.kind == "i"):
+            kind = "whole numbers" if rows.time.dtype.kind == "i" else "dates"
+            raise DataError(f"`freq` = {str(frequency)!r} does not fit a time column of {kind}.")
+        positions = frequency.positions(starts[rows.code], rows.time)
+    except DataError as error:
+        raise DataError(f"{origin.prefix()}{error}") from None
+    grid_offsets = np.concatenate([[0], np.cumsum(positions[offsets[1:] - 1] + 1)])
+    if grid_offsets[-1] > _SPARSE * max(len(rows.time), 50):
+        gap = int(np.argmax(np.diff(positions, prepend=0)))
+        raise DataError(
+            f"{origin.prefix()}{origin.row(int(rows.index[gap]))} ({_moment(rows.time[gap])}) lies "
+            f"{positions[gap]} steps of {frequency} from the first row of its series, but there are only "
+            f"{len(rows.time)} rows; repair the date, or give the true frequency (--freq, in Python freq)."
+        )
+    values = np.full(grid_offsets[-1], np.nan)
+    values[grid_offsets[rows.code] + positions] = rows.value
+    panel = Panel(ids, values, grid_offsets.astype(np.int64), starts, frequency)
+    known = np.add.reduceat((~np.isnan(values)).astype(np.int64), grid_offsets[:-1])
+    if not known.all():
+        raise DataError(
+            f"{origin.prefix()}series {ids[int(known.argmin())]!r} has no value in any row; remove it."
+        )
+    return panel
+
+
+def _named(names: Names, panel: Panel) -> list[str]:
+    """The columns that were used."""
+    notes = []
+    if names.time:
+        first, last = _moment(panel.starts.min()), _moment(panel.lasts.max())
+        step = f"step {panel.frequency}" if panel.frequency.unit == "index" else str(panel.frequency)
+        notes.append(f"time column: {names.time} ({step}, {first} to {last})")
+    else:
+        notes.append("no time column: the rows count 0, 1, 2, …")
+    notes.append(f"target column: {names.target}")
+    if names.id:
+        notes.append(f"id column: {names.id} ({len(panel)} series)")
+    return notes
+
+
+def _done(panel: Panel, rows: _Rows, unsorted: int, averaged: int) -> list[str]:
+    """What was changed, and what is odd about the values."""
+    gaps = len(panel.values) - len(rows.value)
+    missing = int(np.isnan(rows.value).sum())
+    highest = np.fmax.reduceat(panel.values, panel.offsets[:-1])
+    lowest = np.fmin.reduceat(panel.values, panel.offsets[:-1])
+    constant = np.flatnonzero(highest == lowest)
+    notes = []
+    if unsorted:
+        notes.append(f"sorted: {_counting(unsorted, 'row was', 'rows were')} out of order")
+    if averaged:
+        notes.append(f"{_counting(averaged, 'duplicate', 'duplicates')} averaged")
+    if gaps:
+        notes.append(f"{_counting(gaps, 'gap is', 'gaps are')} treated as missing")
+    if missing:
+        notes.append(f"{_counting(missing, 'value is', 'values are')} missing")
+    if len(constant) == 1:
+        s = constant[0]
+        notes.append(f"series {panel.ids[s]} is constant ({highest[s]:g})")
+    elif len(constant):
+        notes.append(f"{len(constant)} of {len(panel)} series are constant")
+    return notes
+
+
+def _counting(count: int, one: str, many: str) -> str:
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _moment(time: Any) -> str:
+    """A time stamp without the parts that are zero, or an integer."""
+    text = str(time).replace("T", " ")
+    return text.removesuffix(".000000").removesuffix(":00").removesuffix(" 00:00")
