@@ -138,6 +138,7 @@ def test_equality_is_by_value(rng):
             ShapeError,
             r"`layers\[2\]` is float32",
         ),
+        (lambda r: Network((dense(r, 2, 3),) * 2), ShapeError, r"`layers\[1\]` takes 2 .* gives 3"),
         (lambda r: Network((LastStep(), Recurrent("lstm", (weights(r, 3, 5),)))), ArgumentError, "no steps"),
         (lambda r: Network((dense(r, 2, 2), LastStep(), LastStep())), ArgumentError, "no steps"),
     ],

@@ -49,8 +49,8 @@ class Weights:
         )
         if GH not in {len(gates["torch"]) * H for gates in ORDERS.values()}:
             raise ShapeError(f"`R` must have shape (GH, H) with G = 1, 3 or 4 gates, got {R.shape}.")
-        for name, array, axes in (("W", W, "N, I"), ("b_W", b_W, "N"), ("b_R", b_R, "N")):
-            check_shape(name, array, axes, N=GH)
+        for name, array, axes in (("W", W, f"{GH}, I"), ("b_W", b_W, f"{GH}"), ("b_R", b_R, f"{GH}")):
+            check_shape(name, array, axes)
         _check_same_dtype(W=W, R=R, b_W=b_W, b_R=b_R)
         for name, array in (("W", W), ("R", R), ("b_W", b_W), ("b_R", b_R)):
             object.__setattr__(self, name, array)

@@ -153,7 +153,8 @@ class Array:
         return _take(tensors, path, "int64").view(name)
 
     def _takes(self, name: str) -> bool:
-        return ("datetime64" if _TIMES.fullmatch(name) else name) in self.dtypes
+        unit = _TIMES.fullmatch(name)
+        return "datetime64" in self.dtypes if unit else name in self.dtypes and name != "datetime64"
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """A network: layers one after the other."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,10 +53,8 @@ class Network:
                 )
         if not self._weighted:
             raise ArgumentError("`layers` must hold at least one Recurrent or Dense.")
-        before = self._weighted[0]
-        for k, layer in enumerate(layers):
-            if isinstance(layer, LastStep) or layer is before:
-                continue
+        sized = [(k, layer) for k, layer in enumerate(layers) if not isinstance(layer, LastStep)]
+        for (_, before), (k, layer) in pairwise(sized):
             if layer.input_size != before.output_size:
                 raise ShapeError(
                     f"`layers[{k}]` takes {layer.input_size} features, "
@@ -65,7 +64,6 @@ class Network:
                 raise ShapeError(
                     f"`layers[{k}]` is {layer.dtype}, but the layers before it are {before.dtype}."
                 )
-            before = layer
 
     @property
     def _weighted(self) -> tuple[Recurrent | Dense, ...]:
