@@ -95,7 +95,8 @@ def check_shape(name: str, array: _Array, axes: str, **sizes: int) -> tuple[int,
     shape = tuple(array.shape)
     letters = [axis.strip() for axis in axes.split(",")]
     if len(shape) == len(letters):
-        sizes = {axis: size for axis, size in zip(letters, shape, strict=True) if axis.isalpha()} | sizes
+        alone = {axis: size for axis, size in zip(letters, shape, strict=True) if re.fullmatch("[A-Z]", axis)}
+        sizes = alone | sizes
     wanted = [_size(axis, sizes) for axis in letters]
     if len(shape) == len(wanted) and all(w is None or w == s for w, s in zip(wanted, shape, strict=True)):
         return shape

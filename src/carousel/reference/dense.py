@@ -1,6 +1,8 @@
 """A dense layer, on the last axis of whatever it is given.
 
-y = φ(W x + b)      φ is the identity or σ
+    y = φ(W x + b)      φ is the identity or σ
+
+W is (O, I).
 """
 
 from typing import Literal, NamedTuple, TypeAlias
