@@ -1,0 +1,114 @@
+// The forward pass of one layer in one direction, for any cell.
+//
+// For every step and panel of hidden units, a tile accumulates  W x + b  and then  R h  in registers, the cell's
+// equations follow on these sums, and the new state is written once. Where W is large, W x + b of a chunk of steps is
+// computed first, panel by panel, so that W is read once per chunk and not once per step: same sums, same bits.
+#ifndef CAROUSEL_KERNELS_FORWARD_H
+#define CAROUSEL_KERNELS_FORWARD_H
+
+#include "math.h"
+#include "sequence.h"
+
+namespace {
+
+template <class T>
+struct Forward {
+  int64_t steps, batch, inputs, hidden;
+  Panels<T> panels;
+  const T* packed;
+  carousel_weights weights;  // packed by the team first, where `repack` is set
+  T* repack;
+  Sequence<const T> x;
+  Sequence<T> y;
+  Sequence<const T> h_0, c_0;
+  T *h_n, *c_n;
+  Sequence<T> gates;    // [B, 4H] of every step, or of the current one only
+  Sequence<T> cells;    // [B, H], likewise
+  T* projected;         // [chunk * B, panels, G, lanes]: W x + b, where it is computed ahead
+  int64_t chunk;        // steps; 0: computed within the step
+  bool training;
+  bool by_units;        // threads share the hidden units and meet after each step; else they share the batch
+
+  const T* h(int64_t s, int64_t b) const { return s > 0 ? y(s - 1, b) : h_0(0, b); }
+  const T* c(int64_t s, int64_t b) const { return s > 0 ? cells(s - 1, b) : c_0(0, b); }
+  T* ahead(int64_t s, int64_t b, int64_t p) const {
+    return projected + (((s % chunk) * batch + b) * panels.count() + p) * panels.width();
+  }
+};
+
+// sum = W x + b of N gates from `gate` on, for M rows of step s and one panel.
+template <class T, int M, int N>
+CAROUSEL_INLINE void project(const Forward<T>& f, int64_t s, int64_t row, int64_t p, int gate, Vec<T> (&sum)[M][N]) {
+  const int64_t at = gate * lanes<T>;
+  if (f.chunk > 0) {
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < N; ++v) sum[m][v] = load(f.ahead(s, row + m, p) + at + v * lanes<T>);
+    return;
+  }
+  const T* x[M];
+  const T* bias = f.panels.input_bias(f.packed, p) + at;
+  for (int m = 0; m < M; ++m) {
+    x[m] = f.x(s, row + m);
+    for (int v = 0; v < N; ++v) sum[m][v] = load(bias + v * lanes<T>);
+  }
+  tile<T, M, N>(f.inputs, x, 1, f.panels.W(f.packed, p) + at, f.panels.width(), sum);
+}
+
+// The same for a whole chunk of steps from s0 on, all gates: rows of all steps are tiled together.
+template <class T, int G>
+void project_ahead(const Forward<T>& f, int64_t s0, int64_t s1, Range rows, Range panels) {
+  const int64_t height = rows.end - rows.begin;
+  for (int64_t p = panels.begin; p < panels.end; ++p) {
+    const T* bias = f.panels.input_bias(f.packed, p);
+    for_row_tiles<rows_per_tile(G)>(0, (s1 - s0) * height, [&](auto count, int64_t first) __attribute__((always_inline)) {
+      constexpr int M = decltype(count)::count;
+      const T* x[M];
+      Vec<T> sum[M][G];
+      for (int m = 0; m < M; ++m) {
+        x[m] = f.x(s0 + (first + m) / height, rows.begin + (first + m) % height);
+        for (int g = 0; g < G; ++g) sum[m][g] = load(bias + g * lanes<T>);
+      }
+      tile<T, M, G>(f.inputs, x, 1, f.panels.W(f.packed, p), f.panels.width(), sum);
+      for (int m = 0; m < M; ++m) {
+        T* to = f.ahead(s0 + (first + m) / height, rows.begin + (first + m) % height, p);
+        for (int g = 0; g < G; ++g) store(to + g * lanes<T>, sum[m][g]);
+      }
+    });
+  }
+}
+
+template <class T, class Cell, int Phase>
+void step(const Forward<T>& f, int64_t s, Range rows, Range panels) {
+  for (int64_t p = panels.begin; p < panels.end; ++p)
+    for_row_tiles<rows_per_tile(Cell::gates)>(rows.begin, rows.end,
+                                              [&](auto count, int64_t row) __attribute__((always_inline)) {
+                                                Cell::template forward<T, decltype(count)::count, Phase>(f, s, row, p);
+                                              });
+}
+
+template <class T, class Cell>
+void forward(const Forward<T>& f, const Team& team) {
+  if (f.repack) {
+    const Range mine = share(f.panels.count(), team);
+    for (int64_t p = mine.begin; p < mine.end; ++p) pack_panel(f.panels, f.weights, Cell::one_bias, p, f.repack);
+    team.barrier();
+  }
+  const Range rows = f.by_units ? Range{0, f.batch} : share(f.batch, team);
+  const Range panels = f.by_units ? share(f.panels.count(), team) : Range{0, f.panels.count()};
+  for (int64_t s = 0; s < f.steps; ++s) {
+    if (f.chunk > 0 && s % f.chunk == 0)
+      project_ahead<T, Cell::gates>(f, s, s + f.chunk < f.steps ? s + f.chunk : f.steps, rows, panels);
+    step<T, Cell, 0>(f, s, rows, panels);
+    if (f.by_units) team.barrier();
+    if constexpr (Cell::phases == 2) {
+      step<T, Cell, 1>(f, s, rows, panels);
+      if (f.by_units) team.barrier();
+    }
+  }
+  const Range last = f.by_units ? share(f.batch, team) : rows;
+  if (f.h_n) copy_rows<T>(last, f.hidden, {f.h(f.steps, 0), 0, f.steps > 0 ? f.y.row : f.h_0.row}, f.h_n);
+  if (f.c_n) copy_rows<T>(last, f.hidden, {f.c(f.steps, 0), 0, f.steps > 0 ? f.cells.row : f.c_0.row}, f.c_n);
+}
+
+}  // namespace
+#endif

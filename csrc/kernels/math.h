@@ -1,0 +1,114 @@
+// exp, sigmoid and tanh of a register.
+//
+// All three reduce x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980) and use the same polynomial
+// (e^r - 1) / r; the constants are derived in csrc/coefficients.py.
+//
+// Contract, held by tests/test_kernel_math.py on every instruction set, in units in the last place of the exact result:
+//   exp      <= 2 ULP; 0 and inf beyond the range      sigmoid  <= 3 ULP      tanh  <= 3 ULP, odd in sign, |tanh| <= 1
+// Results below the smallest normal number may be off by that number. NaN gives NaN.
+#ifndef CAROUSEL_KERNELS_MATH_H
+#define CAROUSEL_KERNELS_MATH_H
+
+#include "vec.h"
+
+namespace {
+
+template <class T>
+struct Exponential;
+
+template <>
+struct Exponential<float> {
+  static constexpr int mantissa_bits = 23, bias = 127;
+  static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  static constexpr float log2e = 1.44269504f, ln2_high = 0.693145752f, ln2_low = 1.42860682e-6f;
+  static constexpr float largest = 89.0f, smallest = -105.0f;  // beyond: inf and 0
+  static constexpr float sigmoid_limit = 87.0f;                // e^87 < largest float; sigmoid(-87) > smallest normal
+  static constexpr float tanh_limit = 9.5f;                    // 1 - tanh(9.5) < 2^-26
+  static constexpr float expm1_over_r[] = {1.0f, 0.5f, 0.166665053f, 0.0416664650f, 0.00836914849f, 0.00139336410f};
+};
+
+template <>
+struct Exponential<double> {
+  static constexpr int mantissa_bits = 52, bias = 1023;
+  static constexpr double round = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double log2e = 1.4426950408889634074;
+  static constexpr double ln2_high = 0.69314718055966295651, ln2_low = 2.8235290563031577123e-13;
+  static constexpr double largest = 710.0, smallest = -746.0;
+  static constexpr double sigmoid_limit = 708.0;
+  static constexpr double tanh_limit = 20.0;
+  static constexpr double expm1_over_r[] = {
+      1.0,
+      0.5,
+      0.16666666666666680806,
+      0.041666666666666676764,
+      0.0083333333333196006109,
+      0.0013888888888879081845,
+      0.00019841269890047113707,
+      0.000024801587336421322573,
+      2.7557240918578969823e-6,
+      2.7557263301474754518e-7,
+      2.5110037605963777712e-8,
+      2.0918129454967065736e-9,
+  };
+};
+
+template <class T>
+CAROUSEL_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
+  x = less(x, splat(low), splat(low), x);
+  return less(splat(high), x, splat(high), x);
+}
+
+// 2^n for an integer n that the exponent field can hold.
+template <class T>
+CAROUSEL_INLINE Vec<T> power_of_two(IVec<T> n) {
+  return (Vec<T>)((n + Exponential<T>::bias) << Exponential<T>::mantissa_bits);
+}
+
+// x = n ln 2 + r; returns e^r - 1.
+template <class T>
+CAROUSEL_INLINE Vec<T> reduced_expm1(Vec<T> x, IVec<T>& n) {
+  using E = Exponential<T>;
+  const Vec<T> shifted = x * splat(E::log2e) + splat(E::round);
+  const Vec<T> rounded = shifted - splat(E::round);
+  n = (IVec<T>)shifted - (IVec<T>)splat(E::round);
+  const Vec<T> r = (x - rounded * splat(E::ln2_high)) - rounded * splat(E::ln2_low);
+  constexpr int degree = int(sizeof E::expm1_over_r / sizeof(T)) - 1;
+  Vec<T> p = splat(E::expm1_over_r[degree]);
+#pragma GCC unroll 12
+  for (int k = degree - 1; k >= 0; --k) p = p * r + splat(E::expm1_over_r[k]);
+  return p * r;
+}
+
+template <class T>
+CAROUSEL_INLINE Vec<T> exp(Vec<T> x) {
+  using E = Exponential<T>;
+  IVec<T> n;
+  const Vec<T> e = reduced_expm1<T>(clamp<T>(x, E::smallest, E::largest), n) + splat(T(1));
+  const IVec<T> half = n >> 1;  // two steps: 2^n itself may overflow or be denormal
+  return e * power_of_two<T>(half) * power_of_two<T>(n - half);
+}
+
+// 1 / (1 + e^-x)
+template <class T>
+CAROUSEL_INLINE Vec<T> sigmoid(Vec<T> x) {
+  constexpr T limit = Exponential<T>::sigmoid_limit;
+  IVec<T> n;
+  const Vec<T> e = reduced_expm1<T>(clamp<T>(-x, -limit, limit), n);
+  const Vec<T> scale = power_of_two<T>(n);
+  return splat(T(1)) / (splat(T(1)) + (e * scale + scale));
+}
+
+// (e^2x - 1) / (e^2x + 1), from e^2x - 1 itself, so that small x keeps its digits.
+template <class T>
+CAROUSEL_INLINE Vec<T> tanh(Vec<T> x) {
+  constexpr T limit = Exponential<T>::tanh_limit;
+  IVec<T> n;
+  const Vec<T> y = clamp<T>(x, -limit, limit);
+  const Vec<T> e = reduced_expm1<T>(y + y, n);
+  const Vec<T> scale = power_of_two<T>(n);
+  const Vec<T> expm1 = e * scale + (scale - splat(T(1)));
+  return expm1 / (expm1 + splat(T(2)));
+}
+
+}  // namespace
+#endif

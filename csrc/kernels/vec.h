@@ -1,0 +1,140 @@
+// One vector register of T and the few operations the kernels need, on GCC/clang vector extensions.
+//
+// The including file defines CAROUSEL_VECTOR_BYTES (16, 32 or 64) and CAROUSEL_ACCUMULATORS, the number of vector
+// registers a product may accumulate in. Everything is in an anonymous namespace: no other file may link to it.
+#ifndef CAROUSEL_KERNELS_VEC_H
+#define CAROUSEL_KERNELS_VEC_H
+
+#include <stdint.h>
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define CAROUSEL_INLINE inline __attribute__((always_inline))
+
+namespace {
+
+template <class T>
+struct Integer;
+template <>
+struct Integer<float> {
+  using type = int32_t;
+};
+template <>
+struct Integer<double> {
+  using type = int64_t;
+};
+
+template <class T>
+struct Register {
+  using Int = typename Integer<T>::type;
+  typedef T V __attribute__((vector_size(CAROUSEL_VECTOR_BYTES)));
+  typedef Int IV __attribute__((vector_size(CAROUSEL_VECTOR_BYTES)));
+};
+
+template <class T>
+using Vec = typename Register<T>::V;
+template <class T>
+using IVec = typename Register<T>::IV;
+
+template <class T>
+constexpr int64_t lanes = CAROUSEL_VECTOR_BYTES / int64_t(sizeof(T));
+
+constexpr int64_t accumulators = CAROUSEL_ACCUMULATORS;
+
+template <class T>
+CAROUSEL_INLINE Vec<T> splat(T s) {
+  return Vec<T>{} + s;
+}
+
+template <class T>
+CAROUSEL_INLINE Vec<T> load(const T* p) {
+  Vec<T> v;
+  __builtin_memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T>
+CAROUSEL_INLINE void store(T* p, Vec<T> v) {
+  __builtin_memcpy(p, &v, sizeof v);
+}
+
+// The first k < lanes elements; the others read as zero and are left alone in memory, which is never touched.
+#if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
+CAROUSEL_INLINE Vec<float> load_first(const float* p, int64_t k) {
+  return (Vec<float>)_mm512_maskz_loadu_ps(__mmask16((1u << k) - 1), p);
+}
+CAROUSEL_INLINE Vec<double> load_first(const double* p, int64_t k) {
+  return (Vec<double>)_mm512_maskz_loadu_pd(__mmask8((1u << k) - 1), p);
+}
+CAROUSEL_INLINE void store_first(float* p, Vec<float> v, int64_t k) {
+  _mm512_mask_storeu_ps(p, __mmask16((1u << k) - 1), (__m512)v);
+}
+CAROUSEL_INLINE void store_first(double* p, Vec<double> v, int64_t k) {
+  _mm512_mask_storeu_pd(p, __mmask8((1u << k) - 1), (__m512d)v);
+}
+#else
+template <class T>
+CAROUSEL_INLINE Vec<T> load_first(const T* p, int64_t k) {
+  Vec<T> v{};
+  for (int64_t l = 0; l < k; ++l) v[l] = p[l];
+  return v;
+}
+template <class T>
+CAROUSEL_INLINE void store_first(T* p, Vec<T> v, int64_t k) {
+  for (int64_t l = 0; l < k; ++l) p[l] = v[l];
+}
+#endif
+
+// `left` elements remain in the row: a whole register where there are enough of them.
+template <class T>
+CAROUSEL_INLINE Vec<T> load(const T* p, int64_t left) {
+  return left >= lanes<T> ? load(p) : load_first(p, left);
+}
+template <class T>
+CAROUSEL_INLINE void store(T* p, Vec<T> v, int64_t left) {
+  if (left >= lanes<T>)
+    store(p, v);
+  else
+    store_first(p, v, left);
+}
+
+// Lane by lane a < b ? x : y, exact for NaN (the comparison is false).
+template <class V>
+CAROUSEL_INLINE V less(V a, V b, V x, V y) {
+  return a < b ? x : y;
+}
+
+// The square block of `lanes` rows in v, transposed in log2(lanes) rounds of pairwise exchanges (Eklundh 1972).
+template <class T>
+CAROUSEL_INLINE void transpose(Vec<T> (&v)[lanes<T>]) {
+  constexpr int64_t L = lanes<T>;
+#pragma GCC unroll 4
+  for (int64_t s = 1; s < L; s *= 2) {
+    IVec<T> low{}, high{};  // element l of the new pair, as an index into the 2L elements of the old pair
+#pragma GCC unroll 16
+    for (int64_t l = 0; l < L; ++l) {
+      low[l] = (l & s) ? L + l - s : l;
+      high[l] = (l & s) ? L + l : l + s;
+    }
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < L; ++i) {
+      if (i & s) continue;
+      const Vec<T> a = v[i], b = v[i + s];
+#if defined(__clang__)
+#pragma unroll
+      for (int64_t l = 0; l < L; ++l) {
+        v[i][l] = low[l] < L ? a[low[l]] : b[low[l] - L];
+        v[i + s][l] = high[l] < L ? a[high[l]] : b[high[l] - L];
+      }
+#else
+      v[i] = __builtin_shuffle(a, b, low);
+      v[i + s] = __builtin_shuffle(a, b, high);
+#endif
+    }
+  }
+}
+
+}  // namespace
+#endif
