@@ -1,0 +1,52 @@
+"""The entrance: the class that runs a value, by what the value is."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, overload
+
+from carousel import network
+from carousel.errors import ArgumentError
+from carousel.network import Network
+from carousel.stream.network import NetworkModel
+
+if TYPE_CHECKING:
+    from carousel.network.forecaster import ForecastModel
+    from carousel.stream.forecaster import ForecasterModel
+
+__all__ = ["Model", "load"]
+
+
+@overload
+def Model(value: Network) -> NetworkModel: ...
+@overload
+def Model(value: ForecastModel) -> ForecasterModel: ...
+def Model(value: Network | ForecastModel) -> NetworkModel | ForecasterModel:
+    """What runs `value`; its weights are packed for the kernels here, once.
+
+    Args:
+        value: a Network, or what a Forecaster has learned (its `model_`).
+
+    Raises:
+        ArgumentError: `value` is something else.
+    """
+    if isinstance(value, Network):
+        return NetworkModel(value)
+    from carousel.network.forecaster import ForecastModel
+
+    if isinstance(value, ForecastModel):
+        from carousel.stream.forecaster import ForecasterModel
+
+        return ForecasterModel(value)
+    raise ArgumentError(f"`value` must be a Network or a ForecastModel, got {type(value).__name__}.")
+
+
+def load(path: str | os.PathLike[str]) -> NetworkModel | ForecasterModel:
+    """What runs the model in the file at `path`.
+
+    Raises:
+        FormatError: the file is damaged, foreign, or of a newer format.
+        OSError: the system could not read.
+    """
+    value: Network | ForecastModel = network.load(path)
+    return Model(value)
