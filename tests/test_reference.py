@@ -276,6 +276,10 @@ def test_refusals(rng):
         gru.forward(x, weights(rng, "gru", 3, 5), update="old")
     with pytest.raises(ArgumentError, match=r"^`activation` must be 'tanh' or 'relu', got 'elu'\.$"):
         rnn.forward(x, weights(rng, "rnn", 3, 5), activation="elu")
+    with pytest.raises(ArgumentError, match=r"^`cell` must be 'lstm' or 'gru' or 'rnn', got 'esn'\.$"):
+        stack.forward(x, Stack([Layer("esn", [w])]))
+    with pytest.raises(ArgumentError, match=r"^`len\(directions\)` must be 1 or 2, got 3\.$"):
+        stack.forward(x, Stack([Layer("lstm", [w, w, w])]))
     both = Stack([Layer("lstm", [w, w])])
     with pytest.raises(
         UnsupportedError, match=r"^`layers\[0\]` reads in both directions and cannot go step by step\.$"

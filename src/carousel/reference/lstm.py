@@ -81,7 +81,7 @@ def step(x: Array, state: State | tuple[Array, Array], w: Weights) -> tuple[Stat
 
 
 def forward(
-    x: Array, w: Weights, state: State | tuple[Array | None, Array | None] = (None, None)
+    x: Array, w: Weights, state: State | tuple[Array | None, Array | None] | None = None
 ) -> tuple[Array, State, Cache]:
     """T steps.
 
@@ -102,7 +102,8 @@ def forward(
         >>> y.shape, cache.h.shape, bool((cache.f == sigmoid(1.0)).all())
         ((5, 1, 2), (6, 1, 2), True)
     """
-    x, w, (h_0, c_0) = enter("lstm", x, w, h=state[0], c=state[1])
+    h_0, c_0 = state or (None, None)
+    x, w, (h_0, c_0) = enter("lstm", x, w, h=h_0, c=c_0)
     T, B, H = *x.shape[:2], w.R.shape[1]
     h, c = np.empty((2, T + 1, B, H), x.dtype)
     gates = np.empty((4, T, B, H), x.dtype)
@@ -113,7 +114,7 @@ def forward(
 
 
 def backward(
-    dy: Array, w: Weights, cache: Cache, dstate: State | tuple[Array | None, Array | None] = (None, None)
+    dy: Array, w: Weights, cache: Cache, dstate: State | tuple[Array | None, Array | None] | None = None
 ) -> Gradients:
     """The gradients, back through all T steps; dz stands for ∂L/∂z.
 
@@ -129,7 +130,8 @@ def backward(
     x, h, c, i, f, g, o = cache
     T, B, H = i.shape
     check_shape("dy", dy, "T, B, H", T=T, B=B, H=H)
-    dh, dc = zeros_or("dh", dstate[0], h[0]), zeros_or("dc", dstate[1], c[0])
+    dh, dc = dstate or (None, None)
+    dh, dc = zeros_or("dh", dh, h[0]), zeros_or("dc", dc, c[0])
     da = np.empty((T, B, 4 * H), np.result_type(h, dy))
     for t in reversed(range(T)):
         dh = dh + dy[t]

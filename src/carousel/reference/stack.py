@@ -113,8 +113,10 @@ def forward(
     """
     check_choice("head_on", w.head_on, ("every", "last"))
     finals, caches = [], []
-    for k, layer in enumerate(w.layers):
-        x, final, cache = _layer_forward(x, layer, None if states is None else states[k])
+    for layer, state in zip(w.layers, states or _none(w), strict=True):
+        check_choice("cell", layer.cell, tuple(CELLS))
+        check_choice("len(directions)", len(layer.directions), (1, 2))
+        x, final, cache = _layer_forward(x, layer, state)
         finals.append(final)
         caches.append(cache)
     shape = x.shape
@@ -143,21 +145,17 @@ def backward(dy: Array, w: Stack, cache: Cache, dstates: Sequence[Sequence[Any]]
             dlast, dy = dy, np.zeros(cache.shape, dy.dtype)
             dy[-1] = dlast
     dlayers, dinitials = list(w.layers), list(cache.layers)
+    dstates = dstates or _none(w)
     for k in reversed(range(len(w.layers))):
-        part = None if dstates is None else dstates[k]
-        dy, dlayers[k], dinitials[k] = _layer_backward(dy, w.layers[k], cache.layers[k], part)
+        dy, dlayers[k], dinitials[k] = _layer_backward(dy, w.layers[k], cache.layers[k], dstates[k])
     return Gradients(dy, Stack(dlayers, dhead, w.head_on), dinitials)
 
 
-def _layer_forward(
-    x: Array, layer: Layer, states: Sequence[Any] | None
-) -> tuple[Array, list[Any], list[Any]]:
+def _layer_forward(x: Array, layer: Layer, states: Sequence[Any]) -> tuple[Array, list[Any], list[Any]]:
     """One layer: y (T, B, DH), the last state and the cache of each direction."""
-    cell = CELLS[layer.cell]
     ys, finals, caches = [], [], []
-    for d, w in enumerate(layer.directions):
-        given = {} if states is None else {"state": states[d]}
-        y, final, cache = cell.forward(_turned(x, d), w, **given, **layer.options)
+    for d, (w, state) in enumerate(zip(layer.directions, states, strict=True)):
+        y, final, cache = CELLS[layer.cell].forward(_turned(x, d), w, state, **layer.options)
         ys.append(_turned(y, d))
         finals.append(final)
         caches.append(cache)
@@ -165,20 +163,22 @@ def _layer_forward(
 
 
 def _layer_backward(
-    dy: Array, layer: Layer, caches: Sequence[Any], dstates: Sequence[Any] | None
+    dy: Array, layer: Layer, caches: Sequence[Any], dstates: Sequence[Any]
 ) -> tuple[Array, Layer, list[Any]]:
     """One layer: dx (T, B, I), a layer of gradients, and those of the initial states."""
-    cell = CELLS[layer.cell]
+    dys = np.split(dy, len(layer.directions), axis=-1)
     dxs, dws, dinitials = [], [], []
-    for d, (w, part) in enumerate(
-        zip(layer.directions, np.split(dy, len(layer.directions), axis=-1), strict=True)
-    ):
-        given = {} if dstates is None else {"dstate": dstates[d]}
-        dx, dw, dinitial = cell.backward(_turned(part, d), w, caches[d], **given)
+    for d, (w, cache, dstate) in enumerate(zip(layer.directions, caches, dstates, strict=True)):
+        dx, dw, dinitial = CELLS[layer.cell].backward(_turned(dys[d], d), w, cache, dstate)
         dxs.append(_turned(dx, d))
         dws.append(dw)
         dinitials.append(dinitial)
     return sum(dxs[1:], dxs[0]), layer._replace(directions=dws), dinitials
+
+
+def _none(w: Stack) -> list[list[None]]:
+    """No state for any layer and direction."""
+    return [[None for _ in layer.directions] for layer in w.layers]
 
 
 def _turned(sequence: Array, direction: int) -> Array:
