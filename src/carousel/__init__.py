@@ -1,8 +1,59 @@
 """carousel: recurrent networks you can read, on kernels ahead of every framework on a CPU.
 
-`import carousel` is light: what needs torch is loaded at first use (PEP 562).
+`import carousel` is light: everything below is loaded at first use (PEP 562), and only what needs torch loads torch.
 """
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from carousel import errors, forecast, interop, layout, network, nn, reference, series, stream
+    from carousel.nn.acceleration import accelerate, accelerated, kernel_path, restore
+    from carousel.files import load, save
+    from carousel.forecast import Forecaster
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Forecaster",
+    "accelerate",
+    "accelerated",
+    "errors",
+    "forecast",
+    "interop",
+    "kernel_path",
+    "layout",
+    "load",
+    "network",
+    "nn",
+    "reference",
+    "restore",
+    "save",
+    "series",
+    "stream",
+]
+
+_HOMES = {
+    "Forecaster": "carousel.forecast",
+    "accelerate": "carousel.nn.acceleration",
+    "accelerated": "carousel.nn.acceleration",
+    "kernel_path": "carousel.nn.acceleration",
+    "restore": "carousel.nn.acceleration",
+    "load": "carousel.files",
+    "save": "carousel.files",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'carousel' has no attribute {name!r}")
+    home = _HOMES.get(name)
+    value = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"carousel.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

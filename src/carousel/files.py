@@ -1,0 +1,40 @@
+"""`carousel.save` and `carousel.load`: a Network or a Forecaster, one file (docs/model-file.md)."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from carousel import network
+
+if TYPE_CHECKING:
+    from carousel.forecast import Forecaster
+
+__all__ = ["load", "save"]
+
+
+def save(model: Forecaster | network.Network, path: str | os.PathLike[str]) -> None:
+    """Writes `model` to exactly `path`, atomically: whatever happens, the file is the old one or the new one.
+
+    Raises:
+        NotFittedError: a Forecaster that has not been fitted.
+        OSError: the file cannot be written.
+    """
+    if isinstance(model, network.Network):
+        network.save(model, path)
+    else:
+        model.save(path)
+
+
+def load(path: str | os.PathLike[str]) -> Forecaster | network.Network:
+    """The Network or Forecaster in the file at `path`.
+
+    Raises:
+        FormatError: the file is not a carousel model, is damaged, or is of a later version.
+    """
+    model = network.load(path)
+    if isinstance(model, network.Network):
+        return model
+    from carousel.forecast import Forecaster
+
+    return Forecaster.from_model(model)

@@ -1,0 +1,7 @@
+"""torch modules on our kernels: drop-ins for torch.nn.LSTM, GRU, RNN and their cells."""
+
+from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
+from carousel.nn.convert import module
+from carousel.nn.layers import GRU, LSTM, RNN
+
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "module"]

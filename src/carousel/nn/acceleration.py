@@ -1,0 +1,110 @@
+"""Any torch model with an LSTM, GRU or RNN in it, on our kernels by one line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from carousel.errors import UnsupportedError
+from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
+from carousel.nn.layers import GRU, LSTM, RNN
+
+__all__ = ["Layer", "accelerate", "accelerated", "kernel_path", "restore"]
+
+_Module = TypeVar("_Module", bound=torch.nn.Module)
+
+_OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
+    torch.nn.LSTM: LSTM,
+    torch.nn.GRU: GRU,
+    torch.nn.RNN: RNN,
+    torch.nn.LSTMCell: LSTMCell,
+    torch.nn.GRUCell: GRUCell,
+    torch.nn.RNNCell: RNNCell,
+}
+_TORCH = {ours: torchs for torchs, ours in _OURS.items()}
+_MARK = "_carousel_swapped"  # on modules whose class `accelerate` changed, so that `restore` leaves our own alone
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One recurrent layer of a model, and what `accelerate` did with it."""
+
+    name: str
+    type: str
+    state: str  # "accelerated", "left"
+    reason: str = ""
+
+    def __str__(self) -> str:
+        name = self.name or "(root)"
+        return f"{name}: {self.type} {self.state}" + (f", {self.reason}" if self.reason else "")
+
+
+def accelerate(module: _Module) -> _Module:
+    """Puts every LSTM, GRU, RNN and their cells inside `module`, and `module` itself, on our kernels, in place.
+
+    Only the class of a layer changes: parameters, buffers, hooks and names stay, so optimisers, checkpoints and
+    references hold. Subclasses that somebody wrote are left alone; `accelerated` lists them.
+
+    Returns:
+        The same module.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.GRU(3, 8))
+        >>> accelerate(model) is model
+        True
+        >>> [str(layer) for layer in accelerated(model)]
+        ['0: GRU accelerated']
+    """
+    for layer in module.modules():
+        ours = _OURS.get(type(layer))
+        if ours is not None:
+            layer.__class__ = ours
+            layer.__dict__[_MARK] = True
+    return module
+
+
+def restore(module: _Module) -> _Module:
+    """Undoes `accelerate`, in place; layers that were ours from the start stay ours."""
+    for layer in module.modules():
+        if layer.__dict__.pop(_MARK, False) and type(layer) in _TORCH:
+            layer.__class__ = _TORCH[type(layer)]
+    return module
+
+
+def accelerated(module: torch.nn.Module) -> list[Layer]:
+    """Every recurrent layer of `module`: those on our kernels, and those left with the reason."""
+    layers = []
+    for name, layer in module.named_modules():
+        kind = type(layer).__name__
+        if type(layer) in _TORCH:
+            layers.append(Layer(name, kind, "accelerated"))
+        elif type(layer) in _OURS:
+            layers.append(Layer(name, kind, "left", "accelerate(model) has not been called since it was added"))
+        elif isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase):
+            layers.append(Layer(name, kind, "left", "a subclass may compute something else"))
+    return layers
+
+
+def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
+    """Which path the call `module(x, hx)` takes, and why.
+
+    Returns:
+        "carousel: avx512 float32", or "torch: " and the reason.
+
+    Raises:
+        UnsupportedError: `module` is not a recurrent layer.
+
+    Example:
+        >>> kernel_path(LSTM(3, 8).half(), torch.zeros(20, 4, 3).half())
+        'torch: dtype torch.float16'
+    """
+    if type(module) in _TORCH:
+        return str(module.kernel_path(x, hx))  # type: ignore[operator]
+    if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
+        return "torch: not accelerated; call carousel.accelerate(module)"
+    raise UnsupportedError(
+        f"`module` must be a recurrent layer, got {type(module).__name__}; "
+        "carousel.accelerated(model) lists those inside a model."
+    )

@@ -1,0 +1,115 @@
+"""torch.nn.LSTMCell, GRUCell and RNNCell on our kernels: one step, which is a sequence of length one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carousel.nn.call import fallback, path
+from carousel.nn.function import Spec, run
+
+__all__ = ["GRUCell", "LSTMCell", "RNNCell"]
+
+
+def _mode(cell: torch.nn.RNNCellBase) -> str:
+    if isinstance(cell, torch.nn.LSTMCell):
+        return "LSTM"
+    return "GRU" if isinstance(cell, torch.nn.GRUCell) else f"RNN_{str(cell.nonlinearity).upper()}"
+
+
+def _weights(cell: torch.nn.RNNCellBase) -> list[Tensor]:
+    weights = [cell.weight_ih, cell.weight_hh]
+    return [*weights, cell.bias_ih, cell.bias_hh] if cell.bias else weights
+
+
+def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
+    """Why this call takes torch's path, or None."""
+    lstm = isinstance(cell, torch.nn.LSTMCell)
+    weights = _weights(cell)
+    states = () if hx is None else tuple(hx) if lstm else (hx,)
+    if not isinstance(input, Tensor) or not all(isinstance(t, Tensor) for t in (*states, *weights)):
+        return "an argument that is not a tensor"
+    if lstm and hx is not None and len(states) != 2:
+        return "hx of another form"
+    if isinstance(cell, torch.nn.RNNCell) and cell.nonlinearity not in ("tanh", "relu"):
+        return f"nonlinearity {cell.nonlinearity}"
+    reason = fallback([input, *states, *weights])
+    if reason is not None:
+        return reason
+    if input.dim() not in (1, 2) or input.shape[-1] != cell.input_size or input.numel() == 0:
+        return f"an input of shape {tuple(input.shape)}"
+    expected = (*input.shape[:-1], cell.hidden_size)
+    if any(state.shape != expected for state in states):
+        return "hx of another shape"
+    return None
+
+
+def _forward(cell: torch.nn.RNNCellBase, input: Tensor, hx: Any) -> Any:
+    lstm = isinstance(cell, torch.nn.LSTMCell)
+    batched = input.dim() == 2
+    h, c = (hx if lstm else (hx, None)) if hx is not None else (None, None)
+    shape = (1, 1) if not batched else (1,)  # the axes in front: step, and batch where there is none
+    x, h, c = (None if t is None else t.reshape(*shape, *t.shape) for t in (input, h, c))
+    assert x is not None
+    spec = Spec(_mode(cell), cell.hidden_size, 1, 1, cell.bias, batch_first=False)
+    _, h_n, c_n = run(spec, x, h, c, _weights(cell))
+    h_n, c_n = (None if t is None else t[0] if batched else t[0, 0] for t in (h_n, c_n))
+    return (h_n, c_n) if lstm else h_n
+
+
+def _path(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str:
+    return path(_reason(cell, input, hx), cell.weight_ih.dtype)
+
+
+class LSTMCell(torch.nn.LSTMCell):
+    """`torch.nn.LSTMCell` on our kernels.
+
+    Example:
+        >>> h, c = LSTMCell(3, 8)(torch.zeros(4, 3))
+        >>> h.shape
+        torch.Size([4, 8])
+    """
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As `torch.nn.LSTMCell.forward`: (B, I) in, h and c of (B, H) out."""
+        if _reason(self, input, hx) is not None:
+            return super().forward(input, hx)
+        return _forward(self, input, hx)
+
+    kernel_path = _path
+
+
+class GRUCell(torch.nn.GRUCell):
+    """`torch.nn.GRUCell` on our kernels.
+
+    Example:
+        >>> GRUCell(3, 8)(torch.zeros(4, 3)).shape
+        torch.Size([4, 8])
+    """
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As `torch.nn.GRUCell.forward`: (B, I) in, h of (B, H) out."""
+        if _reason(self, input, hx) is not None:
+            return super().forward(input, hx)
+        return _forward(self, input, hx)
+
+    kernel_path = _path
+
+
+class RNNCell(torch.nn.RNNCell):
+    """`torch.nn.RNNCell` on our kernels, tanh or relu.
+
+    Example:
+        >>> RNNCell(3, 8)(torch.zeros(4, 3)).shape
+        torch.Size([4, 8])
+    """
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        """As `torch.nn.RNNCell.forward`: (B, I) in, h of (B, H) out."""
+        if _reason(self, input, hx) is not None:
+            return super().forward(input, hx)
+        return _forward(self, input, hx)
+
+    kernel_path = _path
