@@ -276,8 +276,18 @@ DOCUMENTS = {
     ),
     "wrong kind": (lambda d: set_(d, (*LAYER, "kind"), "weights"), r"`layers.0` must be of kind"),
     "kind list": (lambda d: set_(d, (*LAYER, "kind"), []), r"`layers.0` must be of kind"),
-    "missing field": (lambda d: set_(d, (*LAYER, "reset"), ...), r"`layers.0`, of kind 'recurrent', lacks"),
-    "extra field": (lambda d: set_(d, (*LAYER, "x"), 1), r"`layers.0`, of kind 'recurrent', must not have"),
+    "missing field": (
+        lambda d: set_(d, (*LAYER, "reset"), ...),
+        r"must have the fields cell, directions, reset, activ",
+    ),
+    "extra field": (
+        lambda d: set_(d, (*LAYER, "x"), 1),
+        r"`layers.0`, of kind 'recurrent', must have .* activation, x'",
+    ),
+    "other order": (
+        lambda d: set_(d, LAYER, dict(sorted(d["value"]["layers"][0].items()))),
+        "must have the fields",
+    ),
     "unknown cell": (lambda d: set_(d, (*LAYER, "cell"), "mgu"), r"`layers.0.cell` must be 'lstm'"),
     "wrong option": (lambda d: set_(d, (*LAYER, "activation"), "relu"), "is an option of the cell 'rnn'"),
     "wrong cell": (lambda d: set_(d, (*LAYER[:2], 1, "cell"), "rnn"), r"`layers.1`: `R` must have shape"),
@@ -351,6 +361,22 @@ HEADERS = {
 def test_hostile_headers_are_refused(path, name):
     change, text = HEADERS[name]
     refused(path, rebuilt(GOLDEN, tensors=change), text)
+
+
+def test_more_spaces_than_needed_are_refused(path):
+    raw = GOLDEN.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    padded = struct.pack("<Q", length + 8) + raw[8 : 8 + length] + b" " * 8 + raw[8 + length :]
+    refused(path, padded, "more than 7 spaces")
+
+
+def test_an_integer_is_no_float(path):
+    save(everything(), path)
+    refused(
+        path,
+        rebuilt(path, lambda d: set_(d, ("value", "inner", 0, "scale"), 3)),
+        "`inner.0.scale` must be float",
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -88,7 +88,10 @@ def unpack(file: BinaryIO) -> Contents:
     if length > HEADER_LIMIT or length % 8:
         raise FormatError(f"its header must have a multiple of 8 bytes, at most {HEADER_LIMIT}, got {length}")
     text = _read(file, length)
-    header = parse(_decoded(text.rstrip(b" ")), "the header")
+    written = text.rstrip(b" ")
+    if length - len(written) > 7:
+        raise FormatError("its header is followed by more than 7 spaces")
+    header = parse(_decoded(written), "the header")
     document, extents = _checked(header, size - 8 - length)
     numbers = _read(file, size - 8 - length)
     tensors = {
