@@ -7,7 +7,7 @@ from carousel.errors import UnsupportedError
 from carousel.network import Dense, LastStep, Network, Recurrent, Weights
 
 torch = pytest.importorskip("torch")
-from carousel.interop.torch import load, save  # noqa: E402
+from carousel.interop.torch import difference, load, save  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +39,42 @@ def test_network_comes_back_equal(name):
     network = load(torch.nn.Sequential(RECURRENT[name](), torch.nn.Linear(5, 2), torch.nn.Sigmoid()))
     network = Network((*network.layers[:1], LastStep(), *network.layers[1:]))
     assert load(save(network)) == network
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_a_torch_module_and_its_network_agree(name, batch_first):
+    module = torch.nn.Sequential(
+        RECURRENT[name](num_layers=2, bidirectional=True, batch_first=batch_first, dtype=torch.float64),
+        torch.nn.Linear(10, 2, dtype=torch.float64),
+    )
+    assert difference(module, load(module)) < 1e-14
+    torch.nn.init.ones_(module[1].bias)
+    assert difference(module, load(save(load(module)))) < 1e-14
+
+
+def test_difference_sees_one_weight():
+    module = torch.nn.LSTM(3, 5)
+    network = load(module)
+    with torch.no_grad():
+        module.weight_hh_l0[7, 3] += 0.1
+    assert difference(module, network) > 1e-4
+
+
+def test_a_module_that_computes_something_else_is_refused():
+    class Doubled(torch.nn.GRU):
+        def forward(self, x, h=None):
+            y, h = super().forward(x, h)
+            return 2 * y, h
+
+    with pytest.raises(UnsupportedError, match="something else than its weights say"):
+        load(Doubled(3, 5))
+
+
+def test_the_module_stays_in_training_mode():
+    module = torch.nn.LSTM(3, 5, num_layers=2, dropout=0.9)
+    load(module)
+    assert module.training
 
 
 def test_weights_are_copies():

@@ -2,13 +2,18 @@
 
 torch's gate order is ours, so weights cross unchanged, bit by bit. A Network is always (T, B, I): of a
 `batch_first` module the numbers are the same, the first two axes change places.
+
+Every `load` ends with a trial: module and Network run on the same random sequence.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from carousel.errors import UnsupportedError
 from carousel.network import Dense, LastStep, Layer, Network, Recurrent, Weights
@@ -18,7 +23,11 @@ if TYPE_CHECKING:
 
     from carousel.interop._torch_layers import Layers
 
-__all__ = ["load", "recurrent_layers", "save"]
+__all__ = ["difference", "load", "recurrent_layers", "save"]
+
+# Of the largest output. Both sides add the same products, each in its own order; what computes something else
+# is off by far more.
+_TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 
 
 def load(module: torch.nn.Module) -> Network:
@@ -30,7 +39,8 @@ def load(module: torch.nn.Module) -> Network:
             recurrent module the outputs go on to the next one. What `save` makes comes back equal.
 
     Raises:
-        UnsupportedError: a module or an option that a Network cannot express; the text names it.
+        UnsupportedError: a module or an option that a Network cannot express; the text names it. Or the
+            module, a subclass or one with hooks, computes something else than its weights say.
         ShapeError: modules that do not fit one another, or neither float32 nor float64.
 
     Example:
@@ -42,7 +52,37 @@ def load(module: torch.nn.Module) -> Network:
     layers: list[Layer] = []
     for name, leaf in _leaves("module", module):
         _append(layers, name, leaf)
-    return Network(tuple(layers))
+    network = Network(tuple(layers))
+    off = difference(module, network)
+    if not off <= _TOLERANCE[str(network.dtype)]:
+        raise UnsupportedError(
+            f"`module` computes something else than its weights say: on random input it is off by {off:.1e}."
+        )
+    return network
+
+
+def difference(module: torch.nn.Module, network: Network) -> float:
+    """The largest difference between their outputs, relative to the largest output or 1.
+
+    Both run on the same random sequence, the module a copy of it in evaluation mode.
+    """
+    import torch
+
+    from carousel.stream import Model
+
+    x = np.random.default_rng(0).normal(size=(5, 3, network.input_size)).astype(network.dtype)
+    with torch.no_grad():
+        y = torch.from_numpy(x).to(next(module.parameters()).device)
+        for _, leaf in _leaves("module", deepcopy(module).eval()):
+            if not isinstance(leaf, torch.nn.RNNBase):
+                y = leaf(y)
+            elif leaf.batch_first:
+                y = leaf(y.transpose(0, 1))[0].transpose(0, 1)
+            else:
+                y = leaf(y)[0]
+    expected = y.cpu().numpy()
+    off = np.abs(Model(network).run(x) - expected).max(initial=0)
+    return float(off / max(1, np.abs(expected).max(initial=0)))
 
 
 def save(network: Network) -> Layers:
