@@ -41,6 +41,7 @@ def main() -> None:
 
     model = LastStep()
     accelerated = carousel.accelerate(copy.deepcopy(model))
+    print(", ".join(str(layer) for layer in carousel.accelerated(accelerated)))
     theirs, ours = train(model, x, y), train(accelerated, x, y)
     for epoch, (a, b) in enumerate(zip(theirs, ours, strict=True)):
         print(f"epoch {epoch}  torch {a:.6f}  carousel {b:.6f}")
