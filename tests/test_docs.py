@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,17 @@ def test_a_broken_block_is_noticed(tmp_path):
     with pytest.raises(AssertionError) as caught:
         run(page)
     assert (Path(caught.traceback[-1].path), caught.traceback[-1].lineno + 1) == (page, 10)
+
+
+def test_the_pictures_are_drawn(tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    pytest.importorskip("matplotlib").use("Agg")
+    names = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+    train = names["sine_model"]
+    monkeypatch.setitem(names["main"].__globals__, "sine_model", lambda: train(epochs=1))
+    names["main"](tmp_path)
+    drawn = sorted(path.name for path in tmp_path.iterdir())
+    assert drawn == sorted(path.name for path in (ROOT / "docs" / "figures").iterdir())
 
 
 @pytest.mark.parametrize("language", ["", ".zh-CN"])

@@ -49,6 +49,7 @@ def daily(*days: str, separator: str = ",") -> str:
         HOURLY.replace(",", "|"),
         HOURLY.replace("ds,y", '"ds" , "y"').replace(" ,", ","),
         HOURLY.rstrip("\n"),
+        HOURLY.replace("\n", ",,\n"),
         HOURLY + "\n\n",
         HOURLY.replace("\n", "\n\n"),
         "\n\n" + HOURLY,

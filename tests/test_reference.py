@@ -280,6 +280,8 @@ def test_refusals(rng):
         stack.forward(x, Stack([Layer("esn", [w])]))
     with pytest.raises(ArgumentError, match=r"^`len\(directions\)` must be 1 or 2, got 3\.$"):
         stack.forward(x, Stack([Layer("lstm", [w, w, w])]))
+    with pytest.raises(ArgumentError, match=r"^`reset` must be 'after' or 'before', got 'befor'\.$"):
+        gru.step(x[0], np.zeros((2, 5)), weights(rng, "gru", 3, 5), reset="befor")
     both = Stack([Layer("lstm", [w, w])])
     with pytest.raises(
         UnsupportedError, match=r"^`layers\[0\]` reads in both directions and cannot go step by step\.$"

@@ -65,9 +65,8 @@ void multiply_da(const Backward<T>& f, int64_t s, Range rows, Range units, Block
   const Strips<T> strips(f.hidden);
   const int64_t K = blocks.count * f.hidden;
   for (int64_t strip = units.begin / strips.width; strip * strips.width < units.end; ++strip)
-    multiply_strip(
-        strips, strip, rows.begin, rows.end, K, [&](int64_t b) { return f.da_row(s, b) + blocks.first * f.hidden; },
-        packed + strips.offset(strip, K), [&](int64_t b) { return to + b * f.hidden; }, accumulate);
+    multiply_strip<T>(strips, strip, rows.begin, rows.end, K, {f.da_row(s, 0) + blocks.first * f.hidden, 1, f.width(), 0},
+                      packed + strips.offset(strip, K), {to, 1, f.hidden, 0}, accumulate);
 }
 
 // Rows of a chunk, row(k) for k in [0, K), in strips. The team shares the rows.
@@ -98,7 +97,7 @@ void pack_da(const Backward<T>& f, int64_t K, Range units) {
 
 // dw[gate * H + u][column] (+)= Σ_k da[k][block * H + u] rows[k][column], hidden units of `units`.
 template <class T>
-void add_weight_gradient(const Backward<T>& f, int64_t K, Range units, Blocks blocks, int64_t columns, const T* rows,
+__attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t K, Range units, Blocks blocks, int64_t columns, const T* rows,
                          T* dw, bool accumulate) {
   const Strips<T> strips(columns);
   for (int64_t strip = 0; strip < strips.count(); ++strip) {
@@ -193,10 +192,9 @@ void chunk_gradients(const Backward<T>& f, int64_t s0, int64_t s1, bool accumula
     const int64_t depth = Cell::input_blocks.count * f.hidden;
     const Range mine = share(K, team);
     for (int64_t strip = 0; strip < strips.count(); ++strip)
-      multiply_strip(
-          strips, strip, mine.begin, mine.end, depth,
-          [&](int64_t k) { return f.da + k * f.width() + Cell::input_blocks.first * f.hidden; },
-          f.W_strips + strips.offset(strip, depth), [&](int64_t k) { return f.dx(step_of(k), row_of(k)); }, false);
+      multiply_strip<T>(strips, strip, mine.begin, mine.end, depth,
+                        {f.da + Cell::input_blocks.first * f.hidden, 1, f.width(), 0},
+                        f.W_strips + strips.offset(strip, depth), {f.dx(s0, 0), f.batch, f.dx.step, f.dx.row}, false);
   }
   if (f.db_W || f.db_R) add_bias_gradient(f, K, share(f.width(), team, lanes<T>), accumulate);
   team.barrier();  // the strips are complete

@@ -56,7 +56,7 @@ CAROUSEL_INLINE void project(const Forward<T>& f, int64_t s, int64_t row, int64_
 
 // The same for a whole chunk of steps from s0 on, all gates: rows of all steps are tiled together.
 template <class T, int G>
-void project_ahead(const Forward<T>& f, int64_t s0, int64_t s1, Range rows, Range panels) {
+__attribute__((noinline)) void project_ahead(const Forward<T>& f, int64_t s0, int64_t s1, Range rows, Range panels) {
   const int64_t height = rows.end - rows.begin;
   for (int64_t p = panels.begin; p < panels.end; ++p) {
     const T* bias = f.panels.input_bias(f.packed, p);

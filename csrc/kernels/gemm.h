@@ -103,11 +103,19 @@ CAROUSEL_INLINE void with_registers(int n, Body&& body) {
   }
 }
 
-// c[row] (+)= a[row] b for rows [begin, end) and one strip; a and c give the address of a row.
+// Rows k = step * batch + row of a strided sequence, or with a batch of 1 those of a plain matrix.
+template <class T>
+struct Matrix {
+  T* data;
+  int64_t batch, step, row;
+  T* operator()(int64_t k) const { return batch == 1 ? data + k * step : data + k / batch * step + k % batch * row; }
+};
+
+// c[row] (+)= a[row] b for rows [begin, end) and one strip.
 // Blocks of k keep the strip in cache for all rows; the sums pass through c unrounded, so blocks change no bit.
-template <class T, class A, class C>
-CAROUSEL_INLINE void multiply_strip(const Strips<T>& strips, int64_t strip, int64_t begin, int64_t end, int64_t K, A&& a,
-                                    const T* b, C&& c, bool accumulate) {
+template <class T>
+__attribute__((noinline)) void multiply_strip(const Strips<T>& strips, int64_t strip, int64_t begin, int64_t end,
+                                              int64_t K, Matrix<const T> a, const T* b, Matrix<T> c, bool accumulate) {
   constexpr int64_t block = 256;
   const int64_t first = strip * strips.width, left = strips.columns - first, b_step = strips.step(strip);
   with_registers(strips.registers(strip), [&](auto registers) __attribute__((always_inline)) {
@@ -117,22 +125,17 @@ CAROUSEL_INLINE void multiply_strip(const Strips<T>& strips, int64_t strip, int6
       for_row_tiles<rows_per_tile(N)>(begin, end, [&](auto rows, int64_t row) __attribute__((always_inline)) {
         constexpr int M = decltype(rows)::count;
         const T* a_rows[M];
+        T* to[M];
         Vec<T> sum[M][N];
-#pragma GCC unroll 8
         for (int m = 0; m < M; ++m) {
           a_rows[m] = a(row + m) + k;
-          const T* from = c(row + m) + first;
-#pragma GCC unroll 4
+          to[m] = c(row + m) + first;
           for (int v = 0; v < N; ++v)
-            sum[m][v] = accumulate || k > 0 ? load(from + v * lanes<T>, left - v * lanes<T>) : Vec<T>{};
+            sum[m][v] = accumulate || k > 0 ? load(to[m] + v * lanes<T>, left - v * lanes<T>) : Vec<T>{};
         }
         tile<T, M, N>(depth, a_rows, 1, b + k * b_step, b_step, sum);
-#pragma GCC unroll 8
-        for (int m = 0; m < M; ++m) {
-          T* to = c(row + m) + first;
-#pragma GCC unroll 4
-          for (int v = 0; v < N; ++v) store(to + v * lanes<T>, sum[m][v], left - v * lanes<T>);
-        }
+        for (int m = 0; m < M; ++m)
+          for (int v = 0; v < N; ++v) store(to[m] + v * lanes<T>, sum[m][v], left - v * lanes<T>);
       });
     }
   });

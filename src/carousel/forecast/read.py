@@ -60,7 +60,8 @@ def read_frame(
     saving ends is a duplicate, the one that is skipped in spring is a gap.
 
     Args:
-        frame: of pandas, polars or pyarrow, as `read_table` gives it, or one sequence of numbers.
+        frame: of pandas, polars or pyarrow, as `read_table` gives it, or one sequence of numbers; a Reading
+            is returned as it is.
         id: the column that names the series; without one, `unique_id` or the like, else there is one series.
         time: the column of dates or whole numbers; without one, `ds` or the like, else the order of the rows.
         target: the column to read; without one, `y`, else the only column of numbers.
@@ -83,6 +84,8 @@ def read_frame(
         1 gap is treated as missing
     """
     check_choice("duplicates", duplicates, ("error", "mean"))
+    if isinstance(frame, Reading):
+        return frame
     columns = Columns(*_eager(frame))
     origin = columns.origin
     if not len(columns.frame):

@@ -206,7 +206,9 @@ def _header(data: bytes, name: str) -> tuple[list[str], Origin]:
         names = [f"column_{k + 1}" for k in range(len(cells))]
         remark = f"no header line: the columns are called {_listed(names)}"
         return names, Origin(name, _SEPARATORS[best], 0, (remark,))
-    return cells, Origin(name, _SEPARATORS[best], readers[best].line_num)
+    # A first column without a name is the index that pandas writes; others come from trailing separators.
+    names = [cell or (f"column_{k + 1}" if k else "") for k, cell in enumerate(cells)]
+    return names, Origin(name, _SEPARATORS[best], readers[best].line_num)
 
 
 def _decoded(data: bytes, name: str, cut: bool = False) -> str:

@@ -73,7 +73,12 @@ def step(
 
     Returns:
         The new h and the gates.
+
+    Raises:
+        ArgumentError: `reset` or `update` is something else.
     """
+    check_choice("reset", reset, ("after", "before"))
+    check_choice("update", update, ("state", "candidate"))
     R_r, R_z, R_n = np.split(w.R, 3)
     b_r, b_z, b_n = np.split(w.b_R, 3)
     a_r, a_z, a_n = np.split(x @ w.W.T + w.b_W, 3, axis=-1)

@@ -46,7 +46,11 @@ def step(x: Array, h: Array, w: Weights, *, activation: Activation = "tanh") -> 
 
     Returns:
         The new h and the gates, of which there are none.
+
+    Raises:
+        ArgumentError: `activation` is something else.
     """
+    check_choice("activation", activation, ("tanh", "relu"))
     a = x @ w.W.T + w.b_W + h @ w.R.T + w.b_R
     return np.tanh(a) if activation == "tanh" else relu(a), ()  # (1)
 

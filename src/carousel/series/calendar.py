@@ -73,7 +73,7 @@ class Frequency:
 
     @classmethod
     def parse(cls, text: str | int | Frequency) -> Frequency:
-        """The frequency of an alias of pandas or polars ("h", "15min", "W-SUN", "1mo"), or of an integer step.
+        """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), or of an integer step.
 
         Raises:
             ArgumentError: an alias that is not known.

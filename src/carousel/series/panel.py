@@ -92,6 +92,17 @@ class Panel:
         """(N_s,) the time stamps of series `s`."""
         return self.frequency.grid(self.starts[s], int(self.lengths[s]))
 
+    def select(self, which: Array) -> Panel:
+        """Some series, by number, in the order of `which`."""
+        parts = [self.series(s) for s in which]
+        return replace(
+            self,
+            ids=tuple(self.ids[s] for s in which),
+            values=np.concatenate([np.zeros(0), *parts]),
+            offsets=np.cumsum([0, *map(len, parts)], dtype=np.int64),
+            starts=self.starts[which],
+        )
+
     def slice(self, first: Array, stop: Array) -> Panel:
         """Rows `first[s]` to `stop[s]` of every series (two (S,) arrays, counted within the series)."""
         lengths = self.lengths

@@ -1,0 +1,104 @@
+"""The command line: `carousel fit | forecast | backtest | demo`.
+
+One file per command; each parses, calls one library function and prints. Only click is imported before a
+command runs, so that `--help` answers at once. Results go to stdout, progress and remarks to stderr.
+
+Exit codes: 0 done; 2 refused: one sentence says why, nothing is written; 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+import carousel
+
+__all__ = ["main"]
+
+_REFUSED, _INTERRUPTED = 2, 130
+
+
+class _Commands(click.Group):
+    """A group whose commands are imported when they are named: `fit` is `carousel.cli.fit.fit`."""
+
+    names = ("fit", "forecast", "backtest", "demo")
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.names)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.names:
+            return None
+        command = getattr(import_module(f"carousel.cli.{name}"), name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(
+    cls=_Commands,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(carousel.__version__, "-V", "--version", prog_name="carousel")
+@click.pass_context
+def _carousel(context: click.Context) -> None:
+    """Recurrent networks for series: from a CSV to an honest forecast.
+
+    \b
+    carousel demo                                      a first look, without data
+    carousel fit data.csv --horizon 24 --out model     learn, and see how good it is
+    carousel forecast model --plot forecast.png        the next 24 rows, with intervals
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs the command line and leaves with its exit code."""
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, `head` say, has what it wanted
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        return int(_carousel.main(arguments, prog_name="carousel", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        return _refuse(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("carousel: stopped.", err=True)
+        return _INTERRUPTED
+    except ModuleNotFoundError as error:
+        return _refuse(_missing(error))
+    except OSError as error:
+        return _refuse(_os_message(error))
+    except Exception as error:
+        from carousel.errors import CarouselError
+
+        if not isinstance(error, CarouselError):
+            raise
+        return _refuse(str(error))
+
+
+def _refuse(message: str) -> int:
+    """One sentence on stderr, in one line."""
+    click.echo(f"carousel: {' '.join(message.split()).rstrip('.')}.", err=True)
+    return _REFUSED
+
+
+def _os_message(error: OSError) -> str:
+    reason = (error.strerror or str(error) or type(error).__name__).lower()
+    return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    """What to install for a part that the base installation leaves out."""
+    extra = "plot" if error.name == "matplotlib" else "forecast"
+    return f"this needs {error.name}, which is not installed: pip install 'carousel-rnn[{extra}]'"

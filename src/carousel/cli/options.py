@@ -1,0 +1,84 @@
+"""The options that `fit` and `backtest` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["Frequency", "forecaster_options", "frame_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Frequency(click.ParamType):
+    """An alias such as `h` or `MS`, or a whole number for a series without dates."""
+
+    name = "step"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+def frame_options(command: F) -> F:
+    """Where a file has its series."""
+    return _all(
+        click.option(
+            "--target", metavar="COLUMN", help="Column to forecast; found if only one holds numbers."
+        ),
+        click.option("--time", metavar="COLUMN", help="Column of dates or whole numbers; found if obvious."),
+        click.option("--id", metavar="COLUMN", help="Column that tells several series apart."),
+        click.option(
+            "--freq", type=Frequency(), help="Step of the series, such as h, D or MS; found if regular."
+        ),
+        click.option(
+            "--duplicates",
+            type=click.Choice(["error", "mean"]),
+            default="error",
+            show_default=True,
+            help="Refuse two rows of one series at one time, or average them.",
+        ),
+    )(command)
+
+
+def forecaster_options(command: F) -> F:
+    """What is learned, and how."""
+    return _all(
+        click.option("--horizon", type=click.IntRange(min=1), required=True, help="Rows to forecast."),
+        click.option(
+            "--season", type=click.IntRange(min=1), help="Rows of one season; follows from the step."
+        ),
+        click.option("--lookback", type=click.IntRange(min=1), help="Rows that a forecast looks back on."),
+        click.option(
+            "--architecture",
+            type=click.Choice(["auto", "plain"]),
+            default="auto",
+            show_default=True,
+            help="The accurate one, or the tutorials' network.",
+        ),
+        click.option(
+            "--cell",
+            type=click.Choice(["gru", "lstm", "rnn"]),
+            default="gru",
+            show_default=True,
+            help="Kind of the recurrent layers.",
+        ),
+        click.option(
+            "--epochs", type=click.IntRange(min=1), help="Passes over the training windows, at most."
+        ),
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness."
+        ),
+    )(command)
+
+
+def _all(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several options as one decorator, listed in the help in this order."""
+
+    def decorate(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate

@@ -1,0 +1,130 @@
+"""Where results go: a path is checked before the work, and written as a whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from carousel.errors import ArgumentError
+
+if TYPE_CHECKING:
+    import pyarrow
+    from matplotlib.figure import Figure
+
+__all__ = ["check_path", "figure_bytes", "forecast_bytes", "say", "write"]
+
+_PARQUET = (".parquet", ".pq")
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+def check_path(option: str, path: str | None, *others: str | None, device: bool = False) -> None:
+    """Refuses a path that could not be written after the work; leaves nothing behind.
+
+    Args:
+        option: what the user knows the path as.
+        path: the path; None is always fine.
+        *others: paths of this run that must not be overwritten, such as the data.
+        device: whether something else than a file, such as /dev/stdout, may be written to.
+
+    Raises:
+        ArgumentError: a directory, a device, or one of `others`.
+        OSError: the system says no: no permission, no space.
+    """
+    if path is None:
+        return
+    target = Path(path).resolve()
+    for other in others:
+        if other is not None and Path(other).resolve() == target:
+            raise ArgumentError(
+                f"{option} {path} would overwrite another file of this run; choose another path."
+            )
+    if target.is_dir() or not path:
+        raise ArgumentError(f"{option} must be a file, but {path!r} is a directory.")
+    if not target.parent.is_dir():
+        raise ArgumentError(f"{option} {path} lies in a directory that does not exist; make it first.")
+    if target.exists() and not target.is_file():
+        if not device:
+            raise ArgumentError(f"{option} must be a file, but {path} is a device or the like.")
+        return
+    try:
+        if target.exists():
+            target.open("ab").close()
+        with tempfile.TemporaryFile(dir=target.parent) as trial:
+            trial.write(bytes(4096))
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def write(path: str, content: bytes) -> None:
+    """Makes `path` hold `content`: a file is replaced as a whole, a device is written to."""
+    from carousel.network import atomic
+
+    try:
+        if Path(path).exists() and not Path(path).is_file():
+            with open(path, "wb", buffering=0) as device:
+                device.write(content)
+        else:
+            atomic.write(path, [content])
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def forecast_bytes(table: pyarrow.Table, path: str | None = None) -> bytes:
+    """A forecast as Parquet where the suffix of `path` says so, else as CSV."""
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    sink = io.BytesIO()
+    if path is not None and path.endswith(_PARQUET):
+        pyarrow.parquet.write_table(table, sink)
+        return sink.getvalue()
+    for k, field in enumerate(table.schema):
+        if pyarrow.types.is_timestamp(field.type):
+            table = table.set_column(k, field.name, _short_times(table.column(k)))
+    header = io.StringIO()
+    csv.writer(header, lineterminator="\n").writerow(table.column_names)
+    pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=False))
+    return header.getvalue().encode() + sink.getvalue()
+
+
+def figure_bytes(figure: Figure, path: str) -> bytes:
+    """A picture in the format that the suffix of `path` names."""
+    sink = io.BytesIO()
+    figure.savefig(sink, format=Path(path).suffix[1:], dpi=150)
+    return sink.getvalue()
+
+
+def check_picture(option: str, path: str | None) -> None:
+    """Refuses a suffix that names no picture."""
+    if path is not None and Path(path).suffix not in _PICTURES:
+        raise ArgumentError(f"{option} must end in {', '.join(_PICTURES)}, got {path}.")
+
+
+def say(notes: Any, *, err: bool = False) -> None:
+    """Remarks, one to a line."""
+    for note in notes:
+        click.echo(note, err=err)
+
+
+def _short_times(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
+    """Time stamps as text: 2024-01-31 where all are midnight, else 2024-01-31 23:00:00, or finer."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    for unit, form in (("day", "%Y-%m-%d"), ("second", "%Y-%m-%d %H:%M:%S")):
+        if pc.all(pc.equal(pc.floor_temporal(column, unit=unit), column)).as_py():
+            return pc.strftime(column.cast(pyarrow.timestamp("s")), form)
+    return pc.strftime(column, "%Y-%m-%d %H:%M:%S")
+
+
+def _unwritable(path: str, error: OSError) -> OSError:
+    reason = (error.strerror or str(error)).lower()
+    if isinstance(error, BrokenPipeError):
+        return error
+    return OSError(error.errno, f"cannot be written: {reason}", path)
