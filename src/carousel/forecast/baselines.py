@@ -1,0 +1,93 @@
+"""The forecasts that a model must beat, at the same origins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from carousel.forecast.closed_form import PENALTIES
+from carousel.forecast.plan import Plan
+from carousel.forecast.split import thinned
+from carousel.network.forecaster import Scaling
+from carousel.series.history import History, Origins
+from carousel.series.linear import Moments
+from carousel.series.panel import Panel
+
+__all__ = ["baselines", "seasonal_unit"]
+
+Array = np.ndarray[Any, Any]
+
+ORIGINS = 50_000  # that the ridge baseline is fitted on
+
+
+def baselines(panel: Panel, plan: Plan, train: Origins, origins: Origins) -> dict[str, Array]:
+    """Persistence, seasonal naive (of every season) and ridge: (B, K) each, in the user's unit.
+
+    Args:
+        train: origins whose horizons end before the first of `origins`; ridge is fitted on them.
+    """
+    rows = np.full(len(panel), plan.lookback)
+    np.maximum.at(rows, train.series, train.row + plan.horizon)
+    unit = Scaling(False, np.zeros(0), np.zeros(0))
+    history = History.of(panel, plan.season, unit, None, (), rows)  # scales from training rows only
+    steps = np.arange(plan.horizon)
+    longest = max(plan.lookback, *plan.seasons)
+    window = history.context(origins, longest, 0).window
+    out = {"persistence": np.repeat(window[:, -1:], plan.horizon, 1)}
+    for m in plan.seasons:
+        if m > 1:
+            name = "seasonal naive" if m == plan.season else f"seasonal naive {m}"
+            out[name] = window[:, longest - m + steps % m]
+    if len(train) >= 10:
+        out["ridge"] = _ridge(history, plan, train, origins)
+    return out
+
+
+def seasonal_unit(panel: Panel, season: int, rows: Array) -> Array:
+    """(S,) the mean absolute seasonal difference of the first `rows[s]` rows: the unit of MASE."""
+    units = np.zeros(len(panel))
+    for s in range(len(panel)):
+        x = panel.series(s)[: rows[s]]
+        if len(x) > season:
+            difference = np.abs(x[season:] - x[:-season])
+            units[s] = np.nanmean(difference) if not np.isnan(difference).all() else 0.0
+    return units
+
+
+def _ridge(history: History, plan: Plan, train: Origins, origins: Origins) -> Array:
+    """Direct ridge of the window around its last value, one matrix for all; its penalty from the last fifth."""
+    train = thinned(train, ORIGINS)
+    late = train.row > np.quantile(train.row, 0.8)
+    early = train[~late] if late.any() and not late.all() else train
+    first = _sums(history, plan, early)
+    F, y, _, _ = _rows(history, plan, thinned(train[late] if late.any() else train, 5000))
+    losses = [float(((F @ first.solve(p, F.shape[1], False)[0] - y) ** 2).sum()) for p in PENALTIES]
+    A = _sums(history, plan, train).solve(PENALTIES[int(np.argmin(losses))], F.shape[1], False)[0]
+    forecasts = [np.zeros((0, plan.horizon))]
+    for some in _blocks(origins):
+        F, _, last, scale = _rows(history, plan, some)
+        forecasts.append(last + scale * (F @ A))
+    return np.concatenate(forecasts)
+
+
+def _sums(history: History, plan: Plan, origins: Origins) -> Moments:
+    moments = Moments.zero(1, plan.lookback + 1, plan.horizon)
+    for some in _blocks(origins):
+        F, y, _, _ = _rows(history, plan, some)
+        moments.add(F, y, np.zeros(len(F), np.int64))
+    return moments
+
+
+def _rows(history: History, plan: Plan, origins: Origins) -> tuple[Array, Array, Array, Array]:
+    """Features (B, L + 1), targets (B, K), last values (B, 1) and scales (B, 1)."""
+    context = history.context(origins, plan.lookback, 0)
+    truth, observed = history.targets(origins, plan.horizon)
+    last, scale = context.window[:, -1:], context.scale[:, None]
+    F = np.concatenate([(context.window - last) / scale, np.ones((len(last), 1))], 1)
+    return F, np.where(observed, (truth - last) / scale, 0), last, scale
+
+
+def _blocks(origins: Origins) -> Iterator[Origins]:
+    return (origins[slice(b, b + 4096)] for b in range(0, len(origins), 4096))

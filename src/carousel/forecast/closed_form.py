@@ -1,0 +1,190 @@
+"""What is fitted without gradients: the unit, the smoothing, the linear path."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from carousel.forecast.plan import Plan
+from carousel.forecast.split import every_origin, thinned
+from carousel.network.forecaster import LinearPath, Scaling, Smoothing
+from carousel.series.features import has_interplay, phase, phases
+from carousel.series.history import History, Origins, in_model_unit, own_scale, panel_errors
+from carousel.series.linear import Moments, linear_features, sizes
+from carousel.series.panel import Panel
+from carousel.series.smoothing import ahead, candidates, shares, smoothed, subset
+
+__all__ = ["LinearChoice", "choose_linear", "fit_linear", "fit_smoothing", "shrink_factor"]
+
+Array = np.ndarray[Any, Any]
+
+PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of features whose mean square is about 1
+ORIGINS = 150_000  # that the linear path is fitted on
+CHOOSING = 20_000  # that choose its penalty
+SCORED_SERIES, SCORED_ROWS, SCORED_ORIGINS = 64, 4000, 400  # that weight the smoothing models
+PHASED_FEATURES = 1300  # beyond which one matrix per phase would take too much memory
+BLOCK = 4096
+
+
+def fit_smoothing(panel: Panel, plan: Plan, log: bool | None = None) -> tuple[Scaling, Smoothing]:
+    """The unit and the smoothing that would have forecast these rows best.
+
+    The logarithm is taken where all values are positive and the smoothing of logarithms has the smaller
+    mean absolute error, in the user's unit, over origins inside these rows; or as `log` says.
+    """
+    series = np.unique(np.linspace(0, len(panel) - 1, min(len(panel), SCORED_SERIES)).astype(int))
+    some = panel.select(series).tail(SCORED_ROWS)
+    positive = bool(np.all(panel.values[~np.isnan(panel.values)] > 0))
+    units = [log] if log is not None else [False, True] if positive else [False]
+    fits = {unit: _mix(some, plan, unit) for unit in units}
+    log = min(units, key=lambda unit: fits[unit][1])
+    center, scale = own_scale(panel, in_model_unit(panel, plan.season, log), plan.season)
+    return Scaling(log, center, scale), fits[log][0]
+
+
+def _mix(panel: Panel, plan: Plan, log: bool) -> tuple[Smoothing, float]:
+    """The mixture in one unit, and its mean absolute error in the user's, in units of the scale."""
+    longest = int(panel.lengths.max())
+    members = candidates(plan.smoothed_seasons)
+    memory = members.lags.max(1)
+    known = np.flatnonzero((memory + 2 <= longest) | (memory <= 2))
+    members = subset(members, known, np.ones(len(known)))
+    x = in_model_unit(panel, plan.season, log)
+    center, scale = own_scale(panel, x, plan.season)
+    e = panel_errors(panel, x, members)
+    history = History(panel, x, ~np.isnan(panel.values), e, center, scale, plan.season)
+    # From the row on where every member has its lags and, in longer series, some errors to start from.
+    M = members.memory
+    first = np.minimum(M + max(1, min(M, (longest - M) // 3)), panel.lengths)
+    origins = thinned(every_origin(first, panel.lengths), SCORED_ORIGINS)
+    truth, observed = history.targets(origins, plan.horizon)
+    if not observed.any():
+        return members, 0.0
+    context = history.context(origins, M, M)
+    forecasts = ahead(members, context.window, context.errors, plan.horizon)
+    weight = observed / context.scale[:, None]
+    weights = shares(np.einsum("bkg,bk->g", np.abs(forecasts - truth[..., None]), weight) / observed.sum())
+    kept = np.flatnonzero(weights)
+    mean = forecasts[..., kept] @ weights[kept]
+    if log:
+        mean, truth = np.exp(mean), np.exp(truth)
+    unit = own_scale(panel, in_model_unit(panel, plan.season, False), plan.season)[1]
+    loss = np.abs(mean - truth) / unit[origins.series][:, None]
+    return subset(members, kept, weights[kept]), float(loss[observed].mean())
+
+
+@dataclass(frozen=True)
+class LinearChoice:
+    """What the held-out rows chose.
+
+    Args:
+        upto: 0 window, 1 and calendar, 2 and interplay (see `linear_features`).
+        features: F, how many that are.
+        penalty: λ.
+        by_phase: one matrix per phase of the season.
+        shrink: what is left of the linear path, 0 to 1.
+    """
+
+    upto: int
+    features: int
+    penalty: float
+    by_phase: bool
+    shrink: float
+
+
+def choose_linear(
+    history: History, smoothing: Smoothing, plan: Plan, train: Origins, choose: Origins
+) -> tuple[LinearChoice, LinearPath | None]:
+    """The linear path of least squared error on the held-out origins; none if the smoothing alone is better."""
+    counts = sizes(plan.frequency, plan.season, plan.lookback)
+    upto = len(counts) - 1
+    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), upto)
+    held = list(_blocks(history, smoothing, plan, thinned(choose, CHOOSING), upto))
+    F, rest, observed, which = (np.concatenate(parts) for parts in zip(*held, strict=True))
+    rest = np.where(observed, rest, 0)
+    best, least, forecast = None, float((rest**2).sum()), np.zeros_like(rest)
+    for kinds, count in enumerate(counts):
+        for by_phase in (False, True)[: 1 + (len(moments.gram) > 1)]:
+            for penalty in PENALTIES:
+                A = moments.solve(penalty, count, by_phase)
+                guess = _apply(A, F[:, :count], which)
+                loss = float(((rest - guess)[observed] ** 2).sum())
+                if loss < least:
+                    best, least, forecast = (kinds, count, penalty, by_phase, A), loss, guess
+    if best is None:
+        return LinearChoice(0, counts[0], PENALTIES[-1], False, 0.0), None
+    kinds, count, penalty, by_phase, A = best
+    shrink = shrink_factor(forecast, rest, observed, plan.horizon)
+    choice = LinearChoice(kinds, count, penalty, by_phase, shrink)
+    return choice, _path(A, choice, plan) if shrink > 0 else None
+
+
+def fit_linear(
+    history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice
+) -> LinearPath | None:
+    """The linear path as chosen, fitted on other rows."""
+    if choice.shrink == 0:
+        return None
+    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), choice.upto)
+    return _path(moments.solve(choice.penalty, choice.features, choice.by_phase), choice, plan)
+
+
+def shrink_factor(forecast: Array, rest: Array, observed: Array, horizon: int) -> float:
+    """What to multiply a correction with so that noise in the held-out rows cannot make it a loss.
+
+        s = Σ f r / Σ f²        clip(s - SE(s), 0, 1)        SE by a jackknife over blocks of origins
+
+    Args:
+        forecast: (B, K) f, the correction.
+        rest: (B, K) r, what it should have been.
+        observed: (B, K).
+    """
+    f, r = np.where(observed, forecast, 0), np.where(observed, rest, 0)
+    blocks = max(2, min(20, len(f) // max(1, horizon // 2)))
+    fr = np.array([part.sum() for part in np.array_split((f * r).sum(1), blocks)])
+    ff = np.array([part.sum() for part in np.array_split((f * f).sum(1), blocks)])
+    if ff.sum() == 0:
+        return 0.0
+    s = fr.sum() / ff.sum()
+    without = (fr.sum() - fr) / np.maximum(ff.sum() - ff, 1e-300)
+    error = np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
+    return float(np.clip(s - error, 0, 1))
+
+
+def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins, upto: int) -> Iterator[Any]:
+    """Blocks of features (B, F), what the smoothing leaves in units of the scale (B, K), observed, phase."""
+    for b in range(0, len(origins), BLOCK):
+        some = origins[slice(b, b + BLOCK)]
+        context = history.context(some, plan.lookback, smoothing.memory)
+        truth, observed = history.targets(some, plan.horizon)
+        rest = truth - smoothed(smoothing, context.window, context.errors, plan.horizon)
+        F = linear_features(context, plan.frequency, plan.season, upto)
+        which = phase(plan.frequency, plan.season, context.next)
+        yield F, rest / context.scale[:, None], observed, which
+
+
+def _moments(history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int) -> Moments:
+    """The sums that ridge needs. A missing target counts as what the smoothing says: it draws A to 0."""
+    F = sizes(plan.frequency, plan.season, plan.lookback)[upto]
+    P = phases(plan.frequency, plan.season) if F <= PHASED_FEATURES else 1
+    moments = Moments.zero(P, F, plan.horizon)
+    for features, rest, observed, which in _blocks(history, smoothing, plan, train, upto):
+        moments.add(features, np.where(observed, rest, 0), which if P > 1 else np.zeros_like(which))
+    return moments
+
+
+def _apply(A: Array, F: Array, which: Array) -> Array:
+    if len(A) == 1:
+        return F @ A[0]
+    out = np.empty((len(F), A.shape[2]))
+    for p in np.unique(which):
+        out[which == p] = F[which == p] @ A[p]
+    return out
+
+
+def _path(A: Array, choice: LinearChoice, plan: Plan) -> LinearPath:
+    calendar = choice.upto >= 1
+    return LinearPath(A * choice.shrink, calendar, choice.upto == 2 and has_interplay(plan.frequency))

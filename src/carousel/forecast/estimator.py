@@ -1,0 +1,285 @@
+"""`Forecaster`: fit, predict, backtest, plot and save, with scikit-learn's manners."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from carousel import network
+from carousel.errors import ArgumentError, DataError, NotFittedError, check_integer
+from carousel.forecast.backtest import Backtest, pick_origins, run_backtest
+from carousel.forecast.frames import forecast_columns, kind_of, to_frame
+from carousel.forecast.plan import Plan
+from carousel.forecast.progress import progress_report
+from carousel.forecast.read import Reading, read_frame
+from carousel.forecast.scores import Scores
+from carousel.forecast.settings import Settings
+from carousel.forecast.verdict import verdict
+from carousel.network.forecaster import Columns, ForecastModel
+from carousel.stream.forecaster import ForecasterModel
+
+__all__ = ["Forecaster"]
+
+Array = np.ndarray[Any, Any]
+
+
+class Forecaster:
+    """Forecasts one series or many: exponential smoothing, a linear path and a recurrent one, whichever help.
+
+    It starts from exponential smoothing, adds a linear path where that helps on held-out rows, and a
+    recurrent path where that helps again; each is kept only as far as the held-out rows bear it out. The
+    same defaults serve ten years of hours and three years of months. Intervals are conformal.
+
+    Args:
+        horizon: rows to forecast, K.
+        freq: alias of the step, such as "h", "D" or "MS", or an integer; found in the data without.
+        season: rows of the season; follows from the frequency without.
+        architecture: "auto", or "plain" for the tutorials' network: window -> recurrent layers -> last
+            state -> Dense.
+        cell: "gru", "lstm" or "rnn".
+        level: of the intervals, in per cent.
+        seed: same seed, same data, same bits.
+        lookback: rows that a forecast looks back on; about two long seasons without.
+        hidden_size, layers, dropout, epochs, batch_size, learning_rate, patience: of the network and its
+            training; None is the default of the architecture.
+        progress: True for a bar, False for none, None for one on a terminal; or a function that is called
+            with a dict of epoch, train and valid.
+
+    After `fit`:
+        model_: what was learned, a `ForecastModel`; `carousel.stream.Model` runs it without torch.
+        scores_: of the model and the baselines on the held-out rows.
+        verdict_: what these scores say, in sentences.
+        history_: loss of every epoch.
+        notes_: what was found in the data and decided.
+
+    Example:
+        >>> import numpy as np
+        >>> series = 100 + 10 * np.sin(np.arange(120) * np.pi / 6)
+        >>> forecaster = Forecaster(12, season=12, epochs=1, progress=False).fit(series)
+        >>> bool(abs(forecaster.predict()["carousel"][3] - 100 - 10 * np.sin(123 * np.pi / 6)) < 1)
+        True
+    """
+
+    model_: ForecastModel
+    scores_: dict[str, Scores]
+    verdict_: tuple[str, ...]
+    history_: tuple[dict[str, float], ...]
+    notes_: tuple[str, ...]
+
+    def __init__(
+        self,
+        horizon: int,
+        *,
+        freq: str | int | None = None,
+        season: int | None = None,
+        architecture: str = "auto",
+        cell: str = "gru",
+        level: Any = (80, 95),
+        seed: int = 0,
+        lookback: int | None = None,
+        hidden_size: int | None = None,
+        layers: int | None = None,
+        dropout: float | None = None,
+        epochs: int | None = None,
+        batch_size: int = 256,
+        learning_rate: float | None = None,
+        patience: int | None = None,
+        progress: Any = None,
+    ) -> None:
+        self.horizon = horizon
+        self.freq = freq
+        self.season = season
+        self.architecture = architecture
+        self.cell = cell
+        self.level = level
+        self.seed = seed
+        self.lookback = lookback
+        self.hidden_size = hidden_size
+        self.layers = layers
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.patience = patience
+        self.progress = progress
+
+    def fit(
+        self,
+        df: Any,
+        *,
+        id_col: str | None = None,
+        time_col: str | None = None,
+        target_col: str | None = None,
+        duplicates: str = "error",
+    ) -> Forecaster:
+        """Learns from a frame of pandas, polars or pyarrow in the long format, or from one sequence of numbers.
+
+        Ctrl-C keeps the best model so far: the fitted attributes are set before KeyboardInterrupt goes on.
+
+        Args:
+            df: rows of id, time and value; `unique_id`, `ds` and `y`, or what the names below say.
+            id_col: column of the series' names; none is needed for one series.
+            time_col: column of time stamps or integers.
+            target_col: column of values.
+            duplicates: "error" refuses two rows of one series at one time, "mean" averages them.
+
+        Raises:
+            ArgumentError: a constructor argument that cannot be.
+            DataError: a frame that cannot be used, or too short a series.
+        """
+        from carousel.forecast.fitting import fit
+
+        settings = Settings.of(self.get_params())
+        reading = read_frame(
+            df, id=id_col, time=time_col, target=target_col, freq=self.freq, duplicates=duplicates
+        )
+        columns = _columns(reading, df)
+        with progress_report(self.progress, settings.epochs) as report:
+            fitted = fit(reading.panel, columns, settings, report)
+        self._set(fitted.model)
+        self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted)
+        self.history_ = fitted.history
+        self.notes_ = (*reading.notes, *fitted.model.notes)
+        if fitted.interrupted:
+            raise KeyboardInterrupt
+        return self
+
+    def predict(self, df: Any = None, *, level: Any = None, duplicates: str = "error") -> Any:
+        """The next `horizon` rows of every series.
+
+        Args:
+            df: history to forecast from, in the columns that were fitted; the end of the fitted data without.
+            level: of the intervals, in per cent; the constructor's without.
+
+        Returns:
+            A frame of the kind that was fitted: id, time, `carousel`, `carousel-lo-80`, `carousel-hi-80`, ….
+        """
+        model = self._fitted()
+        columns = model.columns
+        if df is None:
+            forecast, ids, kind = self._runner.forecast(self._runner.last(), level), model.ids, columns.frame
+        else:
+            panel = self._read(df, duplicates).panel
+            history = self._runner.history(panel)
+            forecast = self._runner.forecasts(history, history.ends(), level)
+            ids, kind = panel.ids, kind_of(df)
+        return to_frame(forecast_columns(forecast, ids, columns), kind)
+
+    def backtest(
+        self,
+        df: Any,
+        *,
+        origins: int | None = None,
+        step: int | None = None,
+        start: Any = None,
+        duplicates: str = "error",
+    ) -> Backtest:
+        """Forecasts from many origins in `df`, beside the baselines at the same origins; nothing is fitted again.
+
+        Rows that the model was fitted on flatter it: give `start` after the last of them.
+
+        Args:
+            df: rows before and after the origins.
+            origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
+            step: rows from one origin to the next; `horizon` without.
+            start: time of the first forecast row.
+        """
+        model = self._fitted()
+        for name, value in (("origins", origins), ("step", step)):
+            if value is not None:
+                check_integer(name, value, 1)
+        panel = self._read(df, duplicates).panel
+        plan = Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
+        chosen = pick_origins(panel, plan, origins, step, start)
+        columns = replace(model.columns, frame=kind_of(df))
+        return run_backtest(self._runner, panel, plan, chosen, columns)
+
+    def plot(self, df: Any = None, path: str | os.PathLike[str] | None = None, **options: Any) -> Any:
+        """History, forecast and intervals as a matplotlib figure; see `carousel.forecast.plot.plot`."""
+        from carousel.forecast.plot import plot
+
+        return plot(self, df, path, **options)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the model to exactly `path`, atomically; `carousel.load(path)` forecasts the same bits."""
+        network.save(self._fitted(), path)
+
+    @classmethod
+    def from_model(cls, model: ForecastModel) -> Forecaster:
+        """A fitted forecaster of a learned value, such as one from a file."""
+        freq = int(model.frequency) if model.frequency.isdigit() else model.frequency
+        forecaster = cls(
+            model.horizon,
+            freq=freq,
+            season=model.season,
+            architecture="auto" if model.plain is None else "plain",
+            level=model.level,
+            lookback=model.lookback,
+        )
+        forecaster._set(model)
+        forecaster.notes_ = model.notes
+        return forecaster
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {name: getattr(self, name) for name in _parameters()}
+
+    def set_params(self, **params: Any) -> Forecaster:
+        """Changes constructor arguments; `fit` reads them."""
+        for name, value in params.items():
+            if name not in _parameters():
+                raise ArgumentError(
+                    f"`{name}` is no parameter of Forecaster; there are {', '.join(_parameters())}."
+                )
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        shown = [repr(self.horizon)] + [
+            f"{name}={getattr(self, name)!r}"
+            for name, parameter in list(_parameters().items())[1:]
+            if getattr(self, name) != parameter.default
+        ]
+        return f"Forecaster({', '.join(shown)})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "model_")
+
+    def _set(self, model: ForecastModel) -> None:
+        self.model_ = model
+        self._runner = ForecasterModel(model)
+
+    def _fitted(self) -> ForecastModel:
+        if not hasattr(self, "model_"):
+            raise NotFittedError("This Forecaster has not been fitted; call `fit` first.")
+        return self.model_
+
+    def _read(self, df: Any, duplicates: str) -> Reading:
+        """A frame in the columns and at the frequency that were fitted."""
+        model = self._fitted()
+        columns = model.columns
+        names = {} if isinstance(df, (np.ndarray, list, tuple)) else _names(columns)
+        reading = read_frame(df, **names, freq=self._runner.frequency, duplicates=duplicates)
+        least = min(model.season + 1, model.lookback)
+        for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
+            if length < least:
+                raise DataError(f"Series {name!r} has {length} rows; a forecast needs at least {least}.")
+        return reading
+
+
+def _parameters() -> dict[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(Forecaster.__init__).parameters)
+    del parameters["self"]
+    return parameters
+
+
+def _names(columns: Columns) -> dict[str, Any]:
+    return {"id": columns.id, "time": columns.time, "target": columns.target}
+
+
+def _columns(reading: Reading, df: Any) -> Columns:
+    return Columns(reading.names.id, reading.names.time, reading.names.target, kind_of(df))

@@ -1,0 +1,59 @@
+"""From forecasts back to the user's kind of frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+
+from carousel.network.forecaster import Columns
+from carousel.stream.forecaster import Forecast
+
+__all__ = ["forecast_columns", "kind_of", "to_frame"]
+
+Array = np.ndarray[Any, Any]
+
+
+def kind_of(data: Any) -> str:
+    """The kind of frame to answer with, "pandas", "polars" or "pyarrow"; pandas, where it is there, for arrays."""
+    try:
+        kind = str(nw.from_native(data).implementation).rsplit(".", 1)[-1].lower()
+    except TypeError:
+        kind = "numpy"
+    if kind in ("pandas", "polars", "pyarrow"):
+        return kind
+    try:
+        import pandas  # noqa: F401
+    except ImportError:
+        return "pyarrow"
+    return "pandas"
+
+
+def forecast_columns(forecast: Forecast, ids: Any, columns: Columns) -> dict[str, Array]:
+    """The columns of a forecast: id, time, `carousel`, `carousel-lo-80`, `carousel-hi-80`, ….
+
+    Args:
+        ids: B names, one per origin.
+    """
+    K = forecast.mean.shape[1]
+    out = {
+        columns.id or "unique_id": np.repeat(np.asarray(ids, object), K),
+        columns.time or "ds": forecast.ds.reshape(-1),
+        "carousel": forecast.mean.reshape(-1),
+    }
+    for level, (lower, upper) in forecast.intervals().items():
+        out[f"carousel-lo-{level:g}"] = lower.reshape(-1)
+        out[f"carousel-hi-{level:g}"] = upper.reshape(-1)
+    return out
+
+
+def to_frame(columns: dict[str, Array], kind: str) -> Any:
+    """A frame of that kind: pandas, polars or pyarrow."""
+    import pyarrow as pa
+
+    arrays = {
+        name: pa.array(values.tolist(), pa.string()) if values.dtype == object else pa.array(values)
+        for name, values in columns.items()
+    }
+    return nw.from_arrow(pa.table(arrays), backend=kind).to_native()

@@ -1,0 +1,74 @@
+"""The options of a Forecaster, complete and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from carousel.errors import ArgumentError, check_choice, check_integer
+from carousel.stream.forecaster import check_levels
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `Forecaster` was told, with its defaults resolved."""
+
+    horizon: int
+    season: int | None
+    architecture: str
+    cell: str
+    level: tuple[float, ...]
+    seed: int
+    lookback: int | None
+    hidden_size: int
+    layers: int
+    dropout: float
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+
+    @classmethod
+    def of(cls, params: dict[str, Any]) -> Settings:
+        """Settings from constructor arguments; None is the default of the architecture.
+
+        Raises:
+            ArgumentError: an option that cannot be.
+        """
+        check_choice("architecture", params["architecture"], ("auto", "plain"))
+        check_choice("cell", params["cell"], ("gru", "lstm", "rnn"))
+        plain = params["architecture"] == "plain"
+        usual = {
+            "hidden_size": 50 if plain else 32,
+            "layers": 2 if plain else 1,
+            "dropout": 0.0 if plain else 0.5,
+            "epochs": 40 if plain else 20,
+            "learning_rate": 5e-3 if plain else 1e-3,
+            "patience": 8 if plain else 4,
+        }
+        chosen = {name: value if params[name] is None else params[name] for name, value in usual.items()}
+        for name in ("horizon", "batch_size"):
+            chosen[name] = params[name]
+        for name in ("horizon", "hidden_size", "layers", "epochs", "batch_size", "patience"):
+            check_integer(name, chosen[name], 1)
+        for name in ("season", "lookback"):
+            if params[name] is not None:
+                check_integer(name, params[name], 1)
+        check_integer("seed", params["seed"], 0)
+        if not 0 <= chosen["dropout"] < 1:
+            raise ArgumentError(f"`dropout` must be at least 0 and below 1, got {chosen['dropout']!r}.")
+        if plain and chosen["dropout"]:
+            raise ArgumentError("`dropout` is an option of architecture='auto'; the plain network has none.")
+        if not chosen["learning_rate"] > 0:
+            raise ArgumentError(f"`learning_rate` must be above 0, got {chosen['learning_rate']!r}.")
+        return cls(
+            **chosen,
+            season=params["season"],
+            architecture=params["architecture"],
+            cell=params["cell"],
+            level=check_levels(params["level"]),
+            seed=int(params["seed"]),
+            lookback=params["lookback"],
+        )

@@ -1,0 +1,149 @@
+"""The training loop: AdamW, Huber loss on what was observed, averaged weights, early stopping, seeds.
+
+The weights that count are the moving average (Polyak and Juditsky 1992). The start is epoch 0: a network
+that never beats it on the held-out origins leaves with no weights at all.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Batch", "Loop", "Run", "train"]
+
+Array = np.ndarray[Any, Any]
+Loader = Callable[[Array], "Batch"]
+
+AVERAGE = 0.99  # of the moving average of the weights
+CLIP = 1.0  # norm of the gradient
+WARM_UP = 50  # steps in which the learning rate rises
+LEAST_STEPS = 50  # of an epoch: a short series is passed several times
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs of the network, what it should say (B, K), and where that was observed."""
+
+    inputs: tuple[Tensor, ...]
+    target: Tensor
+    observed: Tensor
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How to train."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    patience: int
+    seed: int
+    most_steps: int = 500  # of an epoch; a larger set is sampled anew in every epoch
+
+
+@dataclass
+class Run:
+    """What a training left behind; complete at any moment.
+
+    Args:
+        best: the averaged weights of least validation loss; None where the start was never beaten.
+        best_epoch: counted from 1; 0 is the start.
+        history: a dict of epoch, train, valid per epoch.
+        interrupted: Ctrl-C ended it.
+    """
+
+    best: dict[str, Tensor] | None = None
+    best_epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    interrupted: bool = False
+
+
+def train(
+    net: nn.Module,
+    load: Loader,
+    train_rows: int,
+    held: list[Batch],
+    loop: Loop,
+    start_counts: bool,
+    report: Callable[[dict[str, float]], None],
+) -> Run:
+    """Trains `net` and leaves it with its best weights; Ctrl-C ends it early, and `Run.interrupted` says so.
+
+    Args:
+        load: gives the batch of some of the origins 0 to `train_rows` - 1.
+        held: batches that stop the training; without any all epochs are run and the last weights kept.
+        start_counts: the untrained network is a forecast that must be beaten.
+        report: called after every epoch.
+    """
+    run = Run()
+    average = copy.deepcopy(net).eval()
+    optimizer = torch.optim.AdamW(net.parameters(), loop.learning_rate, weight_decay=1e-2)
+    best = _loss(average, held) if start_counts and held else float("inf")
+    step = 0
+    try:
+        for epoch in range(1, loop.epochs + 1):
+            net.train()
+            total, count = 0.0, 0
+            for rows in _batches(train_rows, loop, epoch):
+                step += 1
+                rate = loop.learning_rate * min(1.0, step / WARM_UP) * 0.8 ** max(0, epoch - 4)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                loss = _huber(net, load(rows))
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(net.parameters(), CLIP)
+                optimizer.step()
+                _follow(average, net, min(AVERAGE, step / (step + 10)))
+                total, count = total + loss.item(), count + 1
+            valid = _loss(average, held) if held else float("nan")
+            run.history.append({"epoch": epoch, "train": total / max(count, 1), "valid": valid})
+            report(run.history[-1])
+            if not held or valid < best:
+                best, run.best_epoch = valid, epoch
+                run.best = copy.deepcopy(average.state_dict())
+            elif epoch - run.best_epoch >= loop.patience:
+                break
+    except KeyboardInterrupt:
+        run.interrupted = True
+        if run.best is None and not start_counts:
+            run.best = copy.deepcopy(average.state_dict())
+    if run.best is not None:
+        net.load_state_dict(run.best)
+    net.eval()
+    return run
+
+
+def _batches(count: int, loop: Loop, epoch: int) -> list[Array]:
+    """The rows of every step of an epoch, from (seed, epoch) alone."""
+    rng = np.random.default_rng((loop.seed, epoch))
+    steps = max(1, count // loop.batch_size)
+    passes = -(-LEAST_STEPS // steps)
+    order = np.concatenate([rng.permutation(count) for _ in range(passes)])
+    steps = min(steps * passes, loop.most_steps)
+    return [order[i * loop.batch_size : (i + 1) * loop.batch_size] for i in range(steps)]
+
+
+def _huber(net: nn.Module, batch: Batch) -> Tensor:
+    """Mean Huber loss (delta 1) over what was observed."""
+    output = net(*batch.inputs)[:, : batch.target.shape[1]]
+    loss = nn.functional.huber_loss(output, batch.target, reduction="none")
+    return (loss * batch.observed).sum() / batch.observed.sum().clamp(min=1)
+
+
+@torch.no_grad()
+def _loss(net: nn.Module, held: list[Batch]) -> float:
+    seen = sum(float(batch.observed.sum()) for batch in held)
+    return sum(float(_huber(net, batch)) * float(batch.observed.sum()) for batch in held) / max(seen, 1.0)
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:
+    for slow, fast in zip(average.parameters(), net.parameters(), strict=True):
+        slow.lerp_(fast, 1 - keep)

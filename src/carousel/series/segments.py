@@ -1,0 +1,56 @@
+"""The window as a few segments of one natural sub-period each: what the recurrent path reads and writes.
+
+Source: Lin et al. 2023, SegRNN: recurrence over segments, all future segments decoded in parallel.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from carousel.series.calendar import Frequency
+from carousel.series.features import calendar_features
+from carousel.series.history import Context, normalise
+
+__all__ = ["future_segments", "past_segments", "segment_inputs"]
+
+Array = np.ndarray[Any, Any]
+
+
+def past_segments(context: Context, frequency: Frequency, season: int, segment: int) -> Array:
+    """The window in segments, each with the calendar of its first row and the level of the window.
+
+    Returns:
+        (T, B, segment + C + 1), T = L // segment, oldest first; float32.
+    """
+    z, level = normalise(context, season)
+    B, L = z.shape
+    T = L // segment
+    first = np.arange(-T * segment, 0, segment)
+    calendar = calendar_features(frequency, frequency.shift(context.next[:, None], first))
+    parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _level(context, level, T)]
+    return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
+
+
+def future_segments(context: Context, frequency: Frequency, season: int, segment: int, horizon: int) -> Array:
+    """For every segment to come: the calendar of its first row, the level of the window, its place.
+
+    Returns:
+        (J, B, C + 1 + J), J = ⌈K / segment⌉; float32.
+    """
+    _, level = normalise(context, season)
+    J = -(-horizon // segment)
+    calendar = calendar_features(frequency, frequency.shift(context.next[:, None], segment * np.arange(J)))
+    place = np.broadcast_to(np.eye(J), (len(context), J, J))
+    parts = [calendar, _level(context, level, J), place]
+    return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
+
+
+def segment_inputs(frequency: Frequency, segment: int, horizon: int) -> tuple[int, int]:
+    """The number of inputs of a past and of a future segment."""
+    C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
+    return segment + C + 1, C + 1 - (-horizon // segment)
+
+
+def _level(context: Context, level: Array, count: int) -> Array:
+    u = (level - context.center[:, None]) / context.scale[:, None]
+    return np.repeat(u[:, None], count, 1)

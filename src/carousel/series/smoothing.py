@@ -1,0 +1,129 @@
+"""Exponential smoothing as a family of linear recursions, mixed by how well each forecast the past.
+
+Every member is an ARIMA model in three lags: simple smoothing ARIMA(0,1,1), Holt's trend ARIMA(0,2,2), a
+smoothed season (0,0,0)(0,1,1)m, and level and season together (0,1,1)(0,1,1)m, the "airline model".
+With a parameter of 0 they are persistence, the seasonal naive forecast, and last year plus its growth.
+
+Sources: Box and Jenkins 1976, chapter 9; Hyndman, Koehler, Ord and Snyder 2008, chapter 11.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from carousel.network.forecaster import Smoothing
+
+__all__ = ["ahead", "candidates", "errors", "maps", "shares", "smoothed", "subset"]
+
+Array = np.ndarray[Any, Any]
+
+GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)  # of θ and Θ; at 1 a component would never move from its first value
+POWER = 8  # weights fall with the 8th power of a member's error: nearly a choice, without its variance
+KEPT = 8  # members of largest weight that a mixture keeps
+
+
+def candidates(seasons: tuple[int, ...]) -> Smoothing:
+    """All members for these season lengths, with equal weights."""
+    members: list[tuple[tuple[int, int, int], tuple[float, ...], tuple[float, ...]]] = []
+    for a in GRID:
+        members.append(((1, 1, 1), (1, 0, 0), (-a, 0, 0)))
+    for a in GRID[2:]:
+        for b in GRID[3:]:
+            members.append(((1, 1, 2), (2, 0, -1), (-a - b, 0, a * b)))
+    for m in sorted({m for m in seasons if m > 1}):
+        for b in GRID:
+            members.append(((1, m, m + 1), (0, 1, 0), (0, -b, 0)))
+            for a in GRID:
+                members.append(((1, m, m + 1), (1, 1, -1), (-a, -b, a * b)))
+    lags, ar, ma = zip(*members, strict=True)
+    G = len(members)
+    return Smoothing(np.array(lags, np.int64), np.array(ar, float), np.array(ma, float), np.full(G, 1 / G))
+
+
+def errors(model: Smoothing, x: Array) -> Array:
+    """One-step errors e of every member along a series.
+
+    Args:
+        x: (S, N) filled values.
+
+    Returns:
+        (S, N, G); 0 where a member has not all its lags yet.
+    """
+    S, N = x.shape
+    first = model.lags.max(1)
+    e = np.zeros((S, N, len(first)))
+    members = np.arange(len(first))
+    for t in range(int(first.min()), N):
+        known = t >= first
+        lagged = np.where(known[:, None], t - model.lags, 0)
+        expected = (model.ar * x[:, lagged]).sum(-1) + (model.ma * e[:, lagged, members[:, None]]).sum(-1)
+        e[:, t] = np.where(known, x[:, t, None] - expected, 0)
+    return e
+
+
+def ahead(model: Smoothing, window: Array, e: Array, K: int) -> Array:
+    """The forecasts of every member: the recursion goes on with its own forecasts, and errors of 0.
+
+    Args:
+        window: (B, M) values before the origin, or (B, M, 1).
+        e: (B, M, G) errors before it.
+
+    Returns:
+        (B, K, G).
+    """
+    B, M, G = e.shape
+    x = np.zeros((B, M + K, G))
+    x[:, :M] = window.reshape(B, M, 1)
+    e = np.concatenate([e, np.zeros((B, K, G))], 1)
+    members = np.arange(G)[:, None]
+    for t in range(M, M + K):
+        lagged = t - model.lags
+        x[:, t] = (model.ar * x[:, lagged, members]).sum(-1) + (model.ma * e[:, lagged, members]).sum(-1)
+    return x[:, M:]
+
+
+def maps(model: Smoothing, K: int) -> tuple[Array, Array]:
+    """The forecasts of every member as linear maps, found by running the recursion on unit vectors.
+
+    Returns:
+        A (M, K, G) and B (M, K, G): member g forecasts `x @ A[..., g] + e[..., g] @ B[..., g]`, oldest first.
+    """
+    M, G = model.memory, len(model.weights)
+    unit, zero = np.eye(M), np.zeros((M, M))
+    A = ahead(model, unit, np.zeros((M, M, G)), K)
+    B = ahead(model, zero, np.repeat(unit[..., None], G, 2), K)
+    return A, B
+
+
+def smoothed(model: Smoothing, window: Array, e: Array, K: int) -> Array:
+    """The mixture's forecast.
+
+    Args:
+        window: (B, L) values, L at least M.
+        e: (B, M, G) errors.
+
+    Returns:
+        (B, K).
+    """
+    A, B = maps(model, K)
+    M, G = model.memory, len(model.weights)
+    of_errors = (B * model.weights).transpose(0, 2, 1).reshape(M * G, K)
+    return window[:, -M:] @ (A @ model.weights) + e.reshape(-1, M * G) @ of_errors
+
+
+def subset(model: Smoothing, kept: Array, weights: Array) -> Smoothing:
+    """Some members with new weights, scaled to a sum of 1."""
+    return Smoothing(model.lags[kept], model.ar[kept], model.ma[kept], weights / weights.sum())
+
+
+def shares(losses: Array) -> Array:
+    """(G,) weights `loss ** -8` of the few members of least loss, 0 for the others; of sum 1.
+
+    Args:
+        losses: (G,) mean absolute errors over the horizon.
+    """
+    least = float(losses.min())
+    weights = (least / losses) ** POWER if least > 0 else (losses == least).astype(float)
+    weights[np.argsort(-weights, kind="stable")[KEPT:]] = 0
+    weights[weights < 0.01 * weights.max()] = 0
+    return weights / weights.sum()
