@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, overload
 
 from carousel import network
 from carousel.errors import ArgumentError
-from carousel.network import Network
+from carousel.network import ForecastModel, Network
 from carousel.stream.network import NetworkModel
 
 if TYPE_CHECKING:
-    from carousel.network.forecaster import ForecastModel
     from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["Model", "load"]
@@ -32,8 +31,6 @@ def Model(value: Network | ForecastModel) -> NetworkModel | ForecasterModel:
     """
     if isinstance(value, Network):
         return NetworkModel(value)
-    from carousel.network.forecaster import ForecastModel
-
     if isinstance(value, ForecastModel):
         from carousel.stream.forecaster import ForecasterModel
 
