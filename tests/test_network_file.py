@@ -212,6 +212,7 @@ def test_registry_refuses_a_second_class_and_thawed_ones():
 
 
 def refused(path, content, text=None):
+    path.unlink(missing_ok=True)  # to cut a file to nothing and fill it again makes some file systems wait
     path.write_bytes(content)
     with pytest.raises(FormatError, match=text) as caught:
         load(path)
@@ -377,6 +378,58 @@ def test_an_integer_is_no_float(path):
         rebuilt(path, lambda d: set_(d, ("value", "inner", 0, "scale"), 3)),
         "`inner.0.scale` must be float",
     )
+
+
+JUNK = [
+    None,
+    True,
+    -1,
+    2**63,
+    2**70,
+    0.5,
+    "",
+    "relu",
+    "a\nb",
+    "x" * 500,
+    [],
+    {},
+    [[]],
+    {"array": "int64"},
+    [0] * 99,
+]
+
+
+def meddled(tree, rng):
+    """`tree` with one of its nodes replaced, doubled or dropped."""
+    if isinstance(tree, dict | list) and tree and rng.random() < 0.8:
+        keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+        key = keys[rng.integers(len(keys))]
+        if rng.random() < 0.1:
+            return {k: v for k, v in tree.items() if k != key} if isinstance(tree, dict) else tree * 2
+        copy = dict(tree) if isinstance(tree, dict) else list(tree)
+        copy[key] = meddled(tree[key], rng)
+        return copy
+    return JUNK[rng.integers(len(JUNK))]
+
+
+@pytest.mark.parametrize("part", ["document", "header"])
+def test_meddled_files_are_refused_or_valid(path, part):
+    rng = np.random.default_rng(8)
+    change = lambda tree: meddled(tree, rng)  # noqa: E731
+    messages = []
+    for value in (golden_network(), everything()):
+        save(value, path)
+        for _ in range(400):
+            bent = path.with_name("bent")
+            bent.unlink(missing_ok=True)
+            bent.write_bytes(rebuilt(path, **{"change" if part == "document" else "tensors": change}))
+            try:
+                load(bent)
+            except FormatError as error:
+                messages.append(str(error).removeprefix(str(bent)))
+    assert len(messages) > 700
+    assert max(map(len, messages)) < 500
+    assert not any("\n" in message for message in messages)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
