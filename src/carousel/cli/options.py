@@ -7,18 +7,27 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Frequency", "forecaster_options", "frame_options"]
+__all__ = ["Frequency", "duplicates_option", "forecaster_options", "frame_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Frequency(click.ParamType):
+class Frequency(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
     """An alias such as `h` or `MS`, or a whole number for a series without dates."""
 
     name = "step"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
         return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+duplicates_option = click.option(
+    "--duplicates",
+    type=click.Choice(["error", "mean"]),
+    default="error",
+    show_default=True,
+    help="Refuse two rows of one series at one time, or average them.",
+)
 
 
 def frame_options(command: F) -> F:
@@ -32,13 +41,7 @@ def frame_options(command: F) -> F:
         click.option(
             "--freq", type=Frequency(), help="Step of the series, such as h, D or MS; found if regular."
         ),
-        click.option(
-            "--duplicates",
-            type=click.Choice(["error", "mean"]),
-            default="error",
-            show_default=True,
-            help="Refuse two rows of one series at one time, or average them.",
-        ),
+        duplicates_option,
     )(command)
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import pyarrow
     from matplotlib.figure import Figure
 
-__all__ = ["check_path", "figure_bytes", "forecast_bytes", "say", "write"]
+    from carousel.network.forecaster import Columns
+
+__all__ = ["as_table", "check_path", "check_picture", "figure_bytes", "forecast_bytes", "say", "write"]
 
 _PARQUET = (".parquet", ".pq")
 _PICTURES = (".png", ".svg", ".pdf")
@@ -74,6 +76,15 @@ def write(path: str, content: bytes) -> None:
         raise _unwritable(path, error) from None
 
 
+def as_table(frame: Any, columns: Columns) -> pyarrow.Table:
+    """A frame of forecasts as a table; id and time are called `unique_id` and `ds`, whatever they were."""
+    import narwhals
+
+    table = narwhals.from_native(frame, eager_only=True).to_arrow()
+    names = {columns.id: "unique_id", columns.time: "ds"}
+    return table.rename_columns([names.get(name, name) for name in table.column_names])
+
+
 def forecast_bytes(table: pyarrow.Table, path: str | None = None) -> bytes:
     """A forecast as Parquet where the suffix of `path` says so, else as CSV."""
     import pyarrow
@@ -89,7 +100,12 @@ def forecast_bytes(table: pyarrow.Table, path: str | None = None) -> bytes:
             table = table.set_column(k, field.name, _short_times(table.column(k)))
     header = io.StringIO()
     csv.writer(header, lineterminator="\n").writerow(table.column_names)
-    pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=False))
+    try:
+        plain = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
+        pyarrow.csv.write_csv(table, sink, plain)
+    except pyarrow.ArrowInvalid:  # a name that holds a comma or a quote
+        sink = io.BytesIO()
+        pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(include_header=False))
     return header.getvalue().encode() + sink.getvalue()
 
 
@@ -106,10 +122,10 @@ def check_picture(option: str, path: str | None) -> None:
         raise ArgumentError(f"{option} must end in {', '.join(_PICTURES)}, got {path}.")
 
 
-def say(notes: Any, *, err: bool = False) -> None:
-    """Remarks, one to a line."""
-    for note in notes:
-        click.echo(note, err=err)
+def say(*lines: object, err: bool = False) -> None:
+    """Lines for the user: results on stdout, or remarks on stderr where stdout is the result."""
+    for line in lines:
+        click.echo(line, err=err)
 
 
 def _short_times(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:

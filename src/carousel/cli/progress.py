@@ -1,36 +1,20 @@
-"""Progress of a fit on stderr: one living line on a terminal, one line per epoch elsewhere."""
+"""Progress of a fit on stderr."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import click
 
 __all__ = ["progress"]
 
-Report = Callable[[Mapping[str, float]], None]
+
+def progress() -> Callable[[Mapping[str, float]], None] | bool:
+    """What `Forecaster(progress=...)` takes: a bar on a terminal, one line per epoch in a log."""
+    return True if sys.stderr.isatty() else _print_epoch
 
 
-@contextmanager
-def progress(task: str) -> Iterator[Report]:
-    """A function to be called with the epoch and its losses, `{"epoch": 3, "train": 0.2, "valid": 0.3}`.
-
-    Args:
-        task: what is going on, such as "fitting".
-    """
-    if not sys.stderr.isatty():
-        yield lambda losses: click.echo(f"{task}: {_described(losses)}", err=True)
-        return
-
-    from rich.console import Console
-
-    with Console(stderr=True).status(f"{task} …") as status:
-        yield lambda losses: status.update(f"{task}: {_described(losses)}")
-
-
-def _described(losses: Mapping[str, float]) -> str:
-    return (
-        f"epoch {losses['epoch']:.0f}, loss {losses['train']:.4f} in training, {losses['valid']:.4f} held out"
-    )
+def _print_epoch(losses: Mapping[str, float]) -> None:
+    train, valid = losses["train"], losses["valid"]
+    click.echo(f"epoch {losses['epoch']:.0f}: loss {train:.4f} in training, {valid:.4f} held out", err=True)

@@ -1,0 +1,65 @@
+"""`carousel backtest`: what forecasts from many origins of a file would have been worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from carousel.cli.options import forecaster_options, frame_options
+
+__all__ = ["backtest"]
+
+
+@click.command()
+@click.argument("data", metavar="DATA")
+@forecaster_options
+@frame_options
+@click.option(
+    "--origins",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Forecasts per series, the last ones that can be checked.",
+)
+@click.option(
+    "--step", type=click.IntRange(min=1), help="Rows from one origin to the next.  [default: horizon]"
+)
+@click.option("--start", metavar="TIME", help="First row to forecast; then every origin after it counts.")
+@click.option("--out", metavar="FILE", help="All forecasts and the truth: CSV, or Parquet by its suffix.")
+def backtest(
+    data: str,
+    id: str | None,
+    time: str | None,
+    target: str | None,
+    duplicates: Any,
+    origins: int,
+    step: int | None,
+    start: str | None,
+    out: str | None,
+    **options: Any,
+) -> None:
+    """Fit on the first part of DATA, forecast the rest from many origins, and say how good that was.
+
+    The model is fitted once, on rows before the first origin. Persistence, the seasonal naive forecast and
+    ridge forecast from the same origins.
+    """
+    from carousel.cli.output import as_table, check_path, forecast_bytes, say, write
+    from carousel.cli.progress import progress
+    from carousel.forecast.read import read_frame, read_table
+
+    check_path("--out", out, data, device=True)
+    reading = read_frame(
+        read_table(data), id=id, time=time, target=target, freq=options["freq"], duplicates=duplicates
+    )
+    say(*reading.notes)
+
+    from carousel import Forecaster
+    from carousel.forecast.holdout import backtest_from_start
+
+    forecaster = Forecaster(**options, progress=progress())
+    result = backtest_from_start(forecaster, reading, origins=origins, step=step, start=start)
+    say("", result)
+    if out is not None:
+        write(out, forecast_bytes(as_table(result.forecasts, forecaster.model_.columns), out))
+        say("", f"forecasts: {out}")

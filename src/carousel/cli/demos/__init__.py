@@ -1,0 +1,1 @@
+"""The programs that `carousel demo` runs."""

@@ -1,0 +1,57 @@
+"""`carousel fit`: a file in, scores out, and the model where asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from carousel.cli.options import forecaster_options, frame_options
+
+__all__ = ["fit"]
+
+
+@click.command()
+@click.argument("data", metavar="DATA")
+@forecaster_options
+@frame_options
+@click.option("--out", metavar="MODEL", help="File for the fitted model; exactly this path.")
+def fit(
+    data: str,
+    id: str | None,
+    time: str | None,
+    target: str | None,
+    duplicates: Any,
+    out: str | None,
+    **options: Any,
+) -> None:
+    """Learn to forecast DATA, a CSV or Parquet file, and say how good it is.
+
+    The scores are those of held-out rows, beside persistence, the seasonal naive forecast and ridge. Ctrl-C
+    ends the fit early; the best model so far is then kept in MODEL.
+    """
+    from carousel.cli.output import check_path, say
+    from carousel.cli.progress import progress
+    from carousel.forecast.read import read_frame, read_table
+
+    check_path("--out", out, data)
+    reading = read_frame(
+        read_table(data), id=id, time=time, target=target, freq=options["freq"], duplicates=duplicates
+    )
+    say(*reading.notes)
+
+    from carousel import Forecaster
+    from carousel.forecast.verdict import table
+
+    forecaster = Forecaster(**options, progress=progress())
+    try:
+        forecaster.fit(reading)
+    except KeyboardInterrupt:
+        if out is not None and hasattr(forecaster, "model_"):
+            forecaster.save(out)
+            say(f"stopped early, best model so far: {out}")
+        raise
+    if out is not None:
+        forecaster.save(out)
+    say(*forecaster.model_.notes, "", "Held-out rows:", table(forecaster.scores_), *forecaster.verdict_, "")
+    say(f"model: {out}" if out else "Nothing was written; --out MODEL keeps the model.")

@@ -1,0 +1,64 @@
+"""`carousel forecast`: a model in, a forecast out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from carousel.cli.options import duplicates_option
+
+__all__ = ["forecast"]
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--data", metavar="DATA", help="File to forecast from; without it, the end of the fitted data.")
+@duplicates_option
+@click.option("--out", metavar="FILE", help="CSV, or Parquet by its suffix; without it, CSV on stdout.")
+@click.option("--plot", metavar="PICTURE", help="Picture of history and forecast: .png, .svg or .pdf.")
+def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plot: str | None) -> None:
+    """Forecast the rows that come next, with MODEL of `carousel fit`.
+
+    \b
+    Columns: unique_id, ds, carousel (the forecast), and the bounds of the
+    intervals: carousel-lo-80, carousel-hi-80, carousel-lo-95, carousel-hi-95.
+    """
+    from carousel import Forecaster, load
+    from carousel.cli.output import (
+        as_table,
+        check_path,
+        check_picture,
+        figure_bytes,
+        forecast_bytes,
+        say,
+        write,
+    )
+    from carousel.errors import FormatError
+    from carousel.forecast.read import read_frame, read_table
+
+    check_path("--out", out, model, data, device=True)
+    check_path("--plot", plot, model, data, out)
+    check_picture("--plot", plot)
+    forecaster = load(model)
+    if not isinstance(forecaster, Forecaster):
+        raise FormatError(f"{model} holds a network, not a model of `carousel fit`; fit one on your data.")
+    columns, history = forecaster.model_.columns, None
+    if data is not None:
+        history = read_frame(
+            read_table(data),
+            id=columns.id,
+            time=columns.time,
+            target=columns.target,
+            freq=forecaster.freq,
+            duplicates=duplicates,
+        )
+        say(*history.notes, err=True)
+    table = as_table(forecaster.predict(history), columns)
+    picture = None if plot is None else figure_bytes(forecaster.plot(history), plot)
+    if out is None:
+        click.echo(forecast_bytes(table), nl=False)
+    else:
+        write(out, forecast_bytes(table, out))
+    if picture is not None and plot is not None:
+        write(plot, picture)

@@ -1,0 +1,60 @@
+"""A backtest from nothing: fit on the rows before the first origin, then forecast from every origin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from carousel.errors import ArgumentError, DataError
+from carousel.forecast.backtest import Backtest
+from carousel.forecast.estimator import Forecaster
+from carousel.forecast.read import Reading
+
+__all__ = ["backtest_from_start"]
+
+Array = np.ndarray[Any, Any]
+
+
+def backtest_from_start(
+    forecaster: Forecaster, reading: Reading, *, origins: int = 10, step: int | None = None, start: Any = None
+) -> Backtest:
+    """Fits once, on rows before the first origin only, and forecasts from every origin.
+
+    Args:
+        forecaster: fitted here.
+        reading: all rows.
+        origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
+        step: rows from one origin to the next; `horizon` without.
+        start: time of the first forecast row; then all origins after it are used.
+
+    Raises:
+        DataError: no rows are left to fit on.
+    """
+    panel, step = reading.panel, forecaster.horizon if step is None else step
+    if start is not None:
+        start = _moment(start, panel.starts.dtype)
+        rows = np.array([np.searchsorted(panel.times(s), start) for s in range(len(panel))])
+        first = f"an origin at {start}"
+    else:
+        rows = panel.lengths - forecaster.horizon - (origins - 1) * step
+        first = f"{origins} origins {step} rows apart"
+    if rows.max() < 1:
+        raise DataError(
+            f"Too little would be left to fit on with {first}: the longest series has "
+            f"{panel.lengths.max()} rows; take fewer or later origins."
+        )
+    forecaster.fit(replace(reading, panel=panel.head(np.maximum(rows, 0))))
+    return forecaster.backtest(
+        reading, origins=None if start is not None else origins, step=step, start=start
+    )
+
+
+def _moment(start: Any, dtype: Any) -> Any:
+    """A date or a whole number, as the time column has it."""
+    try:
+        return np.asarray(start).astype(dtype)[()]
+    except ValueError:
+        expected = "a whole number" if dtype == np.int64 else "a date such as 2024-01-31"
+        raise ArgumentError(f"`start` must be {expected}, got {start!r}.") from None
