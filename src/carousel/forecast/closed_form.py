@@ -12,8 +12,8 @@ from carousel.forecast.plan import Plan
 from carousel.forecast.split import every_origin, thinned
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing
 from carousel.series.features import has_interplay, phase, phases
-from carousel.series.history import History, Origins, in_model_unit, own_scale, panel_errors
-from carousel.series.linear import Moments, linear_features, sizes
+from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, panel_errors
+from carousel.series.linear import Moments, by_phase, linear_features, sizes
 from carousel.series.panel import Panel
 from carousel.series.smoothing import ahead, candidates, shares, smoothed, subset
 
@@ -22,8 +22,10 @@ __all__ = ["LinearChoice", "choose_linear", "fit_linear", "fit_smoothing", "shri
 Array = np.ndarray[Any, Any]
 
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of features whose mean square is about 1
+SHARES = (0.0, 0.5, 1.0)  # of the smoothing in what the linear path starts from
 ORIGINS = 150_000  # that the linear path is fitted on
 CHOOSING = 20_000  # that choose its penalty
+LOG_GAIN = 0.95  # of the error, below which logarithms are worth their asymmetric intervals
 SCORED_SERIES, SCORED_ROWS, SCORED_ORIGINS = 64, 4000, 400  # that weight the smoothing models
 PHASED_FEATURES = 1300  # beyond which one matrix per phase would take too much memory
 BLOCK = 4096
@@ -40,7 +42,7 @@ def fit_smoothing(panel: Panel, plan: Plan, log: bool | None = None) -> tuple[Sc
     positive = bool(np.all(panel.values[~np.isnan(panel.values)] > 0))
     units = [log] if log is not None else [False, True] if positive else [False]
     fits = {unit: _mix(some, plan, unit) for unit in units}
-    log = min(units, key=lambda unit: fits[unit][1])
+    log = units[-1] if fits[units[-1]][1] < LOG_GAIN * fits[units[0]][1] or len(units) == 1 else units[0]
     center, scale = own_scale(panel, in_model_unit(panel, plan.season, log), plan.season)
     return Scaling(log, center, scale), fits[log][0]
 
@@ -84,52 +86,58 @@ class LinearChoice:
         upto: 0 window, 1 and calendar, 2 and interplay (see `linear_features`).
         features: F, how many that are.
         penalty: λ.
-        by_phase: one matrix per phase of the season.
-        shrink: what is left of the linear path, 0 to 1.
+        phased: one matrix per phase of the season.
+        share: what the path starts from, 1 the smoothing, 0 the level, or between them.
+        shrink: how far it may go from the smoothing, 0 to 1.
     """
 
     upto: int
     features: int
     penalty: float
-    by_phase: bool
+    phased: bool
+    share: float
     shrink: float
+
+    def path(self, moments: Moments, plan: Plan) -> LinearPath:
+        """The path of these sums: smoothing + shrink * (chosen path - smoothing)."""
+        A = moments.solve(self.penalty, self.features, self.phased, self.share)
+        interplay = self.upto == 2 and has_interplay(plan.frequency)
+        return LinearPath(A * self.shrink, 1 - self.shrink * (1 - self.share), self.upto >= 1, interplay)
 
 
 def choose_linear(
     history: History, smoothing: Smoothing, plan: Plan, train: Origins, choose: Origins
-) -> tuple[LinearChoice, LinearPath | None]:
-    """The linear path of least squared error on the held-out origins; none if the smoothing alone is better."""
+) -> tuple[LinearChoice | None, LinearPath | None]:
+    """The linear path of least squared error on held-out origins; none if the smoothing alone is better."""
     counts = sizes(plan.frequency, plan.season, plan.lookback)
-    upto = len(counts) - 1
-    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), upto)
-    held = list(_blocks(history, smoothing, plan, thinned(choose, CHOOSING), upto))
-    F, rest, observed, which = (np.concatenate(parts) for parts in zip(*held, strict=True))
-    rest = np.where(observed, rest, 0)
-    best, least, forecast = None, float((rest**2).sum()), np.zeros_like(rest)
-    for kinds, count in enumerate(counts):
-        for by_phase in (False, True)[: 1 + (len(moments.gram) > 1)]:
+    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), len(counts) - 1)
+    held = list(_blocks(history, smoothing, plan, thinned(choose, CHOOSING), len(counts) - 1))
+    if not held or not len(train):
+        return None, None
+    F, smooth, truth, observed, which = (np.concatenate(parts) for parts in zip(*held, strict=True))
+    truth = np.where(observed, truth, smooth)
+    best, least, correction = None, float(((truth - smooth) ** 2).sum()), smooth
+    for upto, count in enumerate(counts):
+        for phased in (False, True)[: 1 + (len(moments.gram) > 1)]:
             for penalty in PENALTIES:
-                A = moments.solve(penalty, count, by_phase)
-                guess = _apply(A, F[:, :count], which)
-                loss = float(((rest - guess)[observed] ** 2).sum())
-                if loss < least:
-                    best, least, forecast = (kinds, count, penalty, by_phase, A), loss, guess
+                for share, A in zip(SHARES, moments.solves(penalty, count, phased, SHARES), strict=True):
+                    rest = share * smooth + by_phase(A, F[:, :count], which) - smooth
+                    loss = float(((truth - smooth - rest)[observed] ** 2).sum())
+                    if loss < least:
+                        best, least, correction = (upto, count, penalty, phased, share), loss, rest
     if best is None:
-        return LinearChoice(0, counts[0], PENALTIES[-1], False, 0.0), None
-    kinds, count, penalty, by_phase, A = best
-    shrink = shrink_factor(forecast, rest, observed, plan.horizon)
-    choice = LinearChoice(kinds, count, penalty, by_phase, shrink)
-    return choice, _path(A, choice, plan) if shrink > 0 else None
+        return None, None
+    choice = LinearChoice(*best, shrink_factor(correction, truth - smooth, observed, plan.horizon))
+    return (choice, choice.path(moments, plan)) if choice.shrink > 0 else (None, None)
 
 
 def fit_linear(
-    history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice
+    history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice | None
 ) -> LinearPath | None:
     """The linear path as chosen, fitted on other rows."""
-    if choice.shrink == 0:
+    if choice is None:
         return None
-    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), choice.upto)
-    return _path(moments.solve(choice.penalty, choice.features, choice.by_phase), choice, plan)
+    return choice.path(_moments(history, smoothing, plan, thinned(train, ORIGINS), choice.upto), plan)
 
 
 def shrink_factor(forecast: Array, rest: Array, observed: Array, horizon: int) -> float:
@@ -155,36 +163,26 @@ def shrink_factor(forecast: Array, rest: Array, observed: Array, horizon: int) -
 
 
 def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins, upto: int) -> Iterator[Any]:
-    """Blocks of features (B, F), what the smoothing leaves in units of the scale (B, K), observed, phase."""
+    """Blocks of features (B, F), smoothing and truth around the level in units of the scale (B, K), where the
+    truth was observed (B, K), and phases (B,)."""
     for b in range(0, len(origins), BLOCK):
         some = origins[slice(b, b + BLOCK)]
         context = history.context(some, plan.lookback, smoothing.memory)
+        _, level = normalise(context, plan.season)
+        scale = context.scale[:, None]
         truth, observed = history.targets(some, plan.horizon)
-        rest = truth - smoothed(smoothing, context.window, context.errors, plan.horizon)
+        smooth = smoothed(smoothing, context.window, context.errors, plan.horizon)
         F = linear_features(context, plan.frequency, plan.season, upto)
         which = phase(plan.frequency, plan.season, context.next)
-        yield F, rest / context.scale[:, None], observed, which
+        yield F, (smooth - level) / scale, (truth - level) / scale, observed, which
 
 
 def _moments(history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int) -> Moments:
-    """The sums that ridge needs. A missing target counts as what the smoothing says: it draws A to 0."""
+    """The sums that ridge needs. A missing target counts as what the smoothing says."""
     F = sizes(plan.frequency, plan.season, plan.lookback)[upto]
     P = phases(plan.frequency, plan.season) if F <= PHASED_FEATURES else 1
     moments = Moments.zero(P, F, plan.horizon)
-    for features, rest, observed, which in _blocks(history, smoothing, plan, train, upto):
-        moments.add(features, np.where(observed, rest, 0), which if P > 1 else np.zeros_like(which))
+    for features, smooth, truth, observed, which in _blocks(history, smoothing, plan, train, upto):
+        truth = np.where(observed, truth, smooth)
+        moments.add(features, truth, smooth, which if P > 1 else np.zeros_like(which))
     return moments
-
-
-def _apply(A: Array, F: Array, which: Array) -> Array:
-    if len(A) == 1:
-        return F @ A[0]
-    out = np.empty((len(F), A.shape[2]))
-    for p in np.unique(which):
-        out[which == p] = F[which == p] @ A[p]
-    return out
-
-
-def _path(A: Array, choice: LinearChoice, plan: Plan) -> LinearPath:
-    calendar = choice.upto >= 1
-    return LinearPath(A * choice.shrink, calendar, choice.upto == 2 and has_interplay(plan.frequency))

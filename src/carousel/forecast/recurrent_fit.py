@@ -50,6 +50,8 @@ class Job:
 
 def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
     """The recurrent path; None where it does not improve on what it starts from."""
+    if not len(job.train):
+        return None, Run()
     plan, settings = job.plan, job.settings
     generator = torch.Generator().manual_seed(settings.seed)
     inputs = segment_inputs(plan.frequency, plan.segment, plan.horizon)

@@ -1,6 +1,6 @@
 """What a forecaster has learned, as a value: NumPy arrays in frozen dataclasses, one file per tree.
 
-    forecast = scale * (linear path + shrink * recurrent path) + smoothing, then back from the logarithm
+    forecast = linear path(smoothing, window) + scale * shrink * recurrent path, then back from the logarithm
 
 The mathematics is in `carousel.series`, the run in `carousel.stream`, the training in `carousel.forecast`.
 Axes: S series, L look-back, K horizon, G smoothing models, M their memory, F features, P phases, N scores.
@@ -93,13 +93,17 @@ class Smoothing:
 class LinearPath:
     """One matrix per phase of the season, or one for all: features of the window to K steps.
 
+        linear path = level + share * (smoothing - level) + scale * F A
+
     Args:
-        coefficients: (P, F, K).
+        coefficients: (P, F, K) A.
+        share: what is kept of the smoothing, 0 to 1; the level is the mean of the window's last season.
         calendar: the features hold the calendar of the origin.
         interplay: the features hold the last season times the time of the year.
     """
 
     coefficients: NDArray[np.float64]
+    share: float
     calendar: bool
     interplay: bool
 

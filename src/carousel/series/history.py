@@ -16,6 +16,8 @@ __all__ = ["Context", "History", "Origins", "normalise"]
 
 Array = np.ndarray[Any, Any]
 
+FLOOR = 0.2  # of the spread: a series that repeats its season exactly must not have a scale of 0
+
 
 @dataclass(frozen=True)
 class Origins:
@@ -161,7 +163,11 @@ def in_model_unit(panel: Panel, season: int, log: bool) -> Array:
 
 
 def own_scale(panel: Panel, x: Array, season: int, rows: Any = None) -> tuple[Array, Array]:
-    """(S,) mean of each series, and its typical distance from the mean of the last season; 1 if constant."""
+    """(S,) mean and scale of each series.
+
+    The scale is the root mean square change from one season to the next, so that series count by how hard
+    they are to forecast, and at least a fifth of the distance from the level; 1 for a constant series.
+    """
     center, scale = np.zeros(len(panel)), np.ones(len(panel))
     stops = panel.offsets[:-1] + (panel.lengths if rows is None else np.minimum(rows, panel.lengths))
     for s, (a, b) in enumerate(zip(panel.offsets[:-1], stops, strict=True)):
@@ -173,7 +179,10 @@ def own_scale(panel: Panel, x: Array, season: int, rows: Any = None) -> tuple[Ar
         sums = np.concatenate([[0.0], np.cumsum(part - center[s])])
         level = (sums[m:] - sums[:-m]) / m + center[s]
         spread = float(np.sqrt(np.mean((part[m - 1 :] - level) ** 2))) if m > 1 else float(part.std())
-        scale[s] = spread if spread > 1e-9 * (1 + abs(center[s])) else 1.0
+        change = float(np.sqrt(np.mean((part[m:] - part[:-m]) ** 2))) if len(part) > m else spread
+        scale[s] = max(change, FLOOR * spread)
+        if scale[s] <= 1e-9 * (1 + abs(center[s])):
+            scale[s] = 1.0
     return center, scale
 
 

@@ -18,7 +18,7 @@ from carousel.series.calendar import Frequency
 from carousel.series.features import calendar_features, has_interplay, phase, year_features
 from carousel.series.history import Context, normalise
 
-__all__ = ["Moments", "linear_features", "linear_path", "sizes"]
+__all__ = ["Moments", "by_phase", "linear_features", "linear_path", "sizes"]
 
 Array = np.ndarray[Any, Any]
 
@@ -54,48 +54,73 @@ def sizes(frequency: Frequency, season: int, lookback: int) -> tuple[int, ...]:
     return tuple(sorted(set(counts)))
 
 
-def linear_path(path: LinearPath, context: Context, frequency: Frequency, season: int) -> Array:
-    """(B, K) what the linear path adds to the smoothing, in units of the scale."""
+def linear_path(
+    path: LinearPath, context: Context, smoothed: Array, frequency: Frequency, season: int
+) -> Array:
+    """The linear path's forecast, in the model's unit.
+
+    Args:
+        smoothed: (B, K) what the smoothing forecasts.
+
+    Returns:
+        (B, K).
+    """
+    _, level = normalise(context, season)
+    base = level + path.share * (smoothed - level)
     upto = 2 if path.interplay else int(path.calendar)
     F = linear_features(context, frequency, season, upto)
-    P, _, K = path.coefficients.shape
-    if P == 1:
-        return F @ path.coefficients[0]
-    out = np.empty((len(F), K))
-    which = phase(frequency, season, context.next)
+    P = len(path.coefficients)
+    which = phase(frequency, season, context.next) if P > 1 else np.zeros(len(F), np.int64)
+    return base + context.scale[:, None] * by_phase(path.coefficients, F, which)
+
+
+def by_phase(A: Array, F: Array, which: Array) -> Array:
+    """(B, K) products F A, of every row with the matrix of its phase; with the only one if P is 1."""
+    if len(A) == 1:
+        return F @ A[0]
+    out = np.empty((len(F), A.shape[2]))
     for p in np.unique(which):
-        out[which == p] = F[which == p] @ path.coefficients[p]
+        out[which == p] = F[which == p] @ A[p]
     return out
 
 
 @dataclass
 class Moments:
-    """Running sums for ridge: FᵀF and Fᵀr of every phase.
+    """Running sums for ridge, of every phase: FᵀF, Fᵀy and Fᵀs for targets y and smoothing s.
 
     Args:
         gram: (P, F, F).
-        cross: (P, F, K).
+        truth: (P, F, K).
+        smooth: (P, F, K).
     """
 
     gram: Array
-    cross: Array
+    truth: Array
+    smooth: Array
 
     @classmethod
     def zero(cls, P: int, F: int, K: int) -> Moments:
-        return cls(np.zeros((P, F, F)), np.zeros((P, F, K)))
+        return cls(np.zeros((P, F, F)), np.zeros((P, F, K)), np.zeros((P, F, K)))
 
-    def add(self, F: Array, r: Array, which: Array) -> None:
-        """Adds B rows: features (B, F), residuals (B, K), phases (B,)."""
+    def add(self, F: Array, y: Array, s: Array, which: Array) -> None:
+        """Adds B rows: features (B, F), targets and smoothing (B, K), phases (B,)."""
         for p in np.unique(which):
             rows = which == p
             self.gram[p] += F[rows].T @ F[rows]
-            self.cross[p] += F[rows].T @ r[rows]
+            self.truth[p] += F[rows].T @ y[rows]
+            self.smooth[p] += F[rows].T @ s[rows]
 
-    def solve(self, penalty: float, F: int, by_phase: bool) -> Array:
-        """(P, F, K) or (1, F, K) coefficients of the first `F` features."""
-        gram, cross = self.gram[:, :F, :F], self.cross[:, :F]
-        if not by_phase:
-            gram, cross = gram.sum(0, keepdims=True), cross.sum(0, keepdims=True)
-        return np.stack(
-            [np.linalg.solve(g + penalty * np.eye(F), c) for g, c in zip(gram, cross, strict=True)]
-        )
+    def solve(self, penalty: float, F: int, phased: bool, share: float) -> Array:
+        """Coefficients of the first `F` features for y - share * s: (P, F, K), or (1, F, K) not `phased`."""
+        return self.solves(penalty, F, phased, (share,))[0]
+
+    def solves(self, penalty: float, F: int, phased: bool, shares: tuple[float, ...]) -> list[Array]:
+        """`solve` for several shares at the price of one."""
+        gram, truth, smooth = self.gram[:, :F, :F], self.truth[:, :F], self.smooth[:, :F]
+        if not phased:
+            gram, truth, smooth = (sums.sum(0, keepdims=True) for sums in (gram, truth, smooth))
+        both = np.concatenate([truth, smooth], 2)
+        ridge = penalty * np.eye(F)
+        solved = np.stack([np.linalg.solve(g + ridge, b) for g, b in zip(gram, both, strict=True)])
+        of_truth, of_smooth = np.split(solved, 2, axis=2)
+        return [of_truth - share * of_smooth for share in shares]

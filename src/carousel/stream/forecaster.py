@@ -125,7 +125,7 @@ class ForecasterModel:
         assert v.smoothing is not None
         x = smoothed(v.smoothing, context.window, context.errors, v.horizon)
         if v.linear is not None:
-            x = x + scale * linear_path(v.linear, context, frequency, v.season)
+            x = linear_path(v.linear, context, x, frequency, v.season)
         if v.recurrent is not None:
             assert self._recurrent is not None
             past = past_segments(context, frequency, v.season, v.recurrent.segment)
