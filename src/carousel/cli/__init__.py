@@ -76,7 +76,9 @@ def _run(arguments: list[str] | None) -> int:
         click.echo("carousel: stopped.", err=True)
         return _INTERRUPTED
     except ModuleNotFoundError as error:
-        return _refuse(_missing(error))
+        if error.name is None or error.name.startswith("carousel"):
+            raise
+        return _refuse(_missing(error.name))
     except OSError as error:
         return _refuse(_os_message(error))
     except Exception as error:
@@ -98,7 +100,7 @@ def _os_message(error: OSError) -> str:
     return reason if error.filename is None else f"{os.fsdecode(error.filename)}: {reason}"
 
 
-def _missing(error: ModuleNotFoundError) -> str:
+def _missing(module: str) -> str:
     """What to install for a part that the base installation leaves out."""
-    extra = "plot" if error.name == "matplotlib" else "forecast"
-    return f"this needs {error.name}, which is not installed: pip install 'carousel-rnn[{extra}]'"
+    extra = "plot" if module == "matplotlib" else "forecast"
+    return f"this needs {module}, which is not installed: pip install 'carousel-rnn[{extra}]'"

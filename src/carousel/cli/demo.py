@@ -59,7 +59,7 @@ def _sine(directory: Path) -> None:
         f"{sine.WINDOW} points with training windows.",
         f"Does it show? Test errors of {sine.SEEDS} seeds: median, smallest, largest.",
     )
-    errors = {split: sine.errors(split) for split in outcomes}
+    errors = {split: [outcome.error, *sine.more_errors(split)] for split, outcome in outcomes.items()}
     for split, e in errors.items():
         say(f"  {split:13}  {median(e):.6f}  {min(e):.6f}  {max(e):.6f}")
     say(*_difference(errors["shuffled"], errors["chronological"]))

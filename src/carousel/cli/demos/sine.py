@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-__all__ = ["Outcome", "SineNet", "draw", "errors", "run", "train", "windows"]
+__all__ = ["Outcome", "SineNet", "draw", "more_errors", "run", "train", "windows"]
 
 POINTS, WINDOW, HIDDEN, LAYERS = 1000, 50, 50, 2
 BATCH, EPOCHS, LEARNING_RATE, SPLIT_SEED, TRAINING_SHARE = 64, 5, 1e-3, 42, 0.8
@@ -117,9 +117,9 @@ def run(split: str, report: Callable[[int, float], None], seed: int = 0) -> Outc
     return Outcome(tuple(losses), error, (test + WINDOW).numpy(), y[test, 0].numpy(), predicted[:, 0].numpy())
 
 
-def errors(split: str) -> list[float]:
-    """The test error of each of several seeds."""
-    return [run(split, lambda epoch, loss: None, seed).error for seed in range(SEEDS)]
+def more_errors(split: str) -> list[float]:
+    """The test errors of the other seeds."""
+    return [run(split, lambda epoch, loss: None, seed).error for seed in range(1, SEEDS)]
 
 
 def draw(outcome: Outcome) -> Figure:

@@ -1,0 +1,494 @@
+"""The command line as a process: what it prints, what it writes, how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import carousel
+from carousel.cli import main
+
+AIRLINE = Path(carousel.__file__).parent / "data" / "airline.csv"
+COLUMNS = [
+    "unique_id",
+    "ds",
+    "carousel",
+    "carousel-lo-80",
+    "carousel-hi-80",
+    "carousel-lo-95",
+    "carousel-hi-95",
+]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "error"}
+QUICK = ("--epochs", "1")
+
+
+def carousel_process(*arguments: object, cwd: Path, **options: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "carousel", *map(str, arguments)],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def run(*arguments: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    process = carousel_process(*arguments, cwd=cwd)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, err or out
+    return subprocess.CompletedProcess(process.args, code, out, err)
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, cwd: Path, *arguments: object) -> None:
+    """The same in this process, where torch is imported once."""
+    monkeypatch.chdir(cwd)
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    assert caught.value.code == 0
+
+
+def refused(*arguments: object, cwd: Path, says: str) -> None:
+    """Exit code 2, one sentence on stderr, no file touched; on stdout at most what was found in the data."""
+    before = snapshot(cwd)
+    done = run(*arguments, cwd=cwd, code=2)
+    assert says in done.stderr
+    assert done.stderr.startswith("carousel: ")
+    assert done.stderr.endswith(".\n")
+    assert done.stderr.count("\n") == 1
+    assert "Traceback" not in done.stderr
+    assert all(" column: " in line for line in done.stdout.splitlines())
+    assert snapshot(cwd) == before
+
+
+def snapshot(directory: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+# Help
+
+
+def test_help_answers_at_once(tmp_path: Path) -> None:
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        out = run("--help", cwd=tmp_path).stdout
+        times.append(time.perf_counter() - start)
+    for command in ("fit", "forecast", "backtest", "demo"):
+        assert f"\n  {command} " in out
+    assert min(times) < 0.3
+
+
+def test_help_imports_click_and_little_else() -> None:
+    code = (
+        "import sys\nfrom carousel.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'torch', 'pyarrow', 'rich', 'matplotlib', 'narwhals'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",)])
+def test_help_in_three_ways(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert "Usage: carousel" in run(*arguments, cwd=tmp_path).stdout
+
+
+@pytest.mark.parametrize("command", ["fit", "forecast", "backtest", "demo"])
+def test_every_option_has_a_help_text(tmp_path: Path, command: str) -> None:
+    from importlib import import_module
+
+    parsed = getattr(import_module(f"carousel.cli.{command}"), command)
+    for parameter in parsed.params:
+        assert parameter.param_type_name == "argument" or parameter.help
+    assert f"Usage: carousel {command}" in run(command, "-h", cwd=tmp_path).stdout
+
+
+def test_version(tmp_path: Path) -> None:
+    assert run("--version", cwd=tmp_path).stdout == f"carousel, version {carousel.__version__}\n"
+
+
+# Refusals
+
+DAYS = "ds,y\n" + "".join(
+    f"{day},{k}\n" for k, day in enumerate(np.arange("2024-01-01", "2024-03-01", dtype="M8[D]"))
+)
+FILES = {
+    "empty.csv": b"",
+    "latin.csv": DAYS.replace("y\n", "Größe\n", 1).encode("latin-1"),
+    "ragged.csv": DAYS.replace(",7\n", ",7,8\n").encode(),
+    "header.csv": b"ds,y\n",
+    "text.csv": b"ds,name\n2024-01-01,a\n2024-01-02,b\n",
+    "dates.csv": DAYS.replace("2024-01-09", "9th of January").encode(),
+    "twice.csv": DAYS.replace("2024-01-09", "2024-01-08").encode(),
+    "inf.csv": DAYS.replace(",7\n", ",inf\n").encode(),
+    "word.csv": DAYS.replace(",7\n", ",seven\n").encode(),
+    "two.csv": b"ds,a,b\n2024-01-01,1,2\n2024-01-02,1,2\n",
+    "short.csv": b"\n".join(DAYS.encode().split(b"\n")[:6]),
+    "cut.csv.gz": b"\x1f\x8b\x08\x00",
+    "cut.parquet": b"PAR1",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("missing.csv", "missing.csv: no such file or directory"),
+        (".", "is a directory"),
+        ("empty.csv", "empty.csv is empty"),
+        ("latin.csv", "latin.csv, line 1: byte 0xf6 is not UTF-8; save the file as UTF-8"),
+        ("ragged.csv", "ragged.csv, line 9: 3 values where the first line has 2"),
+        ("header.csv", "header.csv has a header (ds, y) and no rows"),
+        ("text.csv", "text.csv: there is no column of numbers"),
+        ("dates.csv", "dates.csv, line 10, column 'ds': expected a date such as 2024-01-31"),
+        ("twice.csv", "twice.csv: lines 9 and 10 have the same time 2024-01-08; remove one of them"),
+        ("inf.csv", "inf.csv, line 9, column 'y': expected a finite number"),
+        ("word.csv", "word.csv, line 9, column 'y': expected a number, got 'seven'"),
+        ("two.csv", "two.csv: several columns hold numbers (a, b); name the one to forecast"),
+        ("cut.csv.gz", "cut.csv.gz is a damaged or incomplete gzip file"),
+        ("cut.parquet", "cut.parquet is a damaged or incomplete Parquet file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["fit", "backtest"])
+def test_bad_data_is_refused(tmp_path: Path, command: str, name: str, says: str) -> None:
+    if name in FILES:
+        (tmp_path / name).write_bytes(FILES[name])
+    refused(command, name, "--horizon", 3, "--out", "out", cwd=tmp_path, says=says)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--horizon", "0"), "'--horizon': 0 is not in the range x>=1"),
+        (("--horizon", "-3"), "'--horizon': -3 is not in the range"),
+        (("--horizon", "many"), "'many' is not a valid integer"),
+        ((), "Missing option '--horizon'"),
+        (("--horizon", "24", "--target", "z"), "there is no column 'z'; the columns are ds, y"),
+        (("--horizon", "24", "--time", "z"), "there is no column 'z'"),
+        (("--horizon", "24", "--id", "z"), "there is no column 'z'"),
+        (("--horizon", "24", "--freq", "fortnight"), "`freq` must be an alias such as"),
+        (("--horizon", "24", "--seed", "-1"), "'--seed': -1 is not in the range"),
+        (("--horizon", "24", "--unknown"), "No such option"),
+        (("--horizon", "3", "--out", "."), "--out must be a file, but '.' is a directory"),
+        (("--horizon", "3", "--out", "no/model"), "--out no/model lies in a directory that does not exist"),
+        (("--horizon", "3", "--out", "/dev/full"), "--out must be a file, but /dev/full is a device"),
+        (("--horizon", "3", "--out", "data.csv"), "--out data.csv would overwrite another file"),
+        (("--horizon", "60"), "rows; a horizon of 60 needs at least"),
+    ],
+)
+def test_bad_arguments_are_refused(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+    (tmp_path / "data.csv").write_text(DAYS)
+    refused("fit", "data.csv", *arguments, cwd=tmp_path, says=says)
+
+
+def test_refusals_leave_an_old_model_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(DAYS)
+    (tmp_path / "model").write_text("an old model")
+    refused("fit", "data.csv", "--horizon", 60, "--out", "model", cwd=tmp_path, says="needs at least")
+
+
+def test_a_model_that_cannot_be_replaced_is_refused_before_the_fit(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text(DAYS)
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    closed.chmod(0o500)
+    if os.access(closed, os.W_OK):
+        pytest.skip("root may write everywhere")
+    refused(
+        "fit", "data.csv", "--horizon", 3, "--out", "closed/model", cwd=tmp_path, says="cannot be written"
+    )
+
+
+@pytest.mark.parametrize("command", ["fit", "backtest"])
+def test_a_series_that_is_too_short_says_how_many_rows_are_needed(tmp_path: Path, command: str) -> None:
+    (tmp_path / "short.csv").write_bytes(FILES["short.csv"])
+    refused(command, "short.csv", "--horizon", 24, cwd=tmp_path, says="5 rows")
+
+
+# Fit and forecast
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of the airline passengers."""
+    directory = tmp_path_factory.mktemp("model")
+    run("fit", AIRLINE, "--horizon", 6, *QUICK, "--out", "airline", cwd=directory)
+    return directory / "airline"
+
+
+def test_fit_names_what_it_found_and_how_good_it_is(tmp_path: Path) -> None:
+    done = run("fit", AIRLINE, "--horizon", 6, *QUICK, "--out", "a.b", cwd=tmp_path)
+    assert "time column: Month (MS, 1949-01-01 to 1960-12-01)" in done.stdout
+    assert "target column: Passengers" in done.stdout
+    for name in ("carousel", "persistence", "seasonal naive", "ridge"):
+        assert f"\n{name} " in done.stdout
+    assert done.stdout.endswith("model: a.b\n")
+    assert "epoch 1: loss" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.b"]
+
+
+def test_fit_without_out_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_here(monkeypatch, tmp_path, "fit", AIRLINE, "--horizon", 6, *QUICK)
+    assert "Nothing was written" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_seed_gives_the_same_file(tmp_path: Path, model: Path) -> None:
+    run("fit", AIRLINE, "--horizon", 6, *QUICK, "--seed", 0, "--out", "again", cwd=tmp_path)
+    assert (tmp_path / "again").read_bytes() == model.read_bytes()
+
+
+def test_forecast_has_the_columns_of_the_nixtla_tools(tmp_path: Path, model: Path) -> None:
+    done = run("forecast", model, "--out", "forecast.csv", cwd=tmp_path)
+    assert done.stdout == ""
+    frame = pd.read_csv(tmp_path / "forecast.csv")
+    assert list(frame) == COLUMNS
+    assert frame["unique_id"].unique().tolist() == ["Passengers"]
+    assert frame["ds"].tolist() == [f"1961-0{month}-01" for month in range(1, 7)]
+    ordered = ["carousel-lo-95", "carousel-lo-80", "carousel", "carousel-hi-80", "carousel-hi-95"]
+    assert (np.diff(frame[ordered].to_numpy(), axis=1) >= 0).all()
+    assert run("forecast", model, cwd=tmp_path).stdout == (tmp_path / "forecast.csv").read_text()
+
+
+def test_forecast_writes_parquet_and_gives_the_same_numbers(tmp_path: Path, model: Path) -> None:
+    run("forecast", model, "--out", "forecast.parquet", cwd=tmp_path)
+    frame = pd.read_parquet(tmp_path / "forecast.parquet")
+    assert list(frame) == COLUMNS
+    text = run("forecast", model, cwd=tmp_path).stdout.splitlines()
+    assert [float(line.split(",")[2]) for line in text[1:]] == frame["carousel"].tolist()
+
+
+def test_forecast_from_the_fitted_data_is_that_of_the_model(tmp_path: Path, model: Path) -> None:
+    expected = [
+        float(line.split(",")[2]) for line in run("forecast", model, cwd=tmp_path).stdout.splitlines()[1:]
+    ]
+    done = run("forecast", model, "--data", AIRLINE, cwd=tmp_path)
+    np.testing.assert_allclose([float(line.split(",")[2]) for line in done.stdout.splitlines()[1:]], expected)
+    assert "time column: Month" in done.stderr
+
+
+def test_forecast_goes_on_from_new_data(tmp_path: Path, model: Path) -> None:
+    rows = AIRLINE.read_text().splitlines()
+    (tmp_path / "new.csv").write_text("\n".join(rows[:133]))
+    done = run("forecast", model, "--data", "new.csv", cwd=tmp_path)
+    assert done.stdout.splitlines()[1].split(",")[1] == "1960-01-01"
+
+
+def test_forecast_draws_a_picture(tmp_path: Path, model: Path) -> None:
+    run("forecast", model, "--out", "f.csv", "--plot", "f.png", cwd=tmp_path)
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["f.csv", "f.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--data", "missing.csv"), "missing.csv: no such file"),
+        (("--data", "other.csv"), "there is no column 'Month'; the columns are ds, y"),
+        (("--out", "no/forecast.csv"), "lies in a directory that does not exist"),
+        (("--out", "model"), "--out model would overwrite another file"),
+        (("--out", "/dev/full"), "/dev/full: cannot be written: no space left on device"),
+        (("--plot", "forecast.gif"), "--plot must end in .png, .svg, .pdf"),
+        (("--out", "x.png", "--plot", "x.png"), "--plot x.png would overwrite another file"),
+    ],
+)
+def test_bad_wishes_for_a_forecast_are_refused(
+    tmp_path: Path, model: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "other.csv").write_text(DAYS)
+    (tmp_path / "model").write_bytes(model.read_bytes())
+    refused("forecast", "model", *arguments, cwd=tmp_path, says=says)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "text", "cut", "meddled", "network"])
+def test_what_is_no_model_is_refused(tmp_path: Path, model: Path, damage: str) -> None:
+    whole = model.read_bytes()
+    path = tmp_path / "model"
+    if damage == "network":
+        carousel.save(carousel.network.Network((carousel.network.Dense(np.eye(2)),)), path)
+    elif damage != "missing":
+        contents = {"empty": b"", "text": b"ds,y\n", "cut": whole[:-9], "meddled": whole[:-1] + b"?"}
+        path.write_bytes(contents[damage])
+    says = {"missing": "model: no such file", "network": "model holds a network"}.get(damage, "model: ")
+    refused("forecast", "model", "--out", "forecast.csv", cwd=tmp_path, says=says)
+
+
+def test_a_full_disk_leaves_the_old_forecast(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "forecast.csv").write_text("old")
+    command = f"ulimit -f 0; exec {sys.executable} -m carousel forecast {model} --out forecast.csv"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 2
+    assert done.stderr == "carousel: forecast.csv: cannot be written: file too large.\n"
+    assert snapshot(tmp_path) == {str(tmp_path / "forecast.csv"): b"old"}
+
+
+def test_a_closed_pipe_is_quiet(tmp_path: Path, model: Path) -> None:
+    with carousel_process("forecast", model, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+# Accepted, and said
+
+LINES = AIRLINE.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([LINES[0], *LINES[:0:-1]], "sorted: 143 rows were out of order"),
+        (LINES[:50] + LINES[53:], "3 gaps are treated as missing"),
+        ([*LINES[:50], "1953-02,", "1953-03,NA", *LINES[52:]], "2 values are missing"),
+        ([LINES[0], *(f"{line[:7]},5" for line in LINES[1:])], "series Passengers is constant (5)"),
+        (["Passengers", *(line[8:] for line in LINES[1:])], "no time column: the rows count 0, 1, 2, …"),
+        ([line.replace(",", ";") + ",5" * (k > 0) for k, line in enumerate(LINES)], "decimal commas"),
+    ],
+)
+def test_what_can_be_used_is_used_and_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    lines: list[str],
+    says: str,
+) -> None:
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    run_here(monkeypatch, tmp_path, "fit", "data.csv", "--horizon", 3, *QUICK, "--out", "model")
+    assert says in capsys.readouterr().out
+    run_here(monkeypatch, tmp_path, "forecast", "model", "--out", "forecast.csv")
+    forecast = pd.read_csv(tmp_path / "forecast.csv")
+    assert np.isfinite(forecast[COLUMNS[2:]].to_numpy()).all()
+
+
+def test_several_series_of_parquet_with_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    months = pd.date_range("2010-01-01", periods=60, freq="MS")
+    frame = pd.concat(
+        pd.DataFrame({"shop": shop, "month": months, "sold": base + np.arange(60) % 12, "price": 1.0})
+        for shop, base in (("a,b", 10), ("c", 20))
+    )
+    frame.to_parquet(tmp_path / "sales.parquet")
+    names = ("--id", "shop", "--time", "month", "--target", "sold")
+    run_here(monkeypatch, tmp_path, "fit", "sales.parquet", "--horizon", 2, *names, *QUICK, "--out", "model")
+    run_here(monkeypatch, tmp_path, "forecast", "model", "--data", "sales.parquet", "--out", "forecast.csv")
+    forecast = pd.read_csv(tmp_path / "forecast.csv")
+    assert list(forecast) == COLUMNS
+    assert forecast["unique_id"].tolist() == ["a,b", "a,b", "c", "c"]
+
+
+def test_duplicates_are_averaged_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.csv").write_bytes(FILES["twice.csv"])
+    run_here(monkeypatch, tmp_path, "fit", "data.csv", "--horizon", 3, *QUICK, "--duplicates", "mean")
+    assert "1 duplicate averaged" in capsys.readouterr().out
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_keeps_the_best_model_so_far(tmp_path: Path) -> None:
+    hours = np.arange(2000)
+    noise = np.random.default_rng(0).normal(size=len(hours))
+    (tmp_path / "data.csv").write_text("y\n" + "\n".join(f"{v:.3f}" for v in np.sin(hours / 4) + noise))
+    options = ("--horizon", 24, "--architecture", "plain", "--epochs", 1000, "--out", "model")
+    process = carousel_process("fit", "data.csv", *options, cwd=tmp_path)
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("epoch 1: ")
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert "Traceback" not in stderr
+    assert stderr.endswith("carousel: stopped.\n")
+    assert stdout.endswith("stopped early, best model so far: model\n")
+    assert len(run("forecast", "model", cwd=tmp_path).stdout.splitlines()) == 25
+
+
+# Backtest
+
+
+def test_backtest_scores_the_model_beside_the_baselines(tmp_path: Path) -> None:
+    options = ("--horizon", 6, "--origins", 3, *QUICK, "--out", "backtest.csv")
+    done = run("backtest", AIRLINE, *options, cwd=tmp_path)
+    assert "\n3 origins\n" in done.stdout
+    for name in ("carousel", "persistence", "seasonal naive", "ridge"):
+        assert f"\n{name} " in done.stdout
+    frame = pd.read_csv(tmp_path / "backtest.csv")
+    assert list(frame)[:5] == ["unique_id", "cutoff", "ds", "y", "carousel"]
+    assert sorted(frame["cutoff"].unique()) == ["1959-06-01", "1959-12-01", "1960-06-01"]
+
+
+def test_backtest_from_a_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--horizon", 3, "--start", "1960-01", "--step", 3, *QUICK, "--out", "backtest.csv")
+    run_here(monkeypatch, tmp_path, "backtest", AIRLINE, *options)
+    frame = pd.read_csv(tmp_path / "backtest.csv")
+    assert sorted(frame["ds"]) == [f"1960-{month:02d}-01" for month in range(1, 13)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--origins", 0), "'--origins': 0 is not in the range"),
+        (("--origins", 30), "the longest series has 144 rows; take fewer or later origins"),
+        (("--start", "1940-01"), "take fewer or later origins"),
+        (("--start", "soon"), "`start` must be a date such as 2024-01-31, got 'soon'"),
+    ],
+)
+def test_impossible_backtests_are_refused(tmp_path: Path, arguments: tuple[object, ...], says: str) -> None:
+    done = run("backtest", AIRLINE, "--horizon", 6, *arguments, "--out", "x.csv", cwd=tmp_path, code=2)
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+# Demos
+
+
+def test_demo_sine_shows_both_splits(tmp_path: Path) -> None:
+    out = run("demo", cwd=tmp_path).stdout
+    for split in ("shuffled", "chronological"):
+        assert f"Split {split}" in out
+    assert out.count("  epoch 5  loss ") == 2
+    assert out.count("  test error ") == 2
+    assert "leaks in principle" in out
+    assert "Difference of the medians, chronological less shuffled:" in out
+    assert (tmp_path / "demo" / "sine.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_airline_holds_the_forecast_against_the_truth(tmp_path: Path) -> None:
+    out = run("demo", "airline", "--out", "here", cwd=tmp_path).stdout
+    for name in ("carousel", "ridge", "seasonal naive", "persistence"):
+        assert f"\n{name} " in out
+    frame = pd.read_csv(tmp_path / "here" / "airline.csv")
+    assert list(frame) == [*COLUMNS, "actual", "ridge", "seasonal naive", "persistence"]
+    assert frame["actual"].tolist() == [417, 391, 419, 461, 472, 535, 622, 606, 508, 461, 390, 432]
+    assert frame["ds"].tolist()[0] == "1960-01-01"
+    assert (tmp_path / "here" / "airline.png").read_bytes().startswith(b"\x89PNG")
+    assert "seasonal naive   50.71    9.99" in out
+
+
+def test_demo_needs_a_place_to_write(tmp_path: Path) -> None:
+    refused("demo", "--out", "no/where", cwd=tmp_path, says="lies in a directory that does not exist")
+
+
+def test_the_airline_data_are_those_of_box_and_jenkins() -> None:
+    rows = [line.split(",") for line in LINES]
+    assert rows[0] == ["Month", "Passengers"]
+    assert [row[0] for row in rows[1:]] == [
+        f"{year}-{m:02d}" for year in range(1949, 1961) for m in range(1, 13)
+    ]
+    passengers = np.array([int(row[1]) for row in rows[1:]])
+    assert (passengers[0], passengers[-1], passengers.max(), passengers.sum()) == (112, 432, 622, 40363)
