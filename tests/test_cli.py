@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +108,6 @@ def test_help_in_three_ways(tmp_path: Path, arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize("command", ["fit", "forecast", "backtest", "demo"])
 def test_every_option_has_a_help_text(tmp_path: Path, command: str) -> None:
-    from importlib import import_module
-
     parsed = getattr(import_module(f"carousel.cli.{command}"), command)
     for parameter in parsed.params:
         assert parameter.param_type_name == "argument" or parameter.help
@@ -438,6 +439,13 @@ def test_backtest_from_a_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert sorted(frame["ds"]) == [f"1960-{month:02d}-01" for month in range(1, 13)]
 
 
+def test_backtest_from_a_date_may_end_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--horizon", 3, "--start", "1959-01", "--origins", 2, *QUICK, "--out", "backtest.csv")
+    run_here(monkeypatch, tmp_path, "backtest", AIRLINE, *options)
+    frame = pd.read_csv(tmp_path / "backtest.csv")
+    assert sorted(frame["ds"]) == [f"1959-{month:02d}-01" for month in range(1, 7)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -492,3 +500,16 @@ def test_the_airline_data_are_those_of_box_and_jenkins() -> None:
     ]
     passengers = np.array([int(row[1]) for row in rows[1:]])
     assert (passengers[0], passengers[-1], passengers.max(), passengers.sum()) == (112, 432, 622, 40363)
+
+
+# The documentation
+
+
+def test_the_commands_of_the_page_are_commands() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
+    shown = [shlex.split(line)[1:] for line in re.findall(r"^\$ (carousel .*)$", page, re.MULTILINE)]
+    assert {arguments[0] for arguments in shown} >= {"fit", "forecast", "backtest", "demo"}
+    for name, *arguments in shown:
+        if name in ("fit", "forecast", "backtest", "demo"):
+            command = getattr(import_module(f"carousel.cli.{name}"), name)
+            command.make_context(name, arguments)

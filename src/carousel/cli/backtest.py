@@ -18,14 +18,12 @@ __all__ = ["backtest"]
 @click.option(
     "--origins",
     type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    help="Forecasts per series, the last ones that can be checked.",
+    help="Forecasts per series: the last 10, or all after --start, without.",
 )
 @click.option(
-    "--step", type=click.IntRange(min=1), help="Rows from one origin to the next.  [default: horizon]"
+    "--step", type=click.IntRange(min=1), help="Rows from one origin to the next; --horizon without."
 )
-@click.option("--start", metavar="TIME", help="First row to forecast; then every origin after it counts.")
+@click.option("--start", metavar="TIME", help="First row to forecast, such as 2024-01-31.")
 @click.option("--out", metavar="FILE", help="All forecasts and the truth: CSV, or Parquet by its suffix.")
 def backtest(
     data: str,
@@ -33,7 +31,7 @@ def backtest(
     time: str | None,
     target: str | None,
     duplicates: Any,
-    origins: int,
+    origins: int | None,
     step: int | None,
     start: str | None,
     out: str | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from math import isnan
 
 import click
 
@@ -16,5 +17,5 @@ def progress() -> Callable[[Mapping[str, float]], None] | bool:
 
 
 def _print_epoch(losses: Mapping[str, float]) -> None:
-    train, valid = losses["train"], losses["valid"]
-    click.echo(f"epoch {losses['epoch']:.0f}: loss {train:.4f} in training, {valid:.4f} held out", err=True)
+    held_out = "" if isnan(losses["valid"]) else f", {losses['valid']:.4f} on held-out rows"
+    click.echo(f"epoch {losses['epoch']:.0f}: loss {losses['train']:.4f} in training{held_out}", err=True)

@@ -14,22 +14,29 @@ from carousel.forecast.read import Reading
 
 __all__ = ["backtest_from_start"]
 
-Array = np.ndarray[Any, Any]
+USUAL = 10  # origins
 
 
 def backtest_from_start(
-    forecaster: Forecaster, reading: Reading, *, origins: int = 10, step: int | None = None, start: Any = None
+    forecaster: Forecaster,
+    reading: Reading,
+    *,
+    origins: int | None = None,
+    step: int | None = None,
+    start: Any = None,
 ) -> Backtest:
     """Fits once, on rows before the first origin only, and forecasts from every origin.
 
     Args:
         forecaster: fitted here.
         reading: all rows.
-        origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
+        origins: how many, per series: the last ones that have `horizon` rows after them (10), or with `start`
+            the first ones (all).
         step: rows from one origin to the next; `horizon` without.
-        start: time of the first forecast row; then all origins after it are used.
+        start: time of the first forecast row.
 
     Raises:
+        ArgumentError: a start that is no time.
         DataError: no rows are left to fit on.
     """
     panel, step = reading.panel, forecaster.horizon if step is None else step
@@ -38,6 +45,7 @@ def backtest_from_start(
         rows = np.array([np.searchsorted(panel.times(s), start) for s in range(len(panel))])
         first = f"an origin at {start}"
     else:
+        origins = USUAL if origins is None else origins
         rows = panel.lengths - forecaster.horizon - (origins - 1) * step
         first = f"{origins} origins {step} rows apart"
     if rows.max() < 1:
@@ -46,9 +54,7 @@ def backtest_from_start(
             f"{panel.lengths.max()} rows; take fewer or later origins."
         )
     forecaster.fit(replace(reading, panel=panel.head(np.maximum(rows, 0))))
-    return forecaster.backtest(
-        reading, origins=None if start is not None else origins, step=step, start=start
-    )
+    return forecaster.backtest(reading, origins=origins, step=step, start=start)
 
 
 def _moment(start: Any, dtype: Any) -> Any:

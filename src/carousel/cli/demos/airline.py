@@ -26,7 +26,7 @@ __all__ = ["HORIZON", "Outcome", "draw", "errors", "read", "run"]
 
 HORIZON = 12
 SHOWN = 30  # months of history in the picture
-BASELINES = {"ridge": "C0", "seasonal naive": "C2", "persistence": "0.55"}  # and their colours
+BASELINES = ("ridge", "seasonal naive", "persistence")
 
 Array = np.ndarray[Any, Any]
 
@@ -93,17 +93,21 @@ def draw(outcome: Outcome) -> Figure:
     from matplotlib.dates import DateFormatter, MonthLocator
     from matplotlib.figure import Figure
 
+    from carousel.forecast.plot import BLUE, OTHERS
+
     figure = Figure((11, 5.5), layout="constrained")
     axes = figure.subplots()
     months, scores = outcome.column("ds"), errors(outcome)
     axes.plot(outcome.times[-SHOWN:], outcome.history[-SHOWN:], color="0.25", lw=1.4, label="history")
     axes.plot(months, outcome.column("actual"), "o-", color="0.1", ms=5, lw=0.8, label="actual")
-    axes.plot(months, outcome.column("carousel"), color="C3", lw=2.2, label=_label("carousel", scores))
+    axes.plot(months, outcome.column("carousel"), color=BLUE, lw=2.2, label=_label("carousel", scores))
     for level, alpha in ((80, 0.2), (95, 0.1)):
         low, high = outcome.column(f"carousel-lo-{level}"), outcome.column(f"carousel-hi-{level}")
-        axes.fill_between(months, low, high, color="C3", alpha=alpha, lw=0, label=f"{level} % interval")
-    for name, colour in BASELINES.items():
-        axes.plot(months, outcome.column(name), color=colour, lw=1.3, ls="--", label=_label(name, scores))
+        axes.fill_between(months, low, high, color=BLUE, alpha=alpha, lw=0, label=f"{level} % interval")
+    for name in BASELINES:
+        axes.plot(
+            months, outcome.column(name), color=OTHERS[name], lw=1.3, ls="--", label=_label(name, scores)
+        )
     axes.axvline(months[0] - np.timedelta64(15, "D"), color="0.7", lw=1)
     axes.set_ylabel("passengers per month (thousands)")
     axes.set_title("Airline passengers: one year, forecast from the eleven years before it", loc="left")

@@ -126,6 +126,8 @@ def draw(outcome: Outcome) -> Figure:
     """Actual against predicted values on the test part, and the error below."""
     from matplotlib.figure import Figure
 
+    from carousel.forecast.plot import BLUE
+
     figure = Figure((12, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     step = POINTS / (POINTS - 1)
@@ -133,7 +135,7 @@ def draw(outcome: Outcome) -> Figure:
     upper.plot(fine, np.sin(step * fine), color="0.8", lw=1, label="sin")
     upper.plot(outcome.index, outcome.actual, "o", color="0.25", ms=4, label="actual")
     upper.plot(
-        outcome.index, outcome.predicted, "o", color="C3", ms=6.5, mfc="none", mew=1.1, label="predicted"
+        outcome.index, outcome.predicted, "o", color=BLUE, ms=6.5, mfc="none", mew=1.1, label="predicted"
     )
     upper.set(ylabel="value", ylim=(-1.35, 1.55))
     upper.set_title(
@@ -142,7 +144,7 @@ def draw(outcome: Outcome) -> Figure:
     )
     upper.legend(loc="upper right", ncols=3, frameon=False)
     lower.axhline(0, color="0.8", lw=1)
-    lower.vlines(outcome.index, 0, outcome.predicted - outcome.actual, color="C3", lw=1.2)
+    lower.vlines(outcome.index, 0, outcome.predicted - outcome.actual, color=BLUE, lw=1.2)
     lower.set(xlabel="point", ylabel="error")
     lower.set_title(f"mean squared error {outcome.error:.2g}", loc="left", fontsize="medium")
     for axes in (upper, lower):
