@@ -57,7 +57,7 @@ def seasonal_unit(panel: Panel, season: int, rows: Array) -> Array:
 
 
 def _ridge(history: History, plan: Plan, train: Origins, origins: Origins) -> Array:
-    """Direct ridge of the window around its last value, one matrix for all; its penalty from the last fifth."""
+    """Direct ridge of the window around its last value; its penalty is chosen on the last fifth."""
     train = thinned(train, ORIGINS)
     late = train.row > np.quantile(train.row, 0.8)
     early = train[~late] if late.any() and not late.all() else train

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
 from carousel.network.forecaster import Columns, ForecastModel
 from carousel.stream.forecaster import ForecasterModel
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Forecaster"]
 
@@ -116,7 +119,7 @@ class Forecaster:
         target_col: str | None = None,
         duplicates: str = "error",
     ) -> Forecaster:
-        """Learns from a frame of pandas, polars or pyarrow in the long format, or from one sequence of numbers.
+        """Learns from a long frame of pandas, polars or pyarrow, or from one sequence of numbers.
 
         Ctrl-C keeps the best model so far: the fitted attributes are set before KeyboardInterrupt goes on.
 
@@ -178,7 +181,7 @@ class Forecaster:
         start: Any = None,
         duplicates: str = "error",
     ) -> Backtest:
-        """Forecasts from many origins in `df`, beside the baselines at the same origins; nothing is fitted again.
+        """Forecasts from many origins in `df`, beside the baselines; the model is not fitted again.
 
         Rows that the model was fitted on flatter it: give `start` after the last of them.
 
@@ -198,11 +201,26 @@ class Forecaster:
         columns = replace(model.columns, frame=kind_of(df))
         return run_backtest(self._runner, panel, plan, chosen, columns)
 
-    def plot(self, df: Any = None, path: str | os.PathLike[str] | None = None, **options: Any) -> Any:
-        """History, forecast and intervals as a matplotlib figure; see `carousel.forecast.plot.plot`."""
+    def plot(
+        self,
+        df: Any = None,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        duplicates: str = "error",
+        **options: Any,
+    ) -> Figure:
+        """History, forecast and intervals as a matplotlib figure.
+
+        Args:
+            df: history to forecast from; the end of the fitted data without.
+            path: file to write; its suffix names the format.
+            **options: `truth`, `with_baselines`, `series`, `history`, `level`: see `carousel.forecast.plot`.
+        """
         from carousel.forecast.plot import plot
 
-        return plot(self, df, path, **options)
+        self._fitted()
+        panel = None if df is None else self._read(df, duplicates).panel
+        return plot(self._runner, panel, path, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to exactly `path`, atomically; `carousel.load(path)` forecasts the same bits."""

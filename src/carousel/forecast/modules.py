@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from carousel.interop.torch import recurrent_layers
 from carousel.network import Dense, LastStep, Network
 from carousel.network.forecaster import PlainPath, RecurrentPath
+from carousel.nn import GRU, LSTM, RNN
 
 __all__ = ["PlainNet", "SegmentNet", "recurrent"]
 
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+CELLS: dict[str, type[nn.RNNBase]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 def recurrent(cell: str, inputs: int, hidden: int, layers: int) -> nn.RNNBase:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from carousel.errors import DataError
+from carousel.forecast.split import MOST
 from carousel.series.calendar import Frequency, segment_of
+from carousel.series.filling import fill
 from carousel.series.panel import Panel
+from carousel.series.season import find_season
 
 __all__ = ["Plan", "plan"]
 
@@ -49,7 +52,7 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, p
     """The look-back is about two of the longest season, as far as the data allow.
 
     Args:
-        season: rows of the season; what the frequency suggests without.
+        season: rows of the season; what the frequency suggests, or an index repeats, without.
         lookback: L; chosen without.
         plain: for the plain network, which reads single rows.
 
@@ -64,7 +67,14 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, p
             f"The longest series has {longest} rows; a horizon of {horizon} needs at least {needed}. "
             "Give more history or a smaller horizon."
         )
-    seasons = (int(season),) if season is not None else frequency.seasons
+    if season is not None:
+        seasons: tuple[int, ...] = (int(season),)
+    elif frequency.unit == "index":
+        # Found in the first rows alone, which no split holds out.
+        first = [fill(x[: int((1 - MOST) * len(x))], 1) for x in panel]
+        seasons = (find_season(first, SMOOTHED),)
+    else:
+        seasons = frequency.seasons
     seasons = tuple(m for m in seasons if m == 1 or (m <= 2 * LONGEST and 2 * m <= longest)) or (1,)
     if lookback is None:
         wanted = max(2 * seasons[-1], SHORTEST) if seasons[-1] > 1 else WITHOUT_SEASON

@@ -17,7 +17,7 @@ def progress_report(progress: Any, epochs: int) -> Iterator[Report]:
     """A function that is called after every epoch.
 
     Args:
-        progress: a function to call; True for a bar; None for a bar where stderr is a terminal; False for none.
+        progress: a function to call; True for a bar; None for one on a terminal; False for none.
         epochs: of one round; a fit may stop earlier or start a second round.
     """
     if callable(progress):

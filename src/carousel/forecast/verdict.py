@@ -31,9 +31,8 @@ def verdict(scores: dict[str, Scores], shifted: int = 0) -> tuple[str, ...]:
         gain = 1 - model.rmse / scores[second].rmse if scores[second].rmse > 0 else 0.0
         sentences.append(f"The model wins: its RMSE is {gain:.1%} below that of {second}, the best baseline.")
     else:
-        sentences.append(
-            f"{best[0].upper()}{best[1:]} wins: RMSE {scores[best].rmse:.4g} against {model.rmse:.4g} of the model."
-        )
+        name = best[0].upper() + best[1:]
+        sentences.append(f"{name} wins: RMSE {scores[best].rmse:.4g} against {model.rmse:.4g} of the model.")
         worse = [name for name in ranked if name != MODEL and scores[name].rmse <= model.rmse]
         sentences += [f"The model does not beat {name}." for name in worse]
     if shifted:

@@ -1,0 +1,121 @@
+"""History, forecast and intervals in one picture."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from carousel.errors import ArgumentError, check_integer
+from carousel.forecast.baselines import baselines
+from carousel.forecast.plan import Plan
+from carousel.forecast.split import every_origin
+from carousel.series.history import Origins
+from carousel.series.panel import Panel
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from carousel.stream.forecaster import ForecasterModel
+
+__all__ = ["plot"]
+
+Array = np.ndarray[Any, Any]
+
+BLUE, GREY, TRUTH = "#1f5fa8", "#4d4d4d", "#111111"
+OTHERS = {"persistence": "#b8860b", "seasonal naive": "#2e8b57", "ridge": "#8b4a8b"}
+
+
+def plot(
+    runner: ForecasterModel,
+    panel: Panel | None,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    truth: bool = False,
+    with_baselines: bool = False,
+    series: str | None = None,
+    history: int | None = None,
+    level: Any = None,
+) -> Figure:
+    """Draws the forecast of up to six series, each in a panel of its own.
+
+    Args:
+        runner: the fitted model.
+        panel: rows to forecast from; the ends that the model remembers without.
+        path: file to write; its suffix names the format.
+        truth: the last `horizon` rows are held back and drawn as the truth.
+        with_baselines: draws the baselines too; needs `panel`.
+        series: id of the one series to draw.
+        history: rows of history to draw; about four horizons or two seasons without.
+        level: of the intervals, in per cent.
+
+    Raises:
+        ArgumentError: an id that is not there, or a wish that needs data.
+    """
+    from matplotlib.figure import Figure  # not pyplot: no window, no global state
+
+    if panel is None and (truth or with_baselines):
+        raise ArgumentError("`truth` and `with_baselines` need data: give `df`.")
+    if history is not None:
+        check_integer("history", history, 1)
+    ids = runner.value.ids if panel is None else panel.ids
+    if series is not None and series not in ids:
+        raise ArgumentError(f"`series` must be one of {', '.join(map(repr, ids[:5]))}, …, got {series!r}.")
+    shown = [s for s, name in enumerate(ids) if series is None or name == series][:6]
+    columns = 1 if len(shown) < 4 else 2
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(9 if columns == 1 else 13, 4.2 if rows == 1 else 3 * rows), layout="constrained")
+    grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    for axes in grid[len(shown) :]:
+        axes.set_visible(False)
+    for axes, s in zip(grid, shown, strict=False):
+        _draw(axes, runner, panel, s, truth, with_baselines, history, level)
+        axes.set_title(str(ids[s]), loc="left", fontsize=11, fontweight="bold")
+    grid[0].legend(loc="upper left", frameon=False, fontsize=9)
+    if path is not None:
+        figure.savefig(path, dpi=150)
+    return figure
+
+
+def _draw(
+    axes: Axes,
+    runner: ForecasterModel,
+    panel: Panel | None,
+    s: int,
+    truth: bool,
+    with_baselines: bool,
+    history: int | None,
+    level: Any,
+) -> None:
+    value, K = runner.value, runner.value.horizon
+    count = history or max(4 * K, 2 * value.season)
+    if panel is None:
+        context = runner.last()[np.array([s])]
+        forecast = runner.forecast(context, level)
+        past = np.exp(context.window[0]) if value.scaling.log else context.window[0]
+        stamps = runner.frequency.shift(context.next[0], np.arange(-len(past), 0))
+    else:
+        one = panel.select(np.array([s]))
+        end = int(one.lengths[0]) - (K if truth else 0)
+        origins = Origins(np.zeros(1, np.int64), np.array([end]))
+        forecast = runner.forecasts(runner.history(one, np.array([end])), origins, level)
+        past, stamps = one.values[:end], one.times(0)[:end]
+    past, stamps = past[-count:], stamps[-count:]
+    axes.plot(stamps, past, color=GREY, lw=1.3, label="history")
+    ds = forecast.ds[0]
+    for a, (lower, upper) in sorted(forecast.intervals().items(), reverse=True):
+        axes.fill_between(ds, lower[0], upper[0], color=BLUE, alpha=0.16, lw=0, label=f"{a:g} %")
+    if panel is not None and truth:
+        axes.plot(ds, one.values[end:], color=TRUTH, lw=1.3, marker="o", ms=3, label="truth")
+    if panel is not None and with_baselines:
+        plan = Plan(one.frequency, value.seasons, value.lookback, 1, K)
+        train = every_origin(np.array([min(value.lookback, end // 3)]), np.array([end - K + 1]))
+        for name, line in baselines(one, plan, train, origins).items():
+            axes.plot(ds, line[0], lw=1.1, ls="--", color=OTHERS.get(name, "#999999"), label=name)
+    axes.plot(ds, forecast.mean[0], color=BLUE, lw=2, label="forecast")
+    axes.axvline(ds[0], color=GREY, lw=0.6, ls=":")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", lw=0.6)
+    axes.margins(x=0.01)

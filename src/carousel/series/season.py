@@ -1,0 +1,52 @@
+"""The season of a series whose index says nothing about it."""
+
+from typing import Any
+
+import numpy as np
+
+__all__ = ["find_season"]
+
+Array = np.ndarray[Any, Any]
+
+LEAST = 0.4  # autocorrelation of a season worth the name
+EQUAL = 0.1  # below the highest peak: its multiples repeat a season, the shortest one is meant
+SERIES = 32
+
+
+def find_season(series: list[Array], longest: int) -> int:
+    """The lag at which the changes of the series repeat, from the peaks of their mean autocorrelation.
+
+    Args:
+        series: arrays (N_s,) without NaN; the first 32 that are long enough are used.
+        longest: rows of the longest season to look for.
+
+    Returns:
+        The season in rows, 1 for none.
+
+    Example:
+        >>> x = np.arange(100.0) + 10 * np.sin(np.arange(100) * np.pi / 6)
+        >>> find_season([x], 40)
+        12
+    """
+    found = [_autocorrelation(np.diff(x), longest) for x in series if len(x) > 3 * 4][:SERIES]
+    lags = min((len(r) for r in found), default=0)
+    if lags < 4:
+        return 1
+    r = np.mean([part[:lags] for part in found], 0)
+    inner = np.arange(2, lags - 1)
+    peaks = inner[(r[inner] >= r[inner - 1]) & (r[inner] > r[inner + 1]) & (r[inner] > LEAST)]
+    if not len(peaks):
+        return 1
+    return int(peaks[r[peaks] >= r[peaks].max() - EQUAL][0])
+
+
+def _autocorrelation(x: Array, longest: int) -> Array:
+    """Autocorrelation at lags 0 to a third of the rows, each over the rows that it has."""
+    x = x - x.mean()
+    lags = min(longest, len(x) // 3) + 2
+    if not x.any():
+        return np.zeros(lags)
+    size = 1 << (2 * len(x) - 1).bit_length()
+    power = np.abs(np.fft.rfft(x, size)) ** 2
+    products = np.fft.irfft(power, size)[:lags]
+    return products / products[0] * len(x) / (len(x) - np.arange(lags))

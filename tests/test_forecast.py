@@ -1,0 +1,329 @@
+"""The estimator: what it owes its user."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import carousel
+from carousel import Forecaster
+from carousel.errors import ArgumentError, DataError, NotFittedError
+
+pytest.importorskip("torch")
+
+QUICK: dict[str, Any] = {"epochs": 2, "hidden_size": 8, "progress": False}
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def monthly(rng: np.random.Generator, rows: int = 96, start: str = "2010-01-01") -> pd.DataFrame:
+    t = np.arange(rows)
+    y = 100 + t + 10 * np.sin(t * np.pi / 6) + rng.normal(size=rows)
+    return pd.DataFrame({"ds": pd.date_range(start, periods=rows, freq="MS"), "y": y})
+
+
+def panel(rng: np.random.Generator, lengths: tuple[int, ...] = (96, 60, 40)) -> pd.DataFrame:
+    frames = [monthly(rng, rows).assign(unique_id=f"s{k}") for k, rows in enumerate(lengths)]
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+def test_forecast_frame(rng: np.random.Generator, architecture: str) -> None:
+    df = monthly(rng)
+    forecast = Forecaster(6, architecture=architecture, **QUICK).fit(df).predict()
+    expected = [
+        "unique_id",
+        "ds",
+        "carousel",
+        "carousel-lo-80",
+        "carousel-hi-80",
+        "carousel-lo-95",
+        "carousel-hi-95",
+    ]
+    assert list(forecast.columns) == expected
+    assert forecast["ds"].tolist() == pd.date_range("2018-01-01", periods=6, freq="MS").tolist()
+    values = forecast[["carousel-lo-95", "carousel-lo-80", "carousel", "carousel-hi-80", "carousel-hi-95"]]
+    assert (np.diff(values.to_numpy(), axis=1) >= 0).all()
+
+
+def test_the_users_names_and_kind_of_frame_are_kept(rng: np.random.Generator) -> None:
+    df = panel(rng).rename(columns={"unique_id": "shop", "ds": "month", "y": "sold"})
+    names = {"id_col": "shop", "time_col": "month", "target_col": "sold"}
+    pandas = Forecaster(3, **QUICK).fit(df, **names).predict()
+    polars = Forecaster(3, **QUICK).fit(pl.from_pandas(df), **names).predict()
+    arrow = Forecaster(3, **QUICK).fit(pl.from_pandas(df).to_arrow(), **names).predict()
+    assert list(pandas.columns[:3]) == ["shop", "month", "carousel"]
+    assert isinstance(polars, pl.DataFrame)
+    assert type(arrow).__name__ == "Table"
+    assert pandas["carousel"].tolist() == polars["carousel"].to_list() == arrow["carousel"].to_pylist()
+
+
+def test_ragged_panels(rng: np.random.Generator) -> None:
+    forecast = Forecaster(3, **QUICK).fit(panel(rng)).predict()
+    assert forecast["unique_id"].tolist() == ["s0"] * 3 + ["s1"] * 3 + ["s2"] * 3
+    assert forecast["ds"].iloc[[0, 3, 6]].dt.strftime("%Y-%m").tolist() == ["2018-01", "2015-01", "2013-05"]
+    assert np.isfinite(forecast["carousel"]).all()
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+def test_same_seed_same_bits(rng: np.random.Generator, architecture: str) -> None:
+    import torch
+
+    df = monthly(rng)
+    before = torch.get_rng_state()
+    one = Forecaster(6, architecture=architecture, **QUICK).fit(df)
+    assert (torch.get_rng_state() == before).all(), "torch's global generator was touched"
+    torch.rand(3)
+    two = Forecaster(6, architecture=architecture, **QUICK).fit(df)
+    assert one.model_ == two.model_
+    other = Forecaster(6, architecture=architecture, **(QUICK | {"seed": 1})).fit(df)
+    assert one.history_ != other.history_
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+def test_a_loaded_model_forecasts_the_same_bits(
+    rng: np.random.Generator, tmp_path: Path, architecture: str
+) -> None:
+    df = panel(rng)
+    forecaster = Forecaster(4, architecture=architecture, cell="lstm", **QUICK).fit(df)
+    path = tmp_path / "model"
+    forecaster.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["model"]
+    loaded = carousel.load(path)
+    assert isinstance(loaded, Forecaster)
+    pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict(), check_exact=True)
+    pd.testing.assert_frame_equal(loaded.predict(df), forecaster.predict(df), check_exact=True)
+    assert loaded.horizon == 4
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == path.read_bytes()
+
+
+def test_predict_needs_no_data_and_equals_predict_with_them(rng: np.random.Generator) -> None:
+    df = panel(rng)
+    forecaster = Forecaster(4, **QUICK).fit(df)
+    pd.testing.assert_frame_equal(forecaster.predict(), forecaster.predict(df), rtol=1e-9)
+
+
+def test_predict_starts_where_new_data_end(rng: np.random.Generator) -> None:
+    df = monthly(rng)
+    forecaster = Forecaster(4, **QUICK).fit(df[:80])
+    assert forecaster.predict(df)["ds"].iloc[0] == pd.Timestamp("2018-01-01")
+    new = df.assign(unique_id="unseen")[:50]
+    assert forecaster.predict(new[["ds", "y"]])["ds"].iloc[0] == pd.Timestamp("2014-03-01")
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+def test_no_forecast_changes_when_its_future_does(rng: np.random.Generator, architecture: str) -> None:
+    df = monthly(rng)
+    forecaster = Forecaster(4, architecture=architecture, **QUICK).fit(df[:60])
+    changed = df.assign(y=np.where(np.arange(len(df)) >= 80, 1e4, df["y"]))
+    names = ["ds", "carousel", "carousel-lo-80", "carousel-hi-80"]
+    one = forecaster.backtest(df, origins=3, step=4, start="2015-09-01").forecasts
+    two = forecaster.backtest(changed, origins=3, step=4, start="2015-09-01").forecasts
+    assert one["ds"].iloc[0] == pd.Timestamp("2015-09-01")
+    early = one["cutoff"] < pd.Timestamp("2016-09-01")
+    pd.testing.assert_frame_equal(one.loc[early, names], two.loc[early, names], check_exact=True)
+
+
+def test_backtest_is_predict_at_every_origin(rng: np.random.Generator) -> None:
+    df = monthly(rng)
+    forecaster = Forecaster(4, **QUICK).fit(df[:60])
+    forecasts = forecaster.backtest(df, origins=5, step=3).forecasts
+    for cutoff, rows in forecasts.groupby("cutoff"):
+        alone = forecaster.predict(df[df["ds"] <= cutoff])
+        np.testing.assert_allclose(rows["carousel"], alone["carousel"], rtol=1e-6)
+
+
+def test_backtest_table(rng: np.random.Generator) -> None:
+    df = panel(rng)
+    result = Forecaster(4, **QUICK).fit(df).backtest(df, origins=2)
+    assert result.origins == 6
+    assert set(result.scores) == {"carousel", "persistence", "seasonal naive", "ridge"}
+    assert set(result.scores) <= set(result.forecasts.columns)
+    assert set(result.scores["carousel"].coverage) == {80.0, 95.0}
+    assert "RMSE" in str(result)
+    assert result.verdict[0] in str(result)
+
+
+def test_the_scaler_sees_training_rows_only(rng: np.random.Generator) -> None:
+    from carousel.forecast import fitting
+
+    df = monthly(rng)
+    seen = []
+    original = fitting.fit_smoothing
+
+    def spy(panel: Any, *rest: Any) -> Any:
+        seen.append(panel.lengths.tolist())
+        return original(panel, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fitting, "fit_smoothing", spy)
+        Forecaster(6, **QUICK).fit(df)
+    assert seen == [[81], [96]]  # 15 rows held out; then once more on all, when everything has been chosen
+
+
+def test_missing_values_and_gaps_are_said_and_survived(rng: np.random.Generator) -> None:
+    df = monthly(rng)
+    df.loc[[20, 21, 50], "y"] = np.nan
+    df = df.drop(index=[30, 95 - 3])
+    forecaster = Forecaster(4, **QUICK).fit(df)
+    assert any("5 missing values" in note for note in forecaster.notes_)
+    forecast = forecaster.predict()
+    assert np.isfinite(forecast["carousel"]).all()
+    t = np.arange(96, 100)
+    assert np.abs(forecast["carousel"] - (100 + t + 10 * np.sin(t * np.pi / 6))).max() < 10
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+def test_constant_series(architecture: str) -> None:
+    forecast = Forecaster(3, architecture=architecture, season=4, **QUICK).fit(np.full(60, 5.0)).predict()
+    np.testing.assert_allclose(forecast["carousel"], 5, atol=0.1)
+
+
+def test_arrays_find_their_season() -> None:
+    t = np.arange(120)
+    forecaster = Forecaster(12, **QUICK).fit(t + 10 * np.sin(t * np.pi / 6))
+    assert forecaster.model_.season == 12
+    assert forecaster.predict()["ds"].tolist() == list(range(120, 132))
+
+
+def test_too_short_series_are_refused_with_what_is_needed(rng: np.random.Generator) -> None:
+    with pytest.raises(DataError, match=r"longest series has 10 rows; a horizon of 12 needs at least 18"):
+        Forecaster(12, **QUICK).fit(monthly(rng, 10))
+    forecaster = Forecaster(3, **QUICK).fit(monthly(rng))
+    with pytest.raises(DataError, match=r"'y' has 5 rows; a forecast needs at least 13"):
+        forecaster.predict(monthly(rng, 5))
+
+
+@pytest.mark.parametrize("rows", [18, 20, 24, 30])
+def test_very_short_series_are_forecast(rng: np.random.Generator, rows: int) -> None:
+    forecast = Forecaster(12, **QUICK).fit(monthly(rng, rows)).predict()
+    assert np.isfinite(forecast.iloc[:, 2:].to_numpy(float)).all()
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("calls", [1, 2])
+def test_ctrl_c_keeps_the_best_so_far(rng: np.random.Generator, architecture: str, calls: int) -> None:
+    seen = []
+
+    def stop(losses: dict[str, float]) -> None:
+        seen.append(losses)
+        if len(seen) == calls:
+            raise KeyboardInterrupt
+
+    forecaster = Forecaster(4, architecture=architecture, epochs=9, hidden_size=8, progress=stop)
+    with pytest.raises(KeyboardInterrupt):
+        forecaster.fit(monthly(rng))
+    assert len(forecaster.history_) == calls
+    assert np.isfinite(forecaster.predict()["carousel"]).all()
+    assert forecaster.scores_
+
+
+def test_scikit_learn_manners(rng: np.random.Generator) -> None:
+    sklearn = pytest.importorskip("sklearn.base")
+    level = [70, 90]
+    forecaster = Forecaster(3, level=level, seed=4)
+    assert forecaster.level is level
+    twin = sklearn.clone(forecaster)
+    assert twin.get_params() == forecaster.get_params()
+    assert twin.set_params(seed=5).seed == 5
+    assert repr(forecaster) == "Forecaster(3, level=[70, 90], seed=4)"
+    with pytest.raises(ArgumentError, match="`hidden` is no parameter"):
+        twin.set_params(hidden=3)
+    for use in (twin.predict, lambda: twin.save("nowhere"), lambda: twin.backtest(None), lambda: twin.plot()):
+        with pytest.raises(NotFittedError, match="call `fit` first"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"horizon": 0}, "`horizon`"),
+        ({"architecture": "best"}, "`architecture` must be 'auto' or 'plain'"),
+        ({"cell": "qrnn"}, "`cell`"),
+        ({"level": 100}, "`level` must be per cent between 0 and 100"),
+        ({"dropout": 1.0}, "`dropout`"),
+        ({"seed": -1}, "`seed`"),
+        ({"epochs": 0}, "`epochs`"),
+    ],
+)
+def test_arguments_are_checked_in_fit(rng: np.random.Generator, params: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Forecaster(**({"horizon": 3} | params)).fit(monthly(rng))
+
+
+def test_levels_can_be_chosen_late(rng: np.random.Generator) -> None:
+    forecaster = Forecaster(3, **QUICK).fit(monthly(rng))
+    forecast = forecaster.predict(level=[50, 99.5])
+    assert list(forecast.columns[3:]) == [
+        "carousel-lo-50",
+        "carousel-hi-50",
+        "carousel-lo-99.5",
+        "carousel-hi-99.5",
+    ]
+    width = lambda a: forecast[f"carousel-hi-{a}"] - forecast[f"carousel-lo-{a}"]  # noqa: E731
+    assert (width("50") < width("99.5")).all()
+
+
+def test_a_model_that_loses_says_so(rng: np.random.Generator) -> None:
+    walk = rng.normal(size=300).cumsum() + 100
+    forecaster = Forecaster(1, season=1, **QUICK).fit(walk)
+    assert any(
+        "equals the last value" in line or "does not beat" in line or "wins" in line
+        for line in forecaster.verdict_
+    )
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_the_torch_free_run_equals_torch(
+    rng: np.random.Generator, architecture: str, cell: str, forward: Callable[..., Any]
+) -> None:
+    theirs, ours = forward(architecture, cell, rng)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+
+
+@pytest.fixture
+def forward() -> Callable[..., Any]:
+    """The output of a random torch network and of the value that it leaves, on the same windows."""
+    import torch
+
+    from carousel.forecast.modules import PlainNet, SegmentNet
+    from carousel.stream.decoder import SegmentDecoder
+    from carousel.stream.network import NetworkModel
+
+    def run(architecture: str, cell: str, rng: np.random.Generator) -> tuple[Any, Any]:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(3)
+            if architecture == "plain":
+                plain = PlainNet(cell, 5, 2, 4).eval()
+                x = rng.normal(size=(9, 3, 1)).astype(np.float32)
+                return plain(torch.from_numpy(x)).numpy(), NetworkModel(plain.value().network).run(x)
+            net = SegmentNet((7, 6), 4, cell, 5, 2, 0.5, torch.Generator()).eval()
+            net.head.weight.normal_()
+            past = rng.normal(size=(3, 2, 7)).astype(np.float32)
+            future = rng.normal(size=(2, 2, 6)).astype(np.float32)
+            output = net(torch.from_numpy(past), torch.from_numpy(future)).numpy()
+            return output, SegmentDecoder(net.value(1.0)).run(past, future)
+
+    return run
+
+
+def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    df = panel(rng)
+    forecaster = Forecaster(6, **QUICK).fit(df)
+    forecaster.plot(path=tmp_path / "a.png")
+    figure = forecaster.plot(df, tmp_path / "b.png", truth=True, with_baselines=True, series="s1")
+    assert (tmp_path / "b.png").stat().st_size > 10_000
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert {"history", "forecast", "truth", "80 %", "95 %", "ridge"} <= set(labels)
+    with pytest.raises(ArgumentError, match="`series` must be one of 's0'"):
+        forecaster.plot(df, series="s9")

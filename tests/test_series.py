@@ -1,0 +1,177 @@
+"""Calendar, panels, filling, features, season, normalisation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from carousel.errors import ArgumentError, DataError
+from carousel.network.forecaster import Scaling
+from carousel.series import Frequency, Panel
+from carousel.series.features import calendar_features, phase, phases
+from carousel.series.filling import fill
+from carousel.series.history import History, Origins, normalise, own_scale
+from carousel.series.season import find_season
+
+ALIASES = (
+    "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME", "2MS",
+    "QS", "QE", "QS-FEB", "QE-NOV", "YS", "YE", "YS-APR", "YE-JUN",
+)  # fmt: skip
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_grids_are_those_of_pandas(alias: str) -> None:
+    frequency = Frequency.parse(alias)
+    theirs = pd.date_range("2019-12-30", periods=60, freq=alias).to_numpy().astype("datetime64[us]")
+    assert (frequency.grid(theirs[0], 60) == theirs).all()
+    assert (frequency.after(theirs[9], 5) == theirs[10:15]).all()
+    assert str(frequency) == alias
+    assert pd.tseries.frequencies.to_offset(str(frequency)) == pd.tseries.frequencies.to_offset(alias)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    alias=st.sampled_from(ALIASES),
+    start=st.datetimes(pd.Timestamp("1950-01-01"), pd.Timestamp("2080-01-01")),
+    gaps=st.sets(st.integers(1, 70), max_size=12),
+)
+def test_infer_and_positions_undo_shift(alias: str, start: pd.Timestamp, gaps: set[int]) -> None:
+    first = pd.date_range(start.replace(microsecond=0), periods=1, freq=alias).to_numpy()[0]
+    frequency = Frequency.parse(alias)
+    kept = np.array([k for k in range(80) if k not in gaps])
+    stamps = frequency.grid(first.astype("datetime64[us]"), 80)[kept]
+    found = Frequency.infer(stamps)
+    assert (found.positions(stamps[0], stamps) == kept).all()
+    assert (found.after(stamps[-1], 3) == frequency.after(stamps[-1], 3)).all()
+
+
+def test_months_that_keep_their_day() -> None:
+    stamps = np.array(["2021-01-15", "2021-02-15", "2021-04-15"], "datetime64[us]")
+    frequency = Frequency.infer(stamps)
+    assert frequency.after(stamps[-1], 1)[0] == np.datetime64("2021-05-15")
+
+
+def test_month_ends_are_ends() -> None:
+    stamps = np.array(["2021-01-31", "2021-02-28", "2021-03-31"], "datetime64[us]")
+    assert str(Frequency.infer(stamps)) == "ME"
+    assert Frequency.parse("ME").after(stamps[-1], 1)[0] == np.datetime64("2021-04-30")
+
+
+@pytest.mark.parametrize(
+    ("alias", "seasons", "segment"),
+    [("h", (24, 168), 24), ("15min", (96, 672), 48), ("D", (7,), 7), ("W", (52,), 26), ("MS", (12,), 12),
+     ("QE", (4,), 4), ("YS", (1,), 1), ("B", (5,), 5), (1, (1,), 1)],
+)  # fmt: skip
+def test_seasons(alias: str | int, seasons: tuple[int, ...], segment: int) -> None:
+    frequency = Frequency.parse(alias)
+    assert (frequency.seasons, frequency.segment) == (seasons, segment)
+
+
+def test_integer_index() -> None:
+    frequency = Frequency.infer(np.array([10, 12, 16, 18]))
+    assert str(frequency) == "2"
+    assert frequency.after(18, 2).tolist() == [20, 22]
+
+
+@pytest.mark.parametrize("alias", ["", "m", "fortnight", "0h", "W-XYZ", "h-MON", 0, -1])
+def test_unknown_aliases_are_refused(alias: str | int) -> None:
+    with pytest.raises(ArgumentError, match="`freq`"):
+        Frequency.parse(alias)
+
+
+def test_stamps_on_no_grid_are_refused() -> None:
+    stamps = np.arange("2021-01-01", "2021-01-03", dtype="datetime64[h]").astype("datetime64[us]")
+    stamps[20] += np.timedelta64(7, "m")
+    with pytest.raises(DataError, match="No regular frequency"):
+        Frequency.infer(stamps)
+    with pytest.raises(DataError, match=r"1 of 48 time stamps are off the h grid, first 2021-01-01 20:07:00"):
+        Frequency.parse("h").positions(stamps[0], stamps)
+
+
+def test_panel_slices() -> None:
+    panel = Panel.of([range(5), range(10, 13)], starts=["2020-01-31", "2020-02-29"], freq="ME")
+    tail = panel.tail(2)
+    assert tail.values.tolist() == [3, 4, 11, 12]
+    assert tail.starts.astype("datetime64[D]").astype(str).tolist() == ["2020-04-30", "2020-03-31"]
+    assert panel.head([1, 2]).values.tolist() == [0, 10, 11]
+    assert panel.select(np.array([1])).values.tolist() == [10, 11, 12]
+    assert panel.lasts.astype("datetime64[D]").astype(str).tolist() == ["2020-05-31", "2020-04-30"]
+
+
+@given(
+    st.lists(st.one_of(st.floats(-100, 100), st.just(float("nan"))), min_size=1, max_size=40),
+    st.integers(1, 8),
+)
+def test_filling_keeps_values_and_sees_no_future(values: list[float], season: int) -> None:
+    x = np.array(values)
+    filled = fill(x, season)
+    known = ~np.isnan(x)
+    assert (filled[known] == x[known]).all()
+    assert not np.isnan(filled).any()
+    if known.any():
+        first = int(np.flatnonzero(known)[0])
+        for cut in range(first + 1, len(x)):
+            assert (fill(x[:cut], season) == filled[:cut]).all()
+
+
+@given(
+    st.lists(st.floats(-1e6, 1e6), min_size=12, max_size=60), st.integers(1, 6), st.floats(0.01, 100)
+)  # fmt: skip
+def test_normalisation_is_reversible(values: list[float], season: int, factor: float) -> None:
+    panel = Panel.of([np.array(values) * factor])
+    unit = Scaling(False, *own_scale(panel, panel.values, season))
+    history = History.of(panel, season, unit, None, panel.ids)
+    context = history.context(history.ends(), 10, 0)
+    z, level = normalise(context, season)
+    back = level + context.scale[:, None] * z
+    np.testing.assert_allclose(back[0], panel.values[-10:], rtol=1e-9, atol=1e-9 * np.abs(panel.values).max())
+
+
+def test_a_short_series_repeats_its_first_season_backwards() -> None:
+    panel = Panel.of([[1.0, 5.0, 2.0]])
+    history = History.of(panel, 2, Scaling(False, np.zeros(1), np.ones(1)), None, panel.ids)
+    assert history.context(history.ends(), 5, 0).window.tolist() == [[1, 5, 1, 5, 2]]
+
+
+def test_the_context_knows_nothing_of_the_origin_and_after(rng: np.random.Generator) -> None:
+    x = rng.normal(size=40)
+    origins = Origins(np.zeros(1, np.int64), np.array([25]))
+    unit = Scaling(False, np.zeros(1), np.ones(1))
+    one = History.of(Panel.of([x]), 4, unit, None, ("0",)).context(origins, 8, 0)
+    changed = np.concatenate([x[:25], 99 + x[25:]])
+    two = History.of(Panel.of([changed]), 4, unit, None, ("0",)).context(origins, 8, 0)
+    assert (one.window == two.window).all()
+
+
+def test_calendar_features() -> None:
+    frequency = Frequency.parse("h")
+    stamps = frequency.grid(np.datetime64("2024-01-01T00"), 48)  # a Monday
+    features = calendar_features(frequency, stamps)
+    assert features.shape == (48, 8 + 7 + 6)
+    np.testing.assert_allclose(features[:24, :8], features[24:, :8], atol=1e-12)
+    assert features[0, 8:15].tolist() == [1, 0, 0, 0, 0, 0, 0]
+    assert features[24, 8:15].tolist() == [0, 1, 0, 0, 0, 0, 0]
+    assert calendar_features(Frequency.parse(1), np.arange(3)).shape == (3, 0)
+
+
+@pytest.mark.parametrize("alias", ["h", "15min", "D", "MS", "QS", "B", 1])
+def test_phases_repeat_with_the_season(alias: str | int) -> None:
+    frequency = Frequency.parse(alias)
+    season = 12 if alias == 1 else frequency.season
+    start = 0 if alias == 1 else np.datetime64("2024-01-01")
+    which = phase(frequency, season, frequency.grid(start, 3 * season))
+    assert (which[:season] == which[season : 2 * season]).all()
+    assert len(np.unique(which)) == phases(frequency, season)
+
+
+def test_find_season(rng: np.random.Generator) -> None:
+    t = np.arange(120)
+    assert find_season([t + 10 * np.sin(t * np.pi / 6) + rng.normal(size=120)], 60) == 12
+    assert find_season([rng.normal(size=300).cumsum()], 60) == 1
+    assert find_season([np.ones(100)], 60) == 1

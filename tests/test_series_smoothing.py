@@ -1,0 +1,147 @@
+"""Smoothing, the linear path and conformal tables against their definitions."""
+
+import numpy as np
+import pytest
+
+from carousel.network.forecaster import LinearPath, Scaling, Smoothing
+from carousel.series import Frequency, Panel
+from carousel.series.conformal import half_widths, scores_table
+from carousel.series.history import History
+from carousel.series.linear import Moments, linear_features, linear_path, sizes
+from carousel.series.smoothing import ahead, candidates, errors, maps, shares, smoothed
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def member(name: str, a: float = 0.0, b: float = 0.0, m: int = 4) -> Smoothing:
+    lags, ar, ma = {
+        "level": ((1, 1, 1), (1, 0, 0), (-a, 0, 0)),
+        "holt": ((1, 1, 2), (2, 0, -1), (-a - b, 0, a * b)),
+        "season": ((1, m, m + 1), (0, 1, 0), (0, -b, 0)),
+        "airline": ((1, m, m + 1), (1, 1, -1), (-a, -b, a * b)),
+    }[name]
+    return Smoothing(np.array([lags]), np.array([ar], float), np.array([ma], float), np.ones(1))
+
+
+def forecast(model: Smoothing, x: np.ndarray, K: int) -> np.ndarray:
+    M = model.memory
+    return ahead(model, x[None, -M:], errors(model, x[None])[:, -M:], K)[0, :, 0]
+
+
+def test_level_is_simple_exponential_smoothing(rng: np.random.Generator) -> None:
+    x = rng.normal(size=50)
+    level = x[0]
+    for value in x[1:]:
+        level += (1 - 0.7) * (value - level)
+    np.testing.assert_allclose(forecast(member("level", 0.7), x, 3), level)
+
+
+def test_holt_is_holts_method(rng: np.random.Generator) -> None:
+    # alpha = 1 - ab, alpha beta = (1 - a)(1 - b): the two forms agree once their starts are forgotten.
+    a, b, x = 0.6, 0.5, rng.normal(size=300)
+    alpha, gain = 1 - a * b, (1 - a) * (1 - b)
+    level, slope = x[0], 0.0
+    for value in x[1:]:
+        error = value - level - slope
+        level, slope = level + slope + alpha * error, slope + gain * error
+    np.testing.assert_allclose(
+        forecast(member("holt", a, b), x, 3), level + slope * np.arange(1, 4), rtol=1e-6
+    )
+
+
+def test_without_smoothing_they_are_the_naive_forecasts(rng: np.random.Generator) -> None:
+    x = rng.normal(size=30)
+    np.testing.assert_allclose(forecast(member("level"), x, 6), x[-1])
+    np.testing.assert_allclose(forecast(member("season"), x, 6), x[[-4, -3, -2, -1, -4, -3]])
+    np.testing.assert_allclose(forecast(member("airline"), x, 4), x[-4:] + x[-1] - x[-5])
+
+
+def test_a_trend_with_a_season_is_continued_exactly() -> None:
+    t = np.arange(60)
+    x = 3 + 0.5 * t + np.array([0.0, 4, -2, 1])[t % 4]
+    for theta in (0.0, 0.4, 0.9):
+        np.testing.assert_allclose(forecast(member("airline", theta, theta), x[:50], 10), x[50:], rtol=1e-9)
+
+
+def test_maps_and_mixtures_are_the_recursion(rng: np.random.Generator) -> None:
+    members = candidates((4, 8))
+    model = Smoothing(members.lags, members.ar, members.ma, shares(rng.random(len(members.weights))))
+    x = rng.normal(size=(3, 40))
+    M = model.memory
+    e = errors(model, x)[:, -M:]
+    every = ahead(model, x[:, -M:], e, 6)
+    A, B = maps(model, 6)
+    linear = np.einsum("bm,mkg->bkg", x[:, -M:], A) + np.einsum("bmg,mkg->bkg", e, B)
+    np.testing.assert_allclose(linear, every, atol=1e-9)
+    np.testing.assert_allclose(smoothed(model, x, e, 6), every @ model.weights, atol=1e-9)
+
+
+def test_shares_favour_small_losses() -> None:
+    weights = shares(np.array([1.0, 1.1, 3.0]))
+    assert weights[0] > weights[1] > weights[2] == 0
+    assert weights.sum() == pytest.approx(1)
+    assert shares(np.array([0.0, 1.0])).tolist() == [1, 0]
+
+
+def test_ridge_is_the_least_squares_solution(rng: np.random.Generator) -> None:
+    F, y, s = rng.normal(size=(200, 7)), rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
+    which = np.arange(200) % 3
+    moments = Moments.zero(3, 7, 2)
+    for part in (slice(0, 90), slice(90, None)):
+        moments.add(F[part], y[part], s[part], which[part])
+    penalty = 5.0
+    stacked = np.concatenate([F, np.sqrt(penalty) * np.eye(7)])
+    target = np.concatenate([y - 0.5 * s, np.zeros((7, 2))])
+    expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
+    np.testing.assert_allclose(moments.solve(penalty, 7, False, 0.5)[0], expected, atol=1e-10)
+    rows = which == 1
+    stacked = np.concatenate([F[rows, :4], np.sqrt(penalty) * np.eye(4)])
+    target = np.concatenate([y[rows], np.zeros((4, 2))])
+    expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
+    np.testing.assert_allclose(moments.solve(penalty, 4, True, 0)[1], expected, atol=1e-10)
+
+
+def test_features_have_their_sizes_and_nest(rng: np.random.Generator) -> None:
+    frequency = Frequency.parse("h")
+    panel = Panel.of([rng.normal(size=400)], starts=["2024-01-01"], freq="h")
+    history = History.of(panel, 24, Scaling(False, np.zeros(1), np.ones(1)), None, panel.ids)
+    context = history.context(history.ends(), 48, 0)
+    counts = sizes(frequency, 24, 48)
+    full = linear_features(context, frequency, 24)
+    assert full.shape == (1, counts[-1])
+    for upto, count in enumerate(counts):
+        assert (linear_features(context, frequency, 24, upto) == full[:, :count]).all()
+
+
+def test_a_linear_path_of_zeros_is_the_smoothing(rng: np.random.Generator) -> None:
+    panel = Panel.of([rng.normal(size=40)])
+    history = History.of(panel, 4, Scaling(False, np.zeros(1), np.ones(1)), None, panel.ids)
+    context = history.context(history.ends(), 8, 0)
+    smooth = rng.normal(size=(1, 3))
+    path = LinearPath(np.zeros((1, 9, 3)), 1.0, False, False)
+    np.testing.assert_allclose(linear_path(path, context, smooth, panel.frequency, 4), smooth)
+
+
+def test_conformal_ranks() -> None:
+    scores = scores_table(np.arange(-10.0, 10)[:, None], np.ones((20, 1), bool))
+    assert scores[:, 0].tolist() == sorted(abs(v) for v in range(-10, 10))
+    assert half_widths(scores, 80)[0] == scores[16, 0]  # the ceil(21 * 0.8) = 17th
+    assert half_widths(scores, 99)[0] > scores[-1, 0]  # too few for the level: wider than all
+    assert np.isnan(half_widths(np.zeros((0, 3)), 80)).all()
+
+
+def test_conformal_coverage_is_at_least_the_level(rng: np.random.Generator) -> None:
+    inside = []
+    for _ in range(400):
+        scores = scores_table(rng.standard_t(3, size=(19, 1)), np.ones((19, 1), bool))
+        inside.append(abs(rng.standard_t(3)) <= half_widths(scores, 80)[0])
+    assert np.mean(inside) > 0.75  # 0.80 exactly; 400 draws have a standard error of 0.02
+
+
+def test_steps_without_scores_are_widened() -> None:
+    observed = np.array([[True, False], [True, False], [True, False]])
+    scores = scores_table(np.array([[1.0, 0], [2, 0], [3, 0]]), observed)
+    np.testing.assert_allclose(scores[:, 1], scores[:, 0] * np.sqrt(2))
