@@ -18,9 +18,10 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // sums[m][v] += Σ_k a[m][k * a_step] b[k * b_step + v * lanes + ·]
 //
-// `sums` is memory; the loop runs on a copy that never has its address taken, so that it stays in registers.
+// A function of its own, sums in memory on both sides: inlined, the compiler keeps the constants of the activations
+// that follow in registers and spills the sums inside the loop.
 template <class T, int M, int N>
-CAROUSEL_INLINE void tile(int64_t K, const T* const (&a)[M], int64_t a_step, const T* b, int64_t b_step,
+__attribute__((noinline)) void tile(int64_t K, const T* const (&a)[M], int64_t a_step, const T* b, int64_t b_step,
                           Vec<T> (&sums)[M][N]) {
   Vec<T> sum[M][N];
 #pragma GCC unroll 8

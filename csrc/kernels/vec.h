@@ -45,7 +45,7 @@ constexpr int64_t accumulators = CAROUSEL_ACCUMULATORS;
 
 template <class T>
 CAROUSEL_INLINE Vec<T> splat(T s) {
-  return Vec<T>{} + s;
+  return s - Vec<T>{};  // s - 0 is s, also for -0: folded to a broadcast
 }
 
 template <class T>
