@@ -47,7 +47,7 @@ def fit(
     try:
         forecaster.fit(reading)
     except KeyboardInterrupt:
-        if out is not None and hasattr(forecaster, "model_"):
+        if out is not None and forecaster.__sklearn_is_fitted__():
             forecaster.save(out)
             say(f"stopped early, best model so far: {out}")
         raise

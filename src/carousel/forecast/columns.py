@@ -345,5 +345,5 @@ def _expected_date() -> str:
 
 
 def _listed(names: Iterable[str], most: int = 12) -> str:
-    names = list(names)
+    names = [" ".join(name.split()) for name in names]
     return ", ".join(names[:most]) + (f", … {len(names) - most} more" if len(names) > most else "")

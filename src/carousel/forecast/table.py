@@ -30,6 +30,7 @@ _UTF8, _UTF16 = (b"\xef\xbb\xbf",), (b"\xff\xfe", b"\xfe\xff")  # byte-order mar
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?([eE][+-]?\d+)?")
 _NUMBER_OR_DATE = re.compile(rf"({_NUMBER.pattern}|\d{{1,4}}[-/.]\d{{1,2}}([-/.]\d{{1,4}})?([T ][\d:.]+)?)Z?")
 _KEY = b"carousel"
+_HEAD = 1 << 20  # bytes that hold the header, for sure
 
 
 @dataclass(frozen=True)
@@ -197,9 +198,13 @@ def _csv(data: bytes, name: str) -> tuple[pyarrow.Table, Origin]:
 
 def _header(data: bytes, name: str) -> tuple[list[str], Origin]:
     """The column names, and how the file is to be read on."""
-    head = [line for line in io.StringIO(_decoded(data[: 1 << 20], name, cut=True))]
+    text = _decoded(data[:_HEAD], name, cut=len(data) > _HEAD)
+    head = list(io.StringIO(text, newline=None))
     readers = [csv.reader(head, delimiter=separator, skipinitialspace=True) for separator in _SEPARATORS]
-    firsts = [next(cells for cells in reader if cells) for reader in readers]
+    try:
+        firsts = [next(cells for cells in reader if cells) for reader in readers]
+    except csv.Error as error:
+        raise FormatError(f"{name} cannot be read as CSV: {error}.") from None
     best = max(range(len(firsts)), key=lambda k: len(firsts[k]))  # the first of equals
     cells = [cell.strip() for cell in firsts[best]]
     if all(_NUMBER_OR_DATE.fullmatch(cell) for cell in cells):
@@ -227,10 +232,13 @@ def _decoded(data: bytes, name: str, cut: bool = False) -> str:
 
 def _records(data: bytes, origin: Origin) -> Iterator[tuple[int, list[str]]]:
     """The rows below the header, each with its line number; the slow way, for messages."""
-    reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=origin.separator)
-    for cells in reader:
-        if reader.line_num > origin.first and cells:
-            yield reader.line_num, cells
+    reader = csv.reader(io.StringIO(data.decode(), newline=None), delimiter=origin.separator)
+    try:
+        for cells in reader:
+            if reader.line_num > origin.first and cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise FormatError(f"{origin.path} cannot be read as CSV: {error}.") from None
 
 
 def _fault(data: bytes, names: list[str], origin: Origin, error: Exception) -> Exception:
@@ -247,4 +255,6 @@ def _fault(data: bytes, names: list[str], origin: Origin, error: Exception) -> E
 
 def _listed(names: list[str], most: int = 8) -> str:
     """Column names for a message."""
-    return ", ".join(names[:most]) + (f", … {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(" ".join(name.split()) for name in names[:most]) + (
+        f", … {len(names) - most} more" if len(names) > most else ""
+    )
