@@ -159,7 +159,7 @@ std::string shape_of(const Array& array) {
   return text + (array.ndim() == 1 ? ",)" : ")");
 }
 
-// The array's address, after checks of its dtype, its shape, and that everything behind axis `free_axes` is contiguous.
+// The array's address, after checks of its dtype, its shape, and that all axes but the first `free_axes` are contiguous.
 template <class Array>
 auto data_of(const Array& array, const char* name, bool is_float64, std::initializer_list<int64_t> shape,
              size_t free_axes = 0) {
@@ -176,6 +176,7 @@ auto data_of(const Array& array, const char* name, bool is_float64, std::initial
     expected += (axis++ ? ", " : "") + std::to_string(n);
   }
   if (!same) fail("have shape " + expected + (shape.size() == 1 ? ",)" : ")"), shape_of(array));
+  if (array.size() == 0) return array.data();  // its strides mean nothing
   int64_t stride = 1;
   for (size_t k = array.ndim(); k-- > free_axes;) {
     if (array.shape(k) > 1 && array.stride(k) != stride) fail("be contiguous in memory", "strides; use a copy");
