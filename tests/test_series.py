@@ -15,8 +15,8 @@ from carousel.series.history import History, Origins, normalise, own_scale
 from carousel.series.season import find_season
 
 ALIASES = (
-    "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME", "2MS",
-    "QS", "QE", "QS-FEB", "QE-NOV", "YS", "YE", "YS-APR", "YE-JUN",
+    "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME",
+    "2MS", "QS", "QE", "QS-FEB", "QE-NOV", "YS", "YE", "YS-APR", "YE-JUN",
 )  # fmt: skip
 
 

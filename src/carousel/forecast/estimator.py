@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -117,7 +117,7 @@ class Forecaster:
         id_col: str | None = None,
         time_col: str | None = None,
         target_col: str | None = None,
-        duplicates: str = "error",
+        duplicates: Literal["error", "mean"] = "error",
     ) -> Forecaster:
         """Learns from a long frame of pandas, polars or pyarrow, or from one sequence of numbers.
 
@@ -151,7 +151,9 @@ class Forecaster:
             raise KeyboardInterrupt
         return self
 
-    def predict(self, df: Any = None, *, level: Any = None, duplicates: str = "error") -> Any:
+    def predict(
+        self, df: Any = None, *, level: Any = None, duplicates: Literal["error", "mean"] = "error"
+    ) -> Any:
         """The next `horizon` rows of every series.
 
         Args:
@@ -179,7 +181,7 @@ class Forecaster:
         origins: int | None = None,
         step: int | None = None,
         start: Any = None,
-        duplicates: str = "error",
+        duplicates: Literal["error", "mean"] = "error",
     ) -> Backtest:
         """Forecasts from many origins in `df`, beside the baselines; the model is not fitted again.
 
@@ -206,7 +208,7 @@ class Forecaster:
         df: Any = None,
         path: str | os.PathLike[str] | None = None,
         *,
-        duplicates: str = "error",
+        duplicates: Literal["error", "mean"] = "error",
         **options: Any,
     ) -> Figure:
         """History, forecast and intervals as a matplotlib figure.
@@ -276,7 +278,7 @@ class Forecaster:
             raise NotFittedError("This Forecaster has not been fitted; call `fit` first.")
         return self.model_
 
-    def _read(self, df: Any, duplicates: str) -> Reading:
+    def _read(self, df: Any, duplicates: Literal["error", "mean"]) -> Reading:
         """A frame in the columns and at the frequency that were fitted."""
         model = self._fitted()
         columns = model.columns

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from carousel.forecast.baselines import baselines, seasonal_unit
-from carousel.forecast.closed_form import choose_linear, fit_linear, fit_smoothing
+from carousel.forecast.closed_form import choose_linear, fit_linear, fit_smoothing, out_of_fold
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.recurrent_fit import Job, fit_plain, fit_segments
 from carousel.forecast.scores import Scores, score
@@ -95,7 +95,11 @@ class _Work:
         history = self._history(scaling, smoothing)
         choice, linear = choose_linear(history, smoothing, shape, cut.train, cut.choose)
         parts = _Parts(scaling, smoothing, linear)
-        recurrent, run = fit_segments(self._job(history, parts, cut.train, cut.choose, self.settings.epochs))
+        unseen = None
+        if choice is not None and smoothing is not None:
+            unseen = out_of_fold(history, smoothing, shape, cut.train, choice)
+        job = self._job(history, parts, cut.train, cut.choose, self.settings.epochs, unseen)
+        recurrent, run = fit_segments(job)
         parts = replace(parts, recurrent=recurrent)
         notes = self._notes(parts, run.best_epoch)
         calibration, scores, shifted = self._judge(history, parts, notes)
@@ -107,7 +111,9 @@ class _Work:
             history = self._history(scaling, smoothing)
             final = _Parts(scaling, smoothing, fit_linear(history, smoothing, shape, everything, choice))
             if recurrent is not None:
-                job = self._job(history, final, everything, everything[:0], run.best_epoch)
+                if choice is not None:
+                    unseen = out_of_fold(history, smoothing, shape, everything, choice)
+                job = self._job(history, final, everything, everything[:0], run.best_epoch, unseen)
                 again, second = fit_segments(job)
                 interrupted = second.interrupted
                 if again is not None:
@@ -148,7 +154,15 @@ class _Work:
         first = np.minimum(self.plan.lookback, np.maximum(lengths // 3, 1))
         return every_origin(first, lengths - self.plan.horizon + 1)
 
-    def _job(self, history: History, parts: _Parts, train: Origins, choose: Origins, epochs: int) -> Job:
+    def _job(
+        self,
+        history: History,
+        parts: _Parts,
+        train: Origins,
+        choose: Origins,
+        epochs: int,
+        unseen: Callable[[Origins], Array] | None = None,
+    ) -> Job:
         if parts.smoothing is None:
 
             def base(origins: Origins) -> Array:
@@ -160,7 +174,9 @@ class _Work:
             def base(origins: Origins) -> Array:
                 return runner.points(history, origins)
 
-        return Job(history, self.plan, self.settings, base, train, choose, epochs, self.report)
+        return Job(
+            history, self.plan, self.settings, base, unseen or base, train, choose, epochs, self.report
+        )
 
     def _judge(
         self, history: History, parts: _Parts, notes: tuple[str, ...]
@@ -214,6 +230,8 @@ class _Work:
             f"look-back {shape.lookback}, horizon {shape.horizon}",
             f"the last {held.sum()} rows were held out to choose, calibrate and score",
         ]
+        if self.split.choose is self.split.judge:
+            notes.append("the held-out rows are few: the same ones chose and scored, which flatters a little")
         missing = int(np.isnan(self.panel.values).sum())
         if missing:
             notes.append(f"{missing} missing values: filled from the past as input, left out of errors")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import narwhals as nw
 import numpy as np
@@ -24,7 +24,7 @@ def kind_of(data: Any) -> str:
     if kind in ("pandas", "polars", "pyarrow"):
         return kind
     try:
-        import pandas  # noqa: F401
+        nw.Implementation.PANDAS.to_native_namespace()
     except ImportError:
         return "pyarrow"
     return "pandas"
@@ -56,4 +56,4 @@ def to_frame(columns: dict[str, Array], kind: str) -> Any:
         name: pa.array(values.tolist(), pa.string()) if values.dtype == object else pa.array(values)
         for name, values in columns.items()
     }
-    return nw.from_arrow(pa.table(arrays), backend=kind).to_native()
+    return nw.from_arrow(pa.table(arrays), backend=cast(Any, kind)).to_native()

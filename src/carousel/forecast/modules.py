@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from carousel.nn import GRU, LSTM, RNN
 
 __all__ = ["PlainNet", "SegmentNet", "recurrent"]
 
-CELLS: dict[str, type[nn.RNNBase]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 def recurrent(cell: str, inputs: int, hidden: int, layers: int) -> nn.RNNBase:
@@ -66,7 +67,7 @@ class SegmentNet(nn.Module):
             state = state.repeat(1, J, 1)
         step = torch.relu(self.position(future)).reshape(1, J * B, -1)
         y, _ = self.rnn(step, state)
-        rows = self.head(self._drop(y[0])).reshape(J, B, self.segment)
+        rows: Tensor = self.head(self._drop(y[0])).reshape(J, B, self.segment)
         return rows.transpose(0, 1).reshape(B, J * self.segment)
 
     def value(self, shrink: float) -> RecurrentPath:
@@ -98,7 +99,8 @@ class PlainNet(nn.Module):
     def forward(self, window: Tensor) -> Tensor:
         """(L, B, 1) to (B, K)."""
         y, _ = self.rnn(window)
-        return self.head(y[-1])
+        output: Tensor = self.head(y[-1])
+        return output
 
     def value(self) -> PlainPath:
         """What was learned, as arrays."""

@@ -35,6 +35,7 @@ class Job:
 
     Args:
         base: the forecast (B, K) in the model's unit that the network corrects.
+        train_base: the same for training origins, by paths that have not seen them.
         choose: origins that stop the training; none to train for exactly `epochs`.
     """
 
@@ -42,6 +43,7 @@ class Job:
     plan: Plan
     settings: Settings
     base: Callable[[Origins], Array]
+    train_base: Callable[[Origins], Array]
     train: Origins
     choose: Origins
     epochs: int
@@ -104,9 +106,9 @@ def fit_plain(job: Job) -> tuple[PlainPath, Run]:
 
 def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> tuple[Run, list[Batch]]:
     origins = thinned(job.train, TRAINED)
-    rest, observed = _rest(job, origins)
+    rest, observed = _rest(job, origins, job.train_base)
     held_origins = thinned(job.choose, HELD)
-    held_rest, held_observed = _rest(job, held_origins)
+    held_rest, held_observed = _rest(job, held_origins, job.base)
     held = [
         load(held_origins[part], held_rest[part], held_observed[part])
         for part in (slice(b, b + CHUNK) for b in range(0, len(held_origins), CHUNK))
@@ -122,11 +124,11 @@ def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> 
     return train(net, rows, len(origins), held, loop, start_counts, job.report), held
 
 
-def _rest(job: Job, origins: Origins) -> tuple[Array, Array]:
+def _rest(job: Job, origins: Origins, base: Callable[[Origins], Array]) -> tuple[Array, Array]:
     """(B, K) what the base leaves, in units of the scale, and where it was observed."""
     truth, observed = job.history.targets(origins, job.plan.horizon)
     scale = job.history.scale[origins.series][:, None]
-    return ((truth - job.base(origins)) / scale).astype(np.float32), observed
+    return ((truth - base(origins)) / scale).astype(np.float32), observed
 
 
 def _batch(inputs: tuple[Array, ...], rest: Array, observed: Array) -> Batch:

@@ -48,7 +48,9 @@ class Settings:
             "learning_rate": 5e-3 if plain else 1e-3,
             "patience": 8 if plain else 4,
         }
-        chosen = {name: value if params[name] is None else params[name] for name, value in usual.items()}
+        chosen: dict[str, Any] = {
+            name: value if params[name] is None else params[name] for name, value in usual.items()
+        }
         for name in ("horizon", "batch_size"):
             chosen[name] = params[name]
         for name in ("horizon", "hidden_size", "layers", "epochs", "batch_size", "patience"):

@@ -212,22 +212,26 @@ class Frequency:
         """The stamps `steps` rows after `start`: arrays of equal shape or scalars, steps may be negative."""
         steps = np.asarray(steps, np.int64)
         if self.unit == "index":
-            return np.asarray(start, np.int64) + self.step * steps
-        stamp = np.asarray(start, "datetime64[us]")
+            numbers: Array = np.asarray(start, np.int64) + self.step * steps
+            return numbers
+        stamp: Array = np.asarray(start, "datetime64[us]")
         if self.unit == "us":
-            return stamp + (self.step * steps).astype("timedelta64[us]")
+            stamp = stamp + (self.step * steps).astype("timedelta64[us]")
+            return stamp
         day = stamp.astype("datetime64[D]")
         clock = stamp - day
         if self.unit == "business":
-            return np.busday_offset(day, self.step * steps, roll="forward").astype("datetime64[us]") + clock
+            stamp = np.busday_offset(day, self.step * steps, roll="forward").astype("datetime64[us]") + clock
+            return stamp
         months = day.astype("datetime64[M]")
         moved = months + (self.step * steps).astype("timedelta64[M]")
         length = ((moved + 1).astype("datetime64[D]") - moved.astype("datetime64[D]")).astype(np.int64)
         offset = (day - months.astype("datetime64[D]")).astype(np.int64)
         offset = length - 1 if self.anchor == "end" else np.minimum(offset, length - 1)
-        return (
+        stamp = (
             moved.astype("datetime64[D]").astype("datetime64[us]") + offset.astype("timedelta64[D]") + clock
         )
+        return stamp
 
     def positions(self, start: Any, timestamps: Array) -> Array:
         """How many rows after `start` each stamp lies, (N,) int64: the inverse of `shift`.

@@ -71,14 +71,15 @@ def linear_path(
     F = linear_features(context, frequency, season, upto)
     P = len(path.coefficients)
     which = phase(frequency, season, context.next) if P > 1 else np.zeros(len(F), np.int64)
-    return base + context.scale[:, None] * by_phase(path.coefficients, F, which)
+    forecast: Array = base + context.scale[:, None] * by_phase(path.coefficients, F, which)
+    return forecast
 
 
 def by_phase(A: Array, F: Array, which: Array) -> Array:
     """(B, K) products F A, of every row with the matrix of its phase; with the only one if P is 1."""
+    out: Array = np.empty((len(F), A.shape[2]))
     if len(A) == 1:
-        return F @ A[0]
-    out = np.empty((len(F), A.shape[2]))
+        return np.matmul(F, A[0], out=out)
     for p in np.unique(which):
         out[which == p] = F[which == p] @ A[p]
     return out
@@ -109,6 +110,10 @@ class Moments:
             self.gram[p] += F[rows].T @ F[rows]
             self.truth[p] += F[rows].T @ y[rows]
             self.smooth[p] += F[rows].T @ s[rows]
+
+    def __sub__(self, other: Moments) -> Moments:
+        """The sums without the rows of `other`."""
+        return Moments(self.gram - other.gram, self.truth - other.truth, self.smooth - other.smooth)
 
     def solve(self, penalty: float, F: int, phased: bool, share: float) -> Array:
         """Coefficients of the first `F` features for y - share * s: (P, F, K), or (1, F, K) not `phased`."""

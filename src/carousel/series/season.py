@@ -48,5 +48,6 @@ def _autocorrelation(x: Array, longest: int) -> Array:
         return np.zeros(lags)
     size = 1 << (2 * len(x) - 1).bit_length()
     power = np.abs(np.fft.rfft(x, size)) ** 2
-    products = np.fft.irfft(power, size)[:lags]
-    return products / products[0] * len(x) / (len(x) - np.arange(lags))
+    products: Array = np.fft.irfft(power, size)[:lags]
+    products *= len(x) / (products[0] * (len(x) - np.arange(lags)))
+    return products

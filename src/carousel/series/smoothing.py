@@ -108,7 +108,8 @@ def smoothed(model: Smoothing, window: Array, e: Array, K: int) -> Array:
     A, B = maps(model, K)
     M, G = model.memory, len(model.weights)
     of_errors = (B * model.weights).transpose(0, 2, 1).reshape(M * G, K)
-    return window[:, -M:] @ (A @ model.weights) + e.reshape(-1, M * G) @ of_errors
+    forecast: Array = window[:, -M:] @ (A @ model.weights) + e.reshape(-1, M * G) @ of_errors
+    return forecast
 
 
 def subset(model: Smoothing, kept: Array, weights: Array) -> Smoothing:
@@ -123,7 +124,8 @@ def shares(losses: Array) -> Array:
         losses: (G,) mean absolute errors over the horizon.
     """
     least = float(losses.min())
-    weights = (least / losses) ** POWER if least > 0 else (losses == least).astype(float)
+    weights: Array = (least / losses) ** POWER if least > 0 else (losses == least).astype(float)
     weights[np.argsort(-weights, kind="stable")[KEPT:]] = 0
     weights[weights < 0.01 * weights.max()] = 0
-    return weights / weights.sum()
+    weights /= weights.sum()
+    return weights

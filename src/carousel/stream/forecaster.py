@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError
+from carousel.errors import ArgumentError, DataError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths
@@ -16,7 +16,7 @@ from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path
 from carousel.series.panel import Panel
 from carousel.series.segments import future_segments, past_segments
-from carousel.series.smoothing import smoothed
+from carousel.series.smoothing import ahead, smoothed
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
 
@@ -53,8 +53,10 @@ class Forecast:
 class ForecasterModel:
     """Runs a `ForecastModel`; immutable, safe from several threads.
 
+    A stream of rows is a chain of states: `state = model.observe(ds, y, state)`, `model.forecast(state)`.
+
     Args:
-        value: what `carousel.load` or `Forecaster.model_` holds.
+        value: what a model file or `Forecaster.model_` holds.
     """
 
     def __init__(self, value: ForecastModel) -> None:
@@ -71,9 +73,49 @@ class ForecasterModel:
         return History.of(panel, v.season, v.scaling, v.smoothing, v.ids, known)
 
     def last(self) -> Context:
-        """The ends of the series that were fitted."""
+        """The state after the last row of every series that was fitted."""
         v = self.value
         return Context(v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale)
+
+    def observe(self, ds: Any, y: Any, state: Context) -> Context:
+        """The state after one more row of every series; states are values, the old one stays good.
+
+        Args:
+            ds: (B,) time stamps of the rows, or one for all; they must be `state.next`.
+            y: (B,) values in the user's unit; NaN where missing.
+            state: of `last`, or of an earlier call.
+
+        Raises:
+            ShapeError: not one value per series.
+            DataError: rows at another time than the next; a row that is missing is observed as NaN.
+        """
+        B = len(state)
+        y = np.broadcast_to(np.asarray(y, np.float64), (B,)) if np.ndim(y) == 0 else np.asarray(y, np.float64)
+        check_shape("y", y, "B", B=B)
+        stamps = np.broadcast_to(np.asarray(ds).astype(state.next.dtype), (B,))
+        wrong = np.flatnonzero(stamps != state.next)
+        if len(wrong):
+            raise DataError(
+                f"`ds` must be the next row, {state.next[wrong[0]]}, got {stamps[wrong[0]]}; "
+                "a missing row is observed as NaN."
+            )
+        v, m = self.value, self.value.season
+        before = state.window[:, -1 - m] if m > 1 else state.window[:, -1]
+        filled = state.window[:, -m] + state.window[:, -1] - before
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x = np.where(y > 0, np.log(y), np.nan) if v.scaling.log else y
+        x = np.where(np.isnan(x), filled, x)
+        errors = state.errors
+        if v.smoothing is not None:
+            expected = ahead(v.smoothing, state.window[:, -v.memory :], errors, 1)
+            errors = np.concatenate([errors[:, 1:], x[:, None, None] - expected], 1)
+        return Context(
+            window=np.concatenate([state.window[:, 1:], x[:, None]], 1),
+            errors=errors,
+            next=self.frequency.shift(state.next, np.ones(B, np.int64)),
+            center=state.center,
+            scale=state.scale,
+        )
 
     def points(self, history: History, origins: Origins) -> Array:
         """(B, K) the point forecasts at many origins, in the model's unit."""
@@ -121,7 +163,8 @@ class ForecasterModel:
         if self._plain is not None:
             z, level = normalise(context, v.season)
             y = self._plain.run(np.ascontiguousarray(z.T[..., None], np.float32))
-            return level + y * scale
+            forecast: Array = level + y * scale
+            return forecast
         assert v.smoothing is not None
         x = smoothed(v.smoothing, context.window, context.errors, v.horizon)
         if v.linear is not None:
@@ -135,7 +178,7 @@ class ForecasterModel:
 
 
 def check_levels(level: Any) -> tuple[float, ...]:
-    """Levels in per cent, rising and each once; an integer stays one, for the names of columns.
+    """Levels in per cent, rising and each once.
 
     Raises:
         ArgumentError: a level that is not between 0 and 100.
