@@ -501,6 +501,7 @@ def test_nullable_columns_and_columns_of_objects() -> None:
         ),
         (pd.DataFrame({"ds": [1.0, 1.5], "y": [1, 2]}), "row 1, column 'ds': expected a date .*, got 1.5"),
         (pd.DataFrame({"ds": ["2024-01-01"] * 2, "y": [1, 2]}), "rows 0 and 1 have the same time"),
+        (pd.DataFrame({"ds": pd.to_timedelta([1, 2], "h"), "y": [1, 2]}), "'ds' holds Duration.*, not dates"),
         (pd.DataFrame({"y": [True, False]}), "'y' holds Boolean, not numbers"),
         (np.zeros((2, 2)), r"one sequence of numbers, got float64 of shape \(2, 2\)"),
         ({"y": [1, 2]}, "Expected a frame of pandas, polars or pyarrow"),
@@ -509,6 +510,10 @@ def test_nullable_columns_and_columns_of_objects() -> None:
 def test_unusable_frames_are_refused(frame: object, says: str) -> None:
     with pytest.raises(CarouselError, match=says):
         read_frame(frame)
+
+
+def test_large_integers_are_rounded_to_float64() -> None:
+    assert values(read_frame(pd.DataFrame({"y": [2**60 + 1, 2**60 + 3]}))) == [2.0**60, 2.0**60]
 
 
 def test_a_frame_is_left_as_it_was() -> None:

@@ -1,12 +1,7 @@
-"""Which column of a frame is the id, the time and the target; and each as an array.
-
-A column is named by the caller, or found where it is obvious: the Nixtla names first, then common ones, then
-the only column of its kind. Where two would do, the caller is asked.
-"""
+"""The columns of a frame as arrays: ids, times and numbers, whatever they were written as."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,27 +14,11 @@ from carousel.errors import DataError
 from carousel.forecast.dates import integer_dates, looks_like_dates, parse_dates
 from carousel.forecast.table import Origin
 
-__all__ = ["Columns", "Names", "find_names"]
+__all__ = ["Columns", "shown"]
 
 Array = np.ndarray[Any, Any]
 
-# Names in lower case without spaces and underscores; those of the Nixtla format first.
-_ID_NAMES = ("uniqueid", "seriesid", "itemid", "series", "id")
-_TIME_NAMES = (
-    "ds",
-    "date",
-    "datetime",
-    "timestamp",
-    "time",
-    "month",
-    "week",
-    "day",
-    "quarter",
-    "year",
-    "hour",
-)
-_TARGET_NAMES = ("y", "value", "target")
-_MISSING = (
+_MISSING = [
     "",
     "NA",
     "N/A",
@@ -54,20 +33,12 @@ _MISSING = (
     "None",
     "none",
     "NaT",
-)
+]
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 _DECIMAL_COMMA = r"^[+-]?(\d*|[1-9]\d{0,2}(\.\d{3})+),\d+([eE][+-]?\d+)?$|^[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)$"
-_REPAIR = "repair it, or leave the cell empty if the value is missing"
 _THOUSANDS_COMMA = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$|^[+-]?(\d{1,3}(\.\d*)?|\.\d+)$"
-
-
-@dataclass(frozen=True)
-class Names:
-    """The columns that a reading used; None where a frame has no such column."""
-
-    id: str | None
-    time: str | None
-    target: str
+_REPAIR = "repair it, or leave the cell empty if the value is missing"
+_A_DATE = "expected a date such as 2024-01-31 or 2024-01-31 23:00"
 
 
 @dataclass(frozen=True)
@@ -87,7 +58,7 @@ class Columns:
     def kind(self, name: str) -> str:
         """What most of a column is: `time`, `integer`, `number`, `text`, or `empty`."""
         dtype = self.frame.schema[name]
-        if dtype.is_temporal():
+        if dtype in (nw.Date, nw.Datetime):
             return "time"
         if dtype.is_integer():
             return "integer"
@@ -124,15 +95,17 @@ class Columns:
     def times(self, name: str) -> Array:
         """(N,) datetime64[us] by the wall clock, or int64 where the column holds whole numbers."""
         dtype = self.frame.schema[name]
-        if dtype.is_temporal():
+        if dtype in (nw.Date, nw.Datetime):
             return self._stamps(name)
         if dtype.is_numeric():
             numbers = self._plain_numbers(name)
             wrong = np.flatnonzero(~(np.floor(numbers) == numbers))
             if len(wrong):
                 found = numbers[wrong[0]]
-                raise DataError(f"{self.origin.at(int(wrong[0]), name)}{_expected_date()}, got {found}.")
+                raise DataError(f"{self.origin.at(int(wrong[0]), name)}{_A_DATE}, got {found}.")
             return self._whole(numbers.astype(np.int64))
+        if not _textual(dtype):
+            raise DataError(f"{self.origin.prefix()}column {name!r} holds {dtype}, not dates; convert it.")
         texts = self.texts(name)
         if not texts.null_count and len(texts) and _count(texts, r"^[+-]?\d{1,18}$") == len(texts):
             return self._whole(pc.cast(texts, pa.int64()).to_numpy())
@@ -141,12 +114,12 @@ class Columns:
         wrong = np.flatnonzero(np.isnat(dates.stamps))
         if dates.ambiguous:
             raise DataError(
-                f"{self.origin.at(0, name)}{_shown(texts, 0)} could be day or month first, and no other row "
+                f"{self.origin.at(0, name)}{shown(texts, 0)} could be day or month first, and no other row "
                 "decides it; write dates as 2024-01-31."
             )
         if len(wrong):
             row = int(wrong[0])
-            raise DataError(f"{self.origin.at(row, name)}{_expected_date()}, got {_shown(texts, row)}.")
+            raise DataError(f"{self.origin.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
         return dates.stamps
 
     def numbers(self, name: str) -> Array:
@@ -173,7 +146,9 @@ class Columns:
         return native if isinstance(native, pa.ChunkedArray) else pa.chunked_array([native])
 
     def _plain_numbers(self, name: str) -> Array:
-        return np.asarray(pc.fill_null(pc.cast(self._arrow(name), pa.float64()), float("nan")).to_numpy())
+        return np.asarray(
+            pc.fill_null(self._arrow(name).cast(pa.float64(), safe=False), float("nan")).to_numpy()
+        )
 
     def _stamps(self, name: str) -> Array:
         series = self.frame[name]
@@ -185,7 +160,7 @@ class Columns:
         if null := int(series.null_count()):
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""
-            raise DataError(f"{self.origin.at(row, name)}{_expected_date()}, got nothing{several}.")
+            raise DataError(f"{self.origin.at(row, name)}{_A_DATE}, got nothing{several}.")
         return np.asarray(series.to_numpy()).astype("datetime64[us]")
 
     def _whole(self, numbers: Array) -> Array:
@@ -204,7 +179,7 @@ class Columns:
         if decimal and thousands:
             row = pc.index(pc.match_substring(texts, ","), True).as_py()
             raise DataError(
-                f"{self.origin.at(row, name)}the comma in {_shown(texts, row)} could be a decimal or a "
+                f"{self.origin.at(row, name)}the comma in {shown(texts, row)} could be a decimal or a "
                 "thousands one; write numbers with a point, as in 1234.5."
             )
         if decimal:
@@ -216,7 +191,7 @@ class Columns:
         expected = _DECIMAL_COMMA if 2 * _count(texts, _DECIMAL_COMMA) > present and commas else _NUMBER
         wrong = pc.fill_null(pc.invert(pc.match_substring_regex(texts, expected)), False)
         row = pc.index(wrong, True).as_py()
-        raise DataError(f"{self.origin.at(row, name)}expected a number, got {_shown(texts, row)}; {_REPAIR}.")
+        raise DataError(f"{self.origin.at(row, name)}expected a number, got {shown(texts, row)}; {_REPAIR}.")
 
     def _finite(self, name: str, numbers: Array) -> Array:
         infinite = np.flatnonzero(np.isinf(numbers))
@@ -227,123 +202,15 @@ class Columns:
         return numbers
 
 
-def find_names(columns: Columns, id: str | None, time: str | None, target: str | None) -> Names:
-    """The columns to use: those named by the caller, else the obvious ones.
-
-    Raises:
-        DataError: a name that is not there or used twice, no numeric column, or a choice that is not obvious.
-    """
-    names, origin = columns.frame.columns, columns.origin
-    given = [name for name in (id, time, target) if name is not None]
-    for name in given:
-        if name not in names:
-            raise DataError(
-                f"{origin.prefix()}there is no column {name!r}; the columns are {_listed(names)}."
-            )
-    if len(set(given)) < len(given):
-        raise DataError(f"{origin.prefix()}id, time and target must be three different columns, got {given}.")
-    kinds = {name: columns.kind(name) for name in names if name not in given}
-    if time is None:
-        time = _find_time(kinds, origin)
-    if id is None:
-        id = _find_id({name: kind for name, kind in kinds.items() if name != time}, columns)
-    if target is None:
-        target = _find_target({name: kind for name, kind in kinds.items() if name not in (time, id)}, origin)
-    kinds = {name: kind for name, kind in kinds.items() if name not in (time, id, target)}
-    if time is None:
-        _refuse_text(kinds, columns)
-    unused = [name for name in kinds if not _row_number(name)]
-    if unused:
-        columns.remarks.append(f"not used: {_listed(unused)}")
-    return Names(id, time, target)
-
-
-def _find_time(kinds: Mapping[str, str], origin: Origin) -> str | None:
-    if "ds" in kinds:
-        return "ds"
-    named = [name for name in kinds if _bare(name) in _TIME_NAMES]
-    dates = [name for name, kind in kinds.items() if kind == "time"]
-    for found in (dates, named):
-        if len(found) == 1:
-            return found[0]
-    both = [name for name in dates if name in named] or dates or named
-    if len(both) > 1:
-        raise DataError(
-            f"{origin.prefix()}the time could be any of {_listed(both)}; name the column "
-            "(--time, in Python time_col), or join them into one column such as 2024-01-31."
-        )
-    return both[0] if both else None
-
-
-def _find_id(kinds: Mapping[str, str], columns: Columns) -> str | None:
-    if "unique_id" in kinds:
-        return "unique_id"
-    named = [name for name in kinds if _bare(name) in _ID_NAMES and kinds[name] in ("text", "integer")]
-    # An "id" that never repeats numbers the rows, not the series.
-    repeated = [name for name in named if columns.frame[name].n_unique() < len(columns.frame)]
-    return min(repeated, key=lambda name: _ID_NAMES.index(_bare(name)), default=None)
-
-
-def _find_target(kinds: Mapping[str, str], origin: Origin) -> str:
-    if "y" in kinds:
-        return "y"
-    numeric = [
-        name
-        for name, kind in kinds.items()
-        if kind in ("integer", "number") and not _row_number(name) and _bare(name) not in _ID_NAMES
-    ]
-    named = [name for name in numeric if _bare(name) in _TARGET_NAMES]
-    for found in (numeric, named):
-        if len(found) == 1:
-            return found[0]
-    if not numeric:
-        left = f"; the other columns are {_listed(kinds)}" if kinds else ""
-        raise DataError(f"{origin.prefix()}there is no column of numbers to forecast{left}.")
-    raise DataError(
-        f"{origin.prefix()}several columns hold numbers ({_listed(numeric)}); name the one to forecast "
-        "(--target, in Python target_col)."
-    )
-
-
-def _refuse_text(kinds: Mapping[str, str], columns: Columns) -> None:
-    """Without a time column the order of the rows counts; text might have been meant as the time."""
-    for name, kind in kinds.items():
-        if kind == "text":
-            texts = columns.texts(name)
-            row = int(np.flatnonzero(texts.is_valid().to_numpy())[0])
-            raise DataError(
-                f"{columns.origin.at(row, name)}{_shown(texts, row)} is neither a number nor a date; write "
-                "dates as 2024-01-31, name the series' column (--id, in Python id_col), or remove this one."
-            )
-
-
-def _row_number(name: str) -> bool:
-    """The index that pandas writes beside the columns."""
-    return not name or name.startswith("Unnamed:")
+def shown(texts: pa.ChunkedArray, row: int) -> str:
+    """A cell for a message."""
+    value = texts[row].as_py()
+    return "nothing" if value is None else repr(value if len(value) <= 40 else value[:39] + "…")
 
 
 def _textual(dtype: Any) -> bool:
     return dtype in (nw.String, nw.Categorical, nw.Object) or isinstance(dtype, nw.Enum)
 
 
-def _bare(name: str) -> str:
-    return name.lower().replace(" ", "").replace("_", "")
-
-
 def _count(texts: pa.ChunkedArray, pattern: str) -> int:
     return pc.sum(pc.match_substring_regex(texts, pattern)).as_py() or 0
-
-
-def _shown(texts: pa.ChunkedArray, row: int) -> str:
-    """A cell for a message."""
-    value = texts[row].as_py()
-    return "nothing" if value is None else repr(value if len(value) <= 40 else value[:39] + "…")
-
-
-def _expected_date() -> str:
-    return "expected a date such as 2024-01-31 or 2024-01-31 23:00"
-
-
-def _listed(names: Iterable[str], most: int = 12) -> str:
-    names = [" ".join(name.split()) for name in names]
-    return ", ".join(names[:most]) + (f", … {len(names) - most} more" if len(names) > most else "")

@@ -13,7 +13,8 @@ import narwhals as nw
 import numpy as np
 
 from carousel.errors import DataError, check_choice
-from carousel.forecast.columns import Columns, Names, find_names
+from carousel.forecast.columns import Columns
+from carousel.forecast.names import Names, find_names
 from carousel.forecast.table import Origin, read_table
 from carousel.series import Frequency, Panel
 
