@@ -1,0 +1,25 @@
+"""What several test files share: programs in a process of their own, for what holds once per process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture
+def python():
+    """Runs `python *arguments` in tests/, on `isa` where one is named; returns the finished process."""
+
+    def run(*arguments, isa=None, threads=None, text=None, timeout=120, **variables):
+        environment = {**os.environ, "PYTHONPATH": str(TESTS), **variables}
+        environment |= {} if isa is None else {"CAROUSEL_ISA": isa}
+        environment |= {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, *map(str, arguments)]
+        options = {"capture_output": True, "text": True, "check": False}
+        return subprocess.run(command, input=text, env=environment, cwd=TESTS, timeout=timeout, **options)
+
+    return run

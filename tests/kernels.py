@@ -1,0 +1,326 @@
+"""The kernels judged by the reference: one problem, its forward pass and all gradients.
+
+    python tests/kernels.py PROBLEM ...           judges each, prints what differs, exits 1 if anything does
+    python tests/kernels.py --guard PROBLEM ...   arrays end at, then begin behind, a page that faults
+    ... -                                         problems from standard input, one a line
+
+The strings are those of problems.py. CAROUSEL_ISA picks the instruction set, OMP_NUM_THREADS the threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from collections.abc import Callable, Collection
+
+import numpy as np
+
+from carousel import _core
+from carousel.layout import Weights
+from carousel.reference import gru, lstm, rnn
+from problems import CELLS, DTYPES, Data, Problem
+
+REFERENCE = {
+    "lstm": (lstm, {}),
+    "gru": (gru, {}),
+    "gru_reset_before": (gru, {"reset": "before"}),
+    "rnn_tanh": (rnn, {}),
+    "rnn_relu": (rnn, {"activation": "relu"}),
+}
+GRADIENTS = ("dx", "dh_0", "dc_0", "dW", "dR", "db_W", "db_R")
+
+Results = dict[str, np.ndarray]
+Allocate = Callable[[tuple[int, ...], np.dtype], np.ndarray]
+
+
+def tolerance(problem: Problem) -> dict[str, float]:
+    """Largest difference from the reference, relative to the array's largest element, at least to 1.
+
+    A sum of n terms of size n**-0.5 wanders by ε/2 at every addition, √n ε/2 in all; an activation adds a few
+    ULP and the equations of the step a few more roundings: one step costs `step`. R shrinks, but cells
+    remember, so that errors of all T steps may add up, forward and again backward. The weights' gradients are
+    sums over T·B more terms. The factor 4 is for the largest of 10^5 such sums, about four standard
+    deviations out.
+    """
+    eps = float(np.finfo(DTYPES[problem.dtype]).eps)
+    T = max(problem.T, 1)
+    step = 8 + 0.5 * (problem.I + problem.H + 2) ** 0.5
+    forward = 4 * eps * T * step
+    backward = forward + 4 * eps * T * (step + 0.5 * (problem.gates * problem.H) ** 0.5)
+    weights = backward + 4 * eps * 0.5 * (T * problem.B) ** 0.5
+    return {
+        **dict.fromkeys(("y", "h_n", "c_n"), forward),
+        **dict.fromkeys(("dx", "dh_0", "dc_0"), backward),
+        **dict.fromkeys(("dW", "dR", "db_W", "db_R"), weights),
+    }
+
+
+def reference(problem: Problem, data: Data, y: np.ndarray | None = None) -> Results:
+    """The results in float64.
+
+    At the kink of relu rounding decides on which side a sum falls, and either derivative is right: with the
+    kernel's `y` its sides are taken.
+    """
+    module, options = REFERENCE[problem.cell]
+    x, h_0, c_0, w, dy, dh_n, dc_n = (
+        Weights(*(v.astype(np.float64) for v in a))
+        if isinstance(a, Weights)
+        else a
+        if a is None
+        else a.astype(np.float64)
+        for a in data
+    )
+    turn = slice(None, None, -1 if problem.reverse else 1)
+    state = (h_0, c_0) if problem.has_cells else h_0
+    out, last, cache = module.forward(x[turn], w, state, **options)
+    if problem.cell == "rnn_relu" and y is not None:
+        sides = np.concatenate([cache.h[:1], np.where(y[turn] > 0, np.maximum(cache.h[1:], 1e-300), 0)])
+        cache = cache._replace(h=sides)
+    found = module.backward(dy[turn], w, cache, (dh_n, dc_n) if problem.has_cells else dh_n)
+    h_n, c_n = last if problem.has_cells else (last, None)
+    dh_0, dc_0 = found.state if problem.has_cells else (found.state, None)
+    named = dict(y=out[turn], h_n=h_n, c_n=c_n, dx=found.x[turn], dh_0=dh_0, dc_0=dc_0)
+    named |= {f"d{name}": value for name, value in found.w._asdict().items()}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def plain(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Memory that says so where nothing was written to it."""
+    return np.full(shape, np.nan if np.issubdtype(dtype, np.floating) else 255, dtype)
+
+
+def sequence(
+    problem: Problem, features: int, half: bool, allocate: Allocate
+) -> tuple[np.ndarray, np.ndarray]:
+    """(T, B, features) in the problem's layout, and the whole array that it lies in."""
+    T, B, dtype = problem.T, problem.B, np.dtype(DTYPES[problem.dtype])
+    if problem.layout == "batch":
+        whole = allocate((B, T, features), dtype)
+        return whole.transpose(1, 0, 2), whole
+    if problem.layout == "half":
+        whole = allocate((T, B, 2 * features if half else features + 3), dtype)
+        return whole[..., -features:] if features else whole[..., :0], whole
+    whole = allocate((T, B, features), dtype)
+    return whole, whole
+
+
+def address(array: np.ndarray | None) -> int:
+    return 0 if array is None else array.__array_interface__["data"][0]
+
+
+def strides(array: np.ndarray | None) -> tuple[int, int]:
+    """Elements from step to step and from row to row."""
+    if array is None:
+        return 0, 0
+    return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
+
+
+def by_address(
+    problem: Problem, data: Data, *, wanted: Collection[str] = GRADIENTS, allocate: Allocate = plain
+) -> Results:
+    """`_core.forward` and `_core.backward` on arrays laid out as the problem says.
+
+    Asserts on the way that nothing was written but the results, and that training and inference agree.
+    """
+    p, dtype = problem, np.dtype(DTYPES[problem.dtype])
+    cell, code = CELLS.index(p.cell), list(DTYPES).index(p.dtype)
+    wholes: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def placed(value: np.ndarray | None) -> np.ndarray | None:
+        if value is None:
+            return None
+        array = allocate(value.shape, dtype)
+        array[...] = value
+        return array
+
+    def read(value: np.ndarray, half: bool) -> np.ndarray:
+        view, whole = sequence(p, value.shape[2], half, allocate)
+        view[...] = value
+        wholes.append((whole, whole.copy()))
+        return view
+
+    x = read(data.x, False)
+    dy = None if data.dy is None else read(data.dy, True)
+    h_0, c_0, dh_n, dc_n, W, R, b_W, b_R = inputs = [
+        placed(value) for value in (data.h_0, data.c_0, data.dh_n, data.dc_n, *data.w)
+    ]
+    wholes += [(array, array.copy()) for array in inputs if array is not None]
+    biases = (b_W, b_R) if p.bias else (None, None)
+    y, y_whole = sequence(p, p.H, True, allocate)
+    h_n = allocate((p.B, p.H), dtype)
+    c_n = allocate((p.B, p.H), dtype) if p.has_cells else None
+    reserve = aligned(_core.reserve_size(cell, code, p.T, p.B, p.I, p.H), allocate)
+
+    def forward(reserve: int) -> None:
+        _core.forward(
+            cell, code, p.reverse, p.T, p.B, p.I, p.H, address(x), *strides(x), address(h_0), address(c_0),
+            address(W), address(R), *map(address, biases), address(y), *strides(y), address(h_n),
+            address(c_n), reserve,
+        )  # fmt: skip
+
+    forward(0)
+    inference = [array.copy() for array in (y, h_n, c_n) if array is not None]
+    forward(address(reserve))
+    training = [array for array in (y, h_n, c_n) if array is not None]
+    assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(inference, training, strict=True)), (
+        f"{p}: inference"
+    )
+    wholes += [(whole, whole.copy()) for whole in (y_whole, reserve)]
+
+    dx, dx_whole = sequence(p, p.I, False, allocate) if "dx" in wanted else (None, None)
+    shapes = {name: getattr(data.w, name[1:]).shape for name in ("dW", "dR", "db_W", "db_R")}
+    shapes |= {"dh_0": (p.B, p.H)} | ({"dc_0": (p.B, p.H)} if p.has_cells else {})
+    found = {name: allocate(shape, dtype) for name, shape in shapes.items() if name in wanted}
+    outputs = [address(found.get(name)) for name in ("dh_0", "dc_0", "dW", "dR", "db_W", "db_R")]
+    for _ in range(2):  # twice: what the forward pass left must still be there
+        _core.backward(
+            cell, code, p.reverse, p.T, p.B, p.I, p.H, address(x), *strides(x), address(h_0), address(c_0),
+            address(W), address(R), address(y), *strides(y), address(reserve), address(dy), *strides(dy),
+            address(dh_n), address(dc_n), address(dx), *strides(dx), *outputs,
+        )  # fmt: skip
+    for now, before in wholes:
+        assert now.tobytes() == before.tobytes(), f"{p}: an input was written to"
+    for view, whole in ((y, y_whole), (dx, dx_whole)):
+        if view is not None and whole is not None:
+            written = np.copy(view)
+            view[...] = np.nan
+            assert np.isnan(whole).all(), f"{p}: written beside the output"
+            view[...] = written
+    if dx is not None:
+        found["dx"] = dx
+    return {"y": y, "h_n": h_n, **({} if c_n is None else {"c_n": c_n}), **found}
+
+
+def by_layer(problem: Problem, data: Data) -> Results:
+    """`_core.Layer` on the same numbers: forward only, states complete, y strided."""
+    p, dtype = problem, np.dtype(DTYPES[problem.dtype])
+    layer = _core.Layer(p.cell, *data.w, reverse=p.reverse)
+    zeros = np.zeros((p.B, p.H), dtype)
+    h_0 = zeros if data.h_0 is None else data.h_0
+    c_0 = (zeros if data.c_0 is None else data.c_0) if p.has_cells else None
+    y, _ = sequence(p, p.H, True, plain)
+    h_n, c_n = plain((p.B, p.H), dtype), plain((p.B, p.H), dtype) if p.has_cells else None
+    layer.run(data.x, h_0, c_0, y, h_n, c_n)
+    return {"y": y, "h_n": h_n, **({} if c_n is None else {"c_n": c_n})}
+
+
+def aligned(size: int, allocate: Allocate) -> np.ndarray:
+    """Bytes that begin at a multiple of 64 and, so that a guard is near, end where the block ends."""
+    size = -(-size // 64) * 64
+    block = allocate((size + 64,), np.dtype(np.uint8))
+    return block[-address(block) % 64 :][:size]
+
+
+def differences(problem: Problem, found: Results, right: Results) -> list[str]:
+    """One line for each array that is further from the reference than its tolerance."""
+    allowed = tolerance(problem)
+    lines = []
+    for name, value in found.items():
+        expected = right[name]
+        assert value.shape == expected.shape, f"{problem}: {name} is {value.shape}, not {expected.shape}"
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        error = np.abs(value - expected) / scale
+        if not (error <= allowed[name]).all():  # so that NaN differs
+            where = tuple(
+                int(k) for k in np.unravel_index(np.argmax(np.nan_to_num(error, nan=np.inf)), error.shape)
+            )
+            lines.append(
+                f"{problem}: {name}{list(where)} = {value[where]:.9g}, must be {expected[where]:.9g}; "
+                f"off by {error[where]:.2e}, allowed {allowed[name]:.2e} [{_core.isa()}]"
+            )
+    return lines
+
+
+def judge(problem: Problem, allocate: Allocate = plain) -> list[str]:
+    """What is wrong with the kernels on this problem: nothing, or lines that say it."""
+    data = problem.data()
+    found = by_address(problem, data, allocate=allocate)
+    right = reference(problem, data, np.asarray(found["y"], np.float64))
+    lines = differences(problem, found, right)
+    streamed = by_layer(problem, data)
+    lines += [
+        f"{problem}: {name} of Layer has other bits"
+        for name, value in streamed.items()
+        if not np.array_equal(value, found[name])
+    ]
+    return lines
+
+
+# ---- guard pages ----
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_long,
+)
+_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+
+
+class Guarded:
+    """Allocates arrays with a page that faults right behind the last element, or right before the first."""
+
+    def __init__(self, *, behind: bool) -> None:
+        self.behind = behind
+        self.mapped: list[tuple[int, int]] = []
+
+    def __call__(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        size = int(np.prod(shape)) * dtype.itemsize
+        page = mmap.PAGESIZE
+        room = -(-max(size, 1) // page) * page
+        length = room + 2 * page
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        base = _libc.mmap(None, length, mmap.PROT_READ | mmap.PROT_WRITE, flags, -1, 0)
+        assert base not in (None, ctypes.c_void_p(-1).value), "mmap failed"
+        assert _libc.mprotect(base, page, 0) == 0
+        assert _libc.mprotect(base + page + room, page, 0) == 0
+        self.mapped.append((base, length))
+        start = base + page + (room - size if self.behind else 0)
+        array = np.frombuffer((ctypes.c_char * size).from_address(start), dtype).reshape(shape)
+        array[...] = np.nan if np.issubdtype(dtype, np.floating) else 255
+        return array
+
+    def release(self) -> None:
+        for base, length in self.mapped:
+            _libc.munmap(base, length)
+        self.mapped.clear()
+
+
+def judge_guarded(problem: Problem) -> list[str]:
+    """`judge` on guarded memory; touching a guard ends the process with SIGSEGV."""
+    lines = []
+    for behind in (True, False):
+        memory = Guarded(behind=behind)
+        lines += judge(problem, memory)
+        memory.release()
+    return lines
+
+
+def main(arguments: list[str]) -> int:
+    guard = "--guard" in arguments
+    texts = [text for text in arguments if text != "--guard"]
+    if texts == ["-"]:
+        texts = sys.stdin.read().split()
+    if not texts:
+        print(__doc__)
+        return 2
+    wrong = 0
+    for text in texts:
+        problem = Problem.parse(text)
+        if guard:
+            print(problem, flush=True)  # the last one printed is the one that faulted
+        for line in (judge_guarded if guard else judge)(problem):
+            wrong += 1
+            print(line)
+    print(f"{len(texts)} problems on {_core.isa()}, {wrong} differences")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
