@@ -38,13 +38,13 @@ def sample(dtype):
     """Bits of all kinds, the range where the functions bend, and the hard values with their neighbours."""
     rng = np.random.default_rng(7)
     if dtype == np.float32:
-        bits = np.arange(0, 2**32, 1999, dtype=np.uint64).astype(np.uint32).view(np.float32)
+        bits = np.arange(0, 2**32, 3989, dtype=np.uint64).astype(np.uint32).view(np.float32)
     else:
-        bits = rng.integers(0, 2**64, 300_000, dtype=np.uint64).view(np.float64)
+        bits = rng.integers(0, 2**64, 120_000, dtype=np.uint64).view(np.float64)
     bits = bits[~np.isnan(bits)]
-    small = np.exp2(rng.uniform(-30, 3, 200_000))
+    small = np.exp2(rng.uniform(-30, 3, 80_000))
     edge = 110 if dtype == np.float32 else 760
-    range_ = np.concatenate([small, -small, rng.uniform(-edge, edge, 300_000), rng.uniform(-4, 4, 200_000)])
+    range_ = np.concatenate([small, -small, rng.uniform(-edge, edge, 120_000), rng.uniform(-4, 4, 80_000)])
     with np.errstate(over="ignore"):
         hard = np.asarray([*HARD, *(-np.asarray(HARD))], dtype)
         near = [np.nextafter(hard, dtype(np.inf)), np.nextafter(hard, dtype(-np.inf))]
