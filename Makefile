@@ -22,7 +22,7 @@ $(INSTALLED): pyproject.toml CMakeLists.txt constraints/cpu.txt $(shell find csr
 	touch $@
 
 demo: setup ## the tutorials' sine wave and the airline passengers: forecasts and plots in demo/
-	$(BIN)/carousel demo --out demo
+	$(BIN)/carousel demo all --out demo
 
 test: setup ## all tests, the code of README and docs included, with coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
