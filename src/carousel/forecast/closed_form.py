@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = ["LinearChoice", "choose_linear", "fit_linear", "fit_smoothing", "out_
 Array = np.ndarray[Any, Any]
 
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of features whose mean square is about 1
+WORTH = 0.99  # of the squared error, below which more features or one matrix per phase are worth having
 SHARES = (0.0, 0.5, 1.0)  # of the smoothing in what the linear path starts from
 ORIGINS = 150_000  # that the linear path is fitted on
 CHOOSING = 20_000  # that choose its penalty
@@ -117,18 +118,21 @@ def choose_linear(
         return None, None
     F, smooth, truth, observed, which = (np.concatenate(parts) for parts in zip(*held, strict=True))
     truth = np.where(observed, truth, smooth)
-    best, least, correction = None, float(((truth - smooth) ** 2).sum()), smooth
-    for upto, count in enumerate(counts):
-        for phased in (False, True)[: 1 + (len(moments.gram) > 1)]:
+    choice, least, correction = None, float(((truth - smooth) ** 2).sum()), smooth
+    for phased in (False, True)[: 1 + (len(moments.gram) > 1)]:
+        for upto, count in enumerate(counts):
+            enough = least if choice is None else WORTH * least
             for penalty in PENALTIES:
                 for share, A in zip(SHARES, moments.solves(penalty, count, phased, SHARES), strict=True):
                     rest = share * smooth + by_phase(A, F[:, :count], which) - smooth
                     loss = float(((truth - smooth - rest)[observed] ** 2).sum())
-                    if loss < least:
-                        best, least, correction = (upto, count, penalty, phased, share), loss, rest
-    if best is None:
+                    if loss < enough:
+                        choice = LinearChoice(upto, count, penalty, phased, share, 1.0)
+                        enough = least = loss
+                        correction = rest
+    if choice is None:
         return None, None
-    choice = LinearChoice(*best, shrink_factor(correction, truth - smooth, observed, plan.horizon))
+    choice = replace(choice, shrink=shrink_factor(correction, truth - smooth, observed, plan.horizon))
     return (choice, choice.path(moments, plan)) if choice.shrink > 0 else (None, None)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from carousel.forecast.recurrent_fit import Job, fit_plain, fit_segments
 from carousel.forecast.scores import Scores, score
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import Split, every_origin, split, thinned
+from carousel.forecast.training import Run
 from carousel.forecast.verdict import is_shifted
 from carousel.network.forecaster import (
     Calibration,
@@ -77,7 +79,27 @@ def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> F
     )
     parts = split(panel, settings.horizon, shape.lookback)
     work = _Work(panel, shape, settings, parts, report, columns)
-    return work.plain() if settings.architecture == "plain" else work.auto()
+    first, again = work.plain() if settings.architecture == "plain" else work.auto()
+    notes = work.notes(first)
+    calibration, scores, shifted = work.judge(first)
+    try:
+        last = None if first.run.interrupted else again()
+    except KeyboardInterrupt:
+        last = None
+    interrupted = last is None or last.run.interrupted
+    kept = first if last is None or last.run.interrupted else last
+    end = "stopped: fitted without the held-out rows" if interrupted else "fitted again on all rows as chosen"
+    model = work.model(kept, calibration, (*notes, end))
+    return Fitted(model, shape, tuple(first.run.history), scores, shifted, interrupted)
+
+
+@dataclass(frozen=True)
+class _Round:
+    """A history in the unit that was learned, what was learned on it, and the training."""
+
+    history: History
+    parts: _Parts
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -89,67 +111,52 @@ class _Work:
     report: Report
     columns: Columns
 
-    def auto(self) -> Fitted:
-        shape, cut = self.plan, self.split
-        scaling, smoothing = fit_smoothing(self.panel.head(cut.cut), shape)
+    def auto(self) -> tuple[_Round, Callable[[], _Round]]:
+        """Round one of smoothing, linear and recurrent path; and a function that does round two."""
+        plan, split = self.plan, self.split
+        scaling, smoothing = fit_smoothing(self.panel.head(split.cut), plan)
         history = self._history(scaling, smoothing)
-        choice, linear = choose_linear(history, smoothing, shape, cut.train, cut.choose)
+        choice, linear = choose_linear(history, smoothing, plan, split.train, split.choose)
         parts = _Parts(scaling, smoothing, linear)
-        unseen = None
-        if choice is not None and smoothing is not None:
-            unseen = out_of_fold(history, smoothing, shape, cut.train, choice)
-        job = self._job(history, parts, cut.train, cut.choose, self.settings.epochs, unseen)
+        unseen = None if choice is None else out_of_fold(history, smoothing, plan, split.train, choice)
+        job = self._job(history, parts, split.train, split.choose, self.settings.epochs, unseen)
         recurrent, run = fit_segments(job)
-        parts = replace(parts, recurrent=recurrent)
-        notes = self._notes(parts, run.best_epoch)
-        calibration, scores, shifted = self._judge(history, parts, notes)
 
-        interrupted = run.interrupted
-        if not interrupted:
-            everything = self._all_origins()
-            scaling, smoothing = fit_smoothing(self.panel, shape, scaling.log)
-            history = self._history(scaling, smoothing)
-            final = _Parts(scaling, smoothing, fit_linear(history, smoothing, shape, everything, choice))
-            if recurrent is not None:
-                if choice is not None:
-                    unseen = out_of_fold(history, smoothing, shape, everything, choice)
-                job = self._job(history, final, everything, everything[:0], run.best_epoch, unseen)
-                again, second = fit_segments(job)
-                interrupted = second.interrupted
-                if again is not None:
-                    final = replace(final, recurrent=replace(again, shrink=recurrent.shrink))
-            if not interrupted:
-                parts = final
-        model = self._model(parts, calibration, notes)
-        return Fitted(model, shape, tuple(run.history), scores, shifted, interrupted)
+        def again() -> _Round:
+            every = self._every_origin()
+            scaling_, smoothing = fit_smoothing(self.panel, plan, scaling.log)
+            history = self._history(scaling_, smoothing)
+            parts = _Parts(scaling_, smoothing, fit_linear(history, smoothing, plan, every, choice))
+            if recurrent is None:
+                return _Round(history, parts, Run())
+            unseen = None if choice is None else out_of_fold(history, smoothing, plan, every, choice)
+            path, second = fit_segments(self._job(history, parts, every, every[:0], run.best_epoch, unseen))
+            path = None if path is None else replace(path, shrink=recurrent.shrink)
+            return _Round(history, replace(parts, recurrent=path), second)
 
-    def plain(self) -> Fitted:
-        cut = self.split
-        history = self._history(_unit(self.panel.head(cut.cut), self.plan), None)
-        parts = _Parts(Scaling(False, history.center, history.scale))
-        path, run = fit_plain(self._job(history, parts, cut.train, cut.choose, self.settings.epochs))
-        parts = replace(parts, plain=path)
-        notes = self._notes(parts, run.best_epoch)
-        calibration, scores, shifted = self._judge(history, parts, notes)
+        return _Round(history, replace(parts, recurrent=recurrent), run), again
 
-        interrupted = run.interrupted
-        if not interrupted:
-            scaling = _unit(self.panel, self.plan)
-            everything = self._all_origins()
-            job = self._job(
-                self._history(scaling, None), _Parts(scaling), everything, everything[:0], run.best_epoch
-            )
+    def plain(self) -> tuple[_Round, Callable[[], _Round]]:
+        """Round one of the tutorials' network; and a function that does round two."""
+        split = self.split
+        scaling = _unit(self.panel.head(split.cut), self.plan)
+        history = self._history(scaling, None)
+        job = self._job(history, _Parts(scaling), split.train, split.choose, self.settings.epochs)
+        path, run = fit_plain(job)
+
+        def again() -> _Round:
+            scaling, every = _unit(self.panel, self.plan), self._every_origin()
+            history = self._history(scaling, None)
+            job = self._job(history, _Parts(scaling), every, every[:0], max(1, run.best_epoch))
             path, second = fit_plain(job)
-            interrupted = second.interrupted
-            if not interrupted:
-                parts = _Parts(scaling, plain=path)
-        model = self._model(parts, calibration, notes)
-        return Fitted(model, self.plan, tuple(run.history), scores, shifted, interrupted)
+            return _Round(history, _Parts(scaling, plain=path), second)
+
+        return _Round(history, _Parts(scaling, plain=path), run), again
 
     def _history(self, scaling: Scaling, smoothing: Smoothing | None) -> History:
         return History.of(self.panel, self.plan.season, scaling, smoothing, self.panel.ids)
 
-    def _all_origins(self) -> Origins:
+    def _every_origin(self) -> Origins:
         lengths = self.panel.lengths
         first = np.minimum(self.plan.lookback, np.maximum(lengths // 3, 1))
         return every_origin(first, lengths - self.plan.horizon + 1)
@@ -163,52 +170,54 @@ class _Work:
         epochs: int,
         unseen: Callable[[Origins], Array] | None = None,
     ) -> Job:
-        if parts.smoothing is None:
-
-            def base(origins: Origins) -> Array:
-                context = history.context(origins, self.plan.lookback, 0)
-                return np.repeat(normalise(context, self.plan.season)[1], self.plan.horizon, 1)
-        else:
-            runner = ForecasterModel(self._model(parts, _uncalibrated(self.plan.horizon), ()))
-
-            def base(origins: Origins) -> Array:
-                return runner.points(history, origins)
-
+        base = self._level(history)
+        if parts.smoothing is not None:
+            runner = ForecasterModel(self.model(_Round(history, parts, Run()), self._uncalibrated(), ()))
+            base = partial(runner.points, history)
         return Job(
             history, self.plan, self.settings, base, unseen or base, train, choose, epochs, self.report
         )
 
-    def _judge(
-        self, history: History, parts: _Parts, notes: tuple[str, ...]
-    ) -> tuple[Calibration, dict[str, Scores], int]:
+    def _level(self, history: History) -> Callable[[Origins], Array]:
+        """What the plain network starts from: the level of the last season."""
+
+        def base(origins: Origins) -> Array:
+            _, level = normalise(history.context(origins, self.plan.lookback, 0), self.plan.season)
+            return np.repeat(level, self.plan.horizon, 1)
+
+        return base
+
+    def judge(self, fitted: _Round) -> tuple[Calibration, dict[str, Scores], int]:
         """From the held-out origins: intervals, scores of model and baselines, and a shift (`is_shifted`)."""
+        plan, history = self.plan, fitted.history
         origins = thinned(self.split.judge, JUDGED)
-        runner = ForecasterModel(self._model(parts, _uncalibrated(self.plan.horizon), notes))
-        truth, observed = history.targets(origins, self.plan.horizon)
+        truth, observed = history.targets(origins, plan.horizon)
+        runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
         rest = (truth - runner.points(history, origins)) / history.scale[origins.series][:, None]
         calibration = Calibration(scores_table(rest, observed))
-        runner = ForecasterModel(self._model(parts, calibration, notes))
+
+        runner = ForecasterModel(self.model(fitted, calibration, ()))
         forecast = runner.forecasts(history, origins)
-        known = np.where(observed, np.exp(truth) if parts.scaling.log else truth, np.nan)
-        unit = seasonal_unit(self.panel, self.plan.season, self.split.cut)[origins.series]
-        others = baselines(self.panel, self.plan, self.split.train, origins)
+        back = np.exp if fitted.parts.scaling.log else np.asarray
+        known = np.where(observed, back(truth), np.nan)
+        unit = seasonal_unit(self.panel, plan.season, self.split.cut)[origins.series]
         scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals())}
+        others = baselines(self.panel, plan, self.split.train, origins)
         scores |= {name: score(known, f, unit) for name, f in others.items()}
-        window = history.context(origins, self.plan.lookback, 0).window
-        window = np.exp(window) if parts.scaling.log else window
+        window = back(history.context(origins, plan.lookback, 0).window)
         return calibration, scores, is_shifted(forecast.mean[:, 0], known[:, 0], window)
 
-    def _model(self, parts: _Parts, calibration: Calibration, notes: tuple[str, ...]) -> ForecastModel:
-        shape = self.plan
-        history = self._history(parts.scaling, parts.smoothing)
+    def model(self, fitted: _Round, calibration: Calibration, notes: tuple[str, ...]) -> ForecastModel:
+        """The learned value of a round."""
+        plan, history, parts = self.plan, fitted.history, fitted.parts
         memory = 0 if parts.smoothing is None else parts.smoothing.memory
-        end = history.context(history.ends(), shape.lookback, memory)
+        end = history.context(history.ends(), plan.lookback, memory)
         return ForecastModel(
-            horizon=shape.horizon,
-            frequency=str(shape.frequency),
-            season=shape.season,
-            seasons=shape.seasons,
-            lookback=shape.lookback,
+            horizon=plan.horizon,
+            frequency=str(plan.frequency),
+            season=plan.season,
+            seasons=plan.seasons,
+            lookback=plan.lookback,
             level=self.settings.level,
             columns=self.columns,
             ids=self.panel.ids,
@@ -222,13 +231,15 @@ class _Work:
             notes=notes,
         )
 
-    def _notes(self, parts: _Parts, epochs: int) -> tuple[str, ...]:
-        shape, lengths, held = self.plan, self.panel.lengths, self.panel.lengths - self.split.cut
-        season = f"season {', '.join(map(str, shape.seasons))}" if shape.season > 1 else "no season"
+    def notes(self, first: _Round) -> tuple[str, ...]:
+        """What was found and decided, in sentences."""
+        plan, lengths, parts = self.plan, self.panel.lengths, first.parts
+        held = int((lengths - self.split.cut).sum())
+        season = f"season {', '.join(map(str, plan.seasons))}" if plan.season > 1 else "no season"
         notes = [
-            f"{lengths.sum()} rows in {len(lengths)} series; frequency {shape.frequency}, {season}, "
-            f"look-back {shape.lookback}, horizon {shape.horizon}",
-            f"the last {held.sum()} rows were held out to choose, calibrate and score",
+            f"{lengths.sum()} rows in {len(lengths)} series; frequency {plan.frequency}, {season}, "
+            f"look-back {plan.lookback}, horizon {plan.horizon}",
+            f"the last {held} rows were held out to choose, calibrate and score",
         ]
         if self.split.choose is self.split.judge:
             notes.append("the held-out rows are few: the same ones chose and scored, which flatters a little")
@@ -236,21 +247,17 @@ class _Work:
         if missing:
             notes.append(f"{missing} missing values: filled from the past as input, left out of errors")
         if parts.smoothing is not None:
-            notes.append("unit: logarithm" if parts.scaling.log else "unit: as given (no logarithm)")
-            share = "not used" if parts.linear is None else "used"
-            notes.append(f"linear path {share}")
-            kept = 0.0 if parts.recurrent is None else parts.recurrent.shrink
-            notes.append(
-                f"recurrent path: {kept:.0%} kept after {epochs} epochs"
-                if kept
-                else "recurrent path: no gain on the held-out rows, left out"
-            )
-        notes.append("fitted again on all rows with what was chosen")
+            notes.append("unit: logarithm" if parts.scaling.log else "unit: as given, no logarithm")
+            none = "no gain on the held-out rows, left out"
+            line = "" if parts.linear is None else f"on {parts.linear.share:.0%} of the smoothing"
+            notes.append(f"linear path: {line or none}")
+            path = parts.recurrent
+            line = "" if path is None else f"{path.shrink:.0%} kept after {first.run.best_epoch} epochs"
+            notes.append(f"recurrent path: {line or none}")
         return tuple(notes)
 
-
-def _uncalibrated(horizon: int) -> Calibration:
-    return Calibration(np.zeros((0, horizon)))
+    def _uncalibrated(self) -> Calibration:
+        return Calibration(np.zeros((0, self.plan.horizon)))
 
 
 def _unit(panel: Panel, plan: Plan) -> Scaling:

@@ -34,7 +34,7 @@ class SegmentNet(nn.Module):
     Args:
         inputs: sizes of a past and a future segment's inputs.
         segment: rows of a segment.
-        dropout: of the past inputs and of the decoded state.
+        dropout: of the decoded state.
         generator: draws the dropout masks; torch's global one is left alone.
     """
 
@@ -60,7 +60,7 @@ class SegmentNet(nn.Module):
     def forward(self, past: Tensor, future: Tensor) -> Tensor:
         """(T, B, ·) and (J, B, ·) to (B, J * segment)."""
         J, B, _ = future.shape
-        _, state = self.rnn(torch.relu(self.embed(self._drop(past))))
+        _, state = self.rnn(torch.relu(self.embed(past)))
         if isinstance(state, tuple):
             state = tuple(s.repeat(1, J, 1) for s in state)
         else:

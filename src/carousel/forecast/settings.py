@@ -41,9 +41,9 @@ class Settings:
         check_choice("cell", params["cell"], ("gru", "lstm", "rnn"))
         plain = params["architecture"] == "plain"
         usual = {
-            "hidden_size": 50 if plain else 32,
+            "hidden_size": 50 if plain else 64,
             "layers": 2 if plain else 1,
-            "dropout": 0.0 if plain else 0.5,
+            "dropout": 0.0 if plain else 0.3,
             "epochs": 40 if plain else 20,
             "learning_rate": 5e-3 if plain else 1e-3,
             "patience": 8 if plain else 4,
