@@ -2,10 +2,11 @@
 
     python benchmarks/layers.py [--threads 2] [--rounds 15] [--only lstm] [--csv FILE]
 
-Every row first checks that outputs and gradients agree. Both sides then run in turn, A B A B, in one process, so that a
-noisy or throttling machine slows both; each figure is a median over rounds, each ratio the median of the rounds' ratios.
-torch's training time depends on malloc: in a fresh process it faults in new pages at every call. The script therefore
-restarts itself with a malloc that keeps its memory (the better case for torch); --malloc default leaves it alone.
+Every row first checks that outputs and gradients agree. Both sides then run in turn, A B A B, in one process,
+so that a noisy or throttling machine slows both; each figure is a median over rounds, each ratio the median of
+the rounds' ratios. torch's training time depends on malloc: in a fresh process it faults in new pages at every
+call. The script therefore restarts itself with a malloc that keeps its memory (the better case for torch);
+--malloc default leaves it alone.
 """
 
 from __future__ import annotations
@@ -30,11 +31,18 @@ SHAPES = {
     "H 512": (512, 512, 1, 32, 100),
     "H 1024": (1024, 1024, 1, 16, 50),
 }
-KEPT = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000", "MALLOC_TOP_PAD_": "200000000"}
+KEPT = {
+    "MALLOC_MMAP_THRESHOLD_": "4000000000",
+    "MALLOC_TRIM_THRESHOLD_": "8000000000",
+    "MALLOC_TOP_PAD_": "200000000",
+}
+SIZES = ("inputs", "hidden", "layers", "batch", "steps")
+COLUMNS = ("cell", "name", *SIZES, "mode", "ours_ms", "torch_ms", "ratio", "low", "high", "gflops")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.2, help="least time of one side of one round")
@@ -55,29 +63,29 @@ def measure(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     print(f"# {machine()}; carousel {carousel.__version__} {_core.isa()}; torch {torch.__version__}")
-    print(f"# {options.threads} threads, malloc {options.malloc}, median of {options.rounds} interleaved rounds")
-    print(f"{'cell':5}{'(I, H, L, B, T)':26}{'':12}{'ours ms':>10}{'torch ms':>10}{'ratio':>8}{'spread':>14}{'GFLOP/s':>9}")
+    print(f"# {options.threads} threads, malloc {options.malloc}, {options.rounds} interleaved rounds")
+    columns = f"{'ours ms':>10}{'torch ms':>10}{'ratio':>8}{'spread':>14}{'GFLOP/s':>9}"
+    print(f"{'cell':5}{'(I, H, L, B, T)':26}{'':12}{columns}")
     rows = []
     for cell in [options.only] if options.only else ["lstm", "gru"]:
         for name, shape in SHAPES.items():
             for mode in ("inference", "training"):
                 ours, theirs, ratios = pair(cell, shape, mode, options)
                 rate = flops(cell, shape, mode) / ours / 1e9
-                low, high = min(ratios), max(ratios)
-                row = (cell, name, *shape, mode, ours * 1e3, theirs * 1e3, statistics.median(ratios), low, high, rate)
-                rows.append(row)
+                ratio, low, high = statistics.median(ratios), min(ratios), max(ratios)
+                figures = (ours * 1e3, theirs * 1e3, ratio, low, high, rate)
+                rows.append((cell, name, *shape, mode, *figures))
                 print(
-                    f"{cell:5}{shape!s:26}{mode:12}{ours * 1e3:10.3f}{theirs * 1e3:10.3f}"
-                    f"{statistics.median(ratios):8.2f}{low:8.2f}-{high:5.2f}{rate:9.0f}",
+                    f"{cell:5}{shape!s:26}{mode:12}"
+                    + "{:10.3f}{:10.3f}{:8.2f}{:8.2f}-{:5.2f}{:9.0f}".format(*figures),
                     flush=True,
                 )
     if options.csv:
         with options.csv.open("w", newline="") as file:
-            file.write(f"# {machine()}; {_core.isa()}; torch {torch.__version__}; {options.threads} threads\n")
+            software = f"{_core.isa()}, torch {torch.__version__}, {options.threads} threads"
+            file.write(f"# {machine()}; {software}\n")
             writer = csv.writer(file)
-            writer.writerow(
-                "cell name inputs hidden layers batch steps mode ours_ms torch_ms ratio low high gflops".split()
-            )
+            writer.writerow(COLUMNS)
             writer.writerows(rows)
 
 
@@ -160,9 +168,10 @@ def flops(cell: str, shape: tuple[int, ...], mode: str) -> float:
 def machine() -> str:
     """The processor's name, as the system tells it."""
     try:
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        return f"{names[0].split(':', 1)[1].strip()}, {os.cpu_count()} cores"
-    except (OSError, IndexError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        return f"{name}, {os.cpu_count()} cores"
+    except (OSError, StopIteration):
         return f"{platform.machine()}, {os.cpu_count()} cores"
 
 

@@ -1,7 +1,7 @@
 """Writes the speed table of README.md and README.zh-CN.md from a result of benchmarks/layers.py.
 
-    python benchmarks/layers.py --csv benchmarks/results/DATE-MACHINE.csv
-    python benchmarks/readme_table.py benchmarks/results/DATE-MACHINE.csv
+python benchmarks/layers.py --csv benchmarks/results/DATE-MACHINE.csv
+python benchmarks/readme_table.py benchmarks/results/DATE-MACHINE.csv
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """carousel: recurrent networks you can read, on kernels ahead of every framework on a CPU.
 
-`import carousel` is light: everything below is loaded at first use (PEP 562), and only what needs torch loads torch.
+`import carousel` is light: everything below is loaded at first use (PEP 562), and torch only by what needs it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from carousel import errors, forecast, interop, layout, network, nn, reference, series, stream
-    from carousel.nn.acceleration import accelerate, accelerated, kernel_path, restore
     from carousel.files import load, save
     from carousel.forecast import Forecaster
+    from carousel.nn.acceleration import accelerate, accelerated, kernel_path, restore
 
 __version__ = "0.1.0"
 
@@ -49,8 +49,10 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'carousel' has no attribute {name!r}")
-    home = _HOMES.get(name)
-    value = getattr(importlib.import_module(home), name) if home else importlib.import_module(f"carousel.{name}")
+    if name in _HOMES:
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+    else:
+        value = importlib.import_module(f"carousel.{name}")
     globals()[name] = value
     return value
 

@@ -1,7 +1,7 @@
 """Types of the compiled module; the C ABI behind it is documented in csrc/carousel.h.
 
-Shapes: T steps, B batch rows, I inputs, H hidden units, G gates (lstm 4, gru 3, rnn 1). Arrays of one call share one
-dtype, float32 or float64.
+Shapes: T steps, B batch rows, I inputs, H hidden units, G gates (lstm 4, gru 3, rnn 1). Arrays of one call
+share one dtype, float32 or float64.
 """
 
 from typing import Any
@@ -40,12 +40,12 @@ class Layer:
     ) -> None:
         """Reads x (T, B, I) and the state (B, H); writes y (T, B, H), h_n and c_n (B, H) in place.
 
-        y may be a slice whose last axis is contiguous, such as one half of (T, B, 2H). `c_0` and `c_n` are None but
-        for the LSTM; h_n and c_n may be h_0 and c_0 themselves. With T = 0 the state is copied.
+        y may be a slice whose last axis is contiguous, such as one half of (T, B, 2H). `c_0` and `c_n` are None
+        but for the LSTM; h_n and c_n may be h_0 and c_0 themselves. With T = 0 the state is copied.
         """
 
-# Addresses as integers, 0 for an array that is absent; steps and rows are element strides. The caller has checked
-# every shape. `cell` and `dtype` are the numbers of csrc/carousel.h.
+# Addresses as integers, 0 for an array that is absent; steps and rows are element strides. The caller has
+# checked every shape. `cell` and `dtype` are the numbers of csrc/carousel.h.
 
 def reserve_size(cell: int, dtype: int, T: int, B: int, I: int, H: int) -> int:
     """Bytes that a forward pass leaves for the backward pass."""

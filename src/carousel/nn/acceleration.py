@@ -24,7 +24,8 @@ _OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     torch.nn.RNNCell: RNNCell,
 }
 _TORCH = {ours: torchs for torchs, ours in _OURS.items()}
-_MARK = "_carousel_swapped"  # on modules whose class `accelerate` changed, so that `restore` leaves our own alone
+# On modules whose class `accelerate` changed, so that `restore` leaves those alone that were ours from the start.
+_MARK = "_carousel_swapped"
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Layer:
 
 
 def accelerate(module: _Module) -> _Module:
-    """Puts every LSTM, GRU, RNN and their cells inside `module`, and `module` itself, on our kernels, in place.
+    """Puts every LSTM, GRU, RNN and cell of them inside `module`, or itself, on our kernels, in place.
 
-    Only the class of a layer changes: parameters, buffers, hooks and names stay, so optimisers, checkpoints and
-    references hold. Subclasses that somebody wrote are left alone; `accelerated` lists them.
+    Only the class of a layer changes: parameters, buffers, hooks and names stay, so optimisers, checkpoints
+    and references hold. Subclasses that somebody wrote are left alone; `accelerated` lists them.
 
     Returns:
         The same module.
@@ -81,7 +82,7 @@ def accelerated(module: torch.nn.Module) -> list[Layer]:
         if type(layer) in _TORCH:
             layers.append(Layer(name, kind, "accelerated"))
         elif type(layer) in _OURS:
-            layers.append(Layer(name, kind, "left", "accelerate(model) has not been called since it was added"))
+            layers.append(Layer(name, kind, "left", "added since accelerate(model) was called, if ever"))
         elif isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase):
             layers.append(Layer(name, kind, "left", "a subclass may compute something else"))
     return layers

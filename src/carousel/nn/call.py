@@ -1,7 +1,7 @@
 """Which path a call of a recurrent module takes, and why. Only what is certain takes ours.
 
-Everything else goes to torch's own method: what the kernels do not cover, and every misuse, so that torch's checks
-speak in their own words.
+Everything else goes to torch's own method: what the kernels do not cover, and every misuse, so that torch's
+checks speak in their own words.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from torch import Tensor
 from carousel import _core
 
 __all__ = ["fallback", "path"]
-
-_State = Tensor | tuple[Tensor, Tensor] | None
 
 
 def fallback(tensors: list[Tensor]) -> str | None:
@@ -42,13 +40,13 @@ def _mode() -> str | None:
     """A mode of torch in which a call is not a plain one."""
     if torch.compiler.is_compiling():
         return "torch.compile or torch.export"
-    if torch.jit.is_tracing() or torch.jit.is_scripting():
+    if torch._C._get_tracing_state() is not None:
         return "torch.jit"
     if torch.is_autocast_enabled("cpu"):
         return "autocast"
     if torch._C._are_functorch_transforms_active():
         return "torch.func"
-    if torch._C._len_torch_dispatch_stack() > 0 or torch.overrides._get_current_function_mode() is not None:
+    if torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0:
         return "a torch dispatch or function mode"
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation"

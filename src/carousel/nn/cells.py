@@ -48,14 +48,12 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
 
 def _forward(cell: torch.nn.RNNCellBase, input: Tensor, hx: Any) -> Any:
     lstm = isinstance(cell, torch.nn.LSTMCell)
-    batched = input.dim() == 2
-    h, c = (hx if lstm else (hx, None)) if hx is not None else (None, None)
-    shape = (1, 1) if not batched else (1,)  # the axes in front: step, and batch where there is none
-    x, h, c = (None if t is None else t.reshape(*shape, *t.shape) for t in (input, h, c))
-    assert x is not None
+    h, c = (None, None) if hx is None else hx if lstm else (hx, None)
+    in_front = (1,) if input.dim() == 2 else (1, 1)  # the step, and the batch where there is none
+    h, c = (None if state is None else state.reshape(*in_front, *state.shape) for state in (h, c))
     spec = Spec(_mode(cell), cell.hidden_size, 1, 1, cell.bias, batch_first=False)
-    _, h_n, c_n = run(spec, x, h, c, _weights(cell))
-    h_n, c_n = (None if t is None else t[0] if batched else t[0, 0] for t in (h_n, c_n))
+    _, *states = run(spec, input.reshape(*in_front, *input.shape), h, c, _weights(cell))
+    h_n, c_n = (None if state is None else state[(0,) * len(in_front)] for state in states)
     return (h_n, c_n) if lstm else h_n
 
 

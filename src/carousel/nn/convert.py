@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from carousel.nn.acceleration import accelerate
 from carousel.interop import torch as interop
 from carousel.network import Network
+from carousel.nn.acceleration import accelerate
 
 __all__ = ["module"]
 

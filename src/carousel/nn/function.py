@@ -1,8 +1,9 @@
 """The glue between torch and the kernels: layers of one cell, one above the other, as one autograd function.
 
-It holds no mathematics. Outputs are allocated as torch tensors and handed to `_core` by address; whoever calls has
-checked shapes, dtypes and devices (`nn.call`). Three ways, as in torch: without gradient, with gradient, and with a
-gradient of the gradient, where the backward pass is torch's own formula, which can be differentiated again.
+It holds no mathematics. Outputs are allocated as torch tensors and handed to `_core` by address; whoever calls
+has checked shapes, dtypes and devices (`nn.call`). Three ways, as in torch: without gradient, with gradient, and
+with a gradient of the gradient, where the backward pass is torch's own formula, which can be differentiated
+again.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from torch import Tensor
 
 from carousel import _core
 
-__all__ = ["CELLS", "Spec", "run"]
+__all__ = ["Spec", "run"]
 
-CELLS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 3, "RNN_RELU": 4}  # torch's `mode`: carousel_cell of csrc/carousel.h
+_CELLS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 3, "RNN_RELU": 4}  # carousel_cell of csrc/carousel.h
 _DTYPES = {torch.float32: 0, torch.float64: 1}
+
+Outputs = tuple[Tensor, Tensor, Tensor | None]
+"""y, h_n, and c_n of an LSTM."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +42,22 @@ class Spec:
     def has_cells(self) -> bool:
         return self.mode == "LSTM"
 
-    def weights_of(self, weights: Sequence[Tensor], k: int) -> Sequence[Tensor | None]:
+    def of_direction(self, weights: Sequence[Tensor | None], k: int) -> Sequence[Tensor | None]:
         """W, R, b_W, b_R of the k-th direction, counted through all layers."""
         each = 4 if self.bias else 2
         mine = weights[k * each : (k + 1) * each]
         return mine if self.bias else (*mine, None, None)
 
+    def lengths(self, x: Tensor) -> tuple[int, int]:
+        """T and B of an input."""
+        return (x.shape[1], x.shape[0]) if self.batch_first else (x.shape[0], x.shape[1])
 
-def run(
-    spec: Spec, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor]
-) -> tuple[Tensor, Tensor, Tensor | None]:
+    def first_axis_is_batch(self, layer: int) -> bool:
+        """Whether the output of this layer is (B, T, D*H). Between the layers time comes first."""
+        return self.batch_first and layer == self.num_layers - 1
+
+
+def run(spec: Spec, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor]) -> Outputs:
     """All layers of `spec` over a batch of sequences.
 
     Args:
@@ -56,59 +66,53 @@ def run(
         weights: W, R[, b_W, b_R] per direction, in torch's order.
 
     Returns:
-        y of (T, B, D*H) or (B, T, D*H), h_n and c_n of (L*D, B, H); c_n is None but for the LSTM.
+        y of (T, B, D*H) or (B, T, D*H), contiguous; h_n and c_n of (L*D, B, H), c_n for the LSTM only.
     """
-    if torch.is_grad_enabled() and _any_requires_grad(x, h_0, c_0, weights):
-        outputs = _Layers.apply(spec, x, h_0, c_0, *weights)
-        return outputs if spec.has_cells else (*outputs, None)
-    return _forward(spec, x, h_0, c_0, weights, reserve=None)[0]
-
-
-def _any_requires_grad(x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor]) -> bool:
-    return (
-        x.requires_grad
-        or (h_0 is not None and h_0.requires_grad)
-        or (c_0 is not None and c_0.requires_grad)
-        or any(w.requires_grad for w in weights)
-    )
+    if torch.is_grad_enabled():
+        for tensor in (x, h_0, c_0, *weights):
+            if tensor is not None and tensor.requires_grad:
+                outputs = _Layers.apply(spec, x, h_0, c_0, *weights)  # type: ignore[no-untyped-call]
+                return outputs if spec.has_cells else (*outputs, None)
+    return _forward(spec, x, h_0, c_0, [w.contiguous() for w in weights], None)
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
 def _rows(tensor: Tensor) -> Tensor:
     """The tensor itself where its last axis is contiguous, as the kernels need it; else a copy."""
-    return tensor if tensor.stride(-1) == 1 or tensor.size(-1) <= 1 else tensor.contiguous()
+    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()
 
 
-def _steps(tensor: Tensor, batch_first: bool) -> tuple[int, int]:
+def _steps(tensor: Tensor | None, batch_first: bool) -> tuple[int, int]:
     """Elements from one step, and from one batch row, to the next."""
-    step, row = tensor.stride(0), tensor.stride(1)
-    return (row, step) if batch_first else (step, row)
+    if tensor is None:
+        return 0, 0
+    first, second = tensor.stride(0), tensor.stride(1)
+    return (second, first) if batch_first else (first, second)
 
 
-@dataclass(frozen=True)
 class _Reserve:
-    """What the forward pass leaves: a block of memory per direction, and the output of every layer but the last."""
+    """What the forward pass leaves: a block of memory with a part per direction, and every layer's output."""
 
-    block: Tensor
-    offsets: list[int]
-    between: list[Tensor]
+    def __init__(self, block: Tensor, size: int, outputs: list[Tensor]) -> None:
+        self.block, self.size, self.outputs = block, size, outputs
+        self._begin = -(-block.data_ptr() // 64) * 64
 
+    @classmethod
+    def empty(cls, spec: Spec, x: Tensor) -> _Reserve:
+        T, B = spec.lengths(x)
+        size = _core.reserve_size(_CELLS[spec.mode], _DTYPES[x.dtype], T, B, 0, spec.hidden_size)
+        count = spec.num_layers * spec.directions
+        return cls(torch.empty(count * size + 64, dtype=torch.uint8), size, [])
 
-def _reserve(spec: Spec, dtype: int, T: int, B: int, I: int) -> _Reserve:
-    D, H = spec.directions, spec.hidden_size
-    cell = CELLS[spec.mode]
-    first = _core.reserve_size(cell, dtype, T, B, I, H)
-    offsets = [0]
-    for _ in range(spec.num_layers * D):
-        offsets.append(offsets[-1] + first)  # gates and cells: no part of it depends on I
-    return _Reserve(torch.empty(offsets[-1] + 64, dtype=torch.uint8), offsets, [])
-
-
-def _aligned(block: Tensor) -> int:
-    return -(-block.data_ptr() // 64) * 64
+    def part(self, k: int) -> int:
+        return self._begin + k * self.size
 
 
 def _forward(
@@ -118,73 +122,65 @@ def _forward(
     c_0: Tensor | None,
     weights: Sequence[Tensor],
     reserve: _Reserve | None,
-) -> tuple[tuple[Tensor, Tensor, Tensor | None], Tensor]:
-    """The three outputs, and x as it was read."""
-    D, H, cell, dtype = spec.directions, spec.hidden_size, CELLS[spec.mode], _DTYPES[x.dtype]
-    T, B = (x.shape[1], x.shape[0]) if spec.batch_first else (x.shape[0], x.shape[1])
-    x = read = _rows(x)
+) -> Outputs:
+    D, H, cell, dtype = spec.directions, spec.hidden_size, _CELLS[spec.mode], _DTYPES[x.dtype]
+    T, B = spec.lengths(x)
     h_0, c_0 = _contiguous(h_0), _contiguous(c_0)
     h_n = x.new_empty(spec.num_layers * D, B, H)
     c_n = x.new_empty(spec.num_layers * D, B, H) if spec.has_cells else None
     size = x.element_size()
     state = B * H * size
-    base = 0 if reserve is None else _aligned(reserve.block)
-    x_step, x_row = _steps(x, spec.batch_first)
+
+    def part(tensor: Tensor | None, k: int) -> int:
+        return 0 if tensor is None else tensor.data_ptr() + k * state
+
+    below = _rows(x)
+    below_step, below_row = _steps(below, spec.batch_first)
     for layer in range(spec.num_layers):
-        last = layer == spec.num_layers - 1
-        batch_first = spec.batch_first and last
+        batch_first = spec.first_axis_is_batch(layer)
         y = x.new_empty(B, T, D * H) if batch_first else x.new_empty(T, B, D * H)
         y_step, y_row = _steps(y, batch_first)
-        for d in range(D):
-            k = layer * D + d
-            W, R, b_W, b_R = spec.weights_of(weights, k)
-            assert W is not None
+        for k in range(layer * D, (layer + 1) * D):
+            d = k - layer * D
+            W, R, b_W, b_R = spec.of_direction(weights, k)
             _core.forward(
-                cell, dtype, d == 1, T, B, W.shape[1], H,
-                x.data_ptr(), x_step, x_row,
-                0 if h_0 is None else h_0.data_ptr() + k * state,
-                0 if c_0 is None else c_0.data_ptr() + k * state,
-                W.data_ptr(), _address(R), _address(b_W), _address(b_R),
-                y.data_ptr() + d * H * size, y_step, y_row,
-                h_n.data_ptr() + k * state, 0 if c_n is None else c_n.data_ptr() + k * state,
-                base + reserve.offsets[k] if reserve is not None else 0,
+                cell, dtype, d == 1, T, B, below.shape[2], H,
+                below.data_ptr(), below_step, below_row, part(h_0, k), part(c_0, k),
+                _address(W), _address(R), _address(b_W), _address(b_R),
+                y.data_ptr() + d * H * size, y_step, y_row, part(h_n, k), part(c_n, k),
+                0 if reserve is None else reserve.part(k),
             )  # fmt: skip
-        if reserve is not None and not last:
-            reserve.between.append(y)
-        x, x_step, x_row = y, y_step, y_row
-    return (x, h_n, c_n), read
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
+        if reserve is not None:
+            reserve.outputs.append(y)
+        below, below_step, below_row = y, y_step, y_row
+    return below, h_n, c_n
 
 
 class _Layers(torch.autograd.Function):
     """`run` with a gradient."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, spec: Spec, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, *weights: Tensor
     ) -> tuple[Tensor, ...]:
-        T, B = (x.shape[1], x.shape[0]) if spec.batch_first else (x.shape[0], x.shape[1])
-        reserve = _reserve(spec, _DTYPES[x.dtype], T, B, x.shape[2])
         weights = tuple(w.contiguous() for w in weights)
-        (y, h_n, c_n), read = _forward(spec, x, h_0, c_0, weights, reserve)
-        ctx.spec, ctx.offsets = spec, reserve.offsets
+        reserve = _Reserve.empty(spec, x)
+        y, h_n, c_n = _forward(spec, x, h_0, c_0, weights, reserve)
+        ctx.spec, ctx.size = spec, reserve.size
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(x, h_0, c_0, y, reserve.block, *reserve.between, *weights)
+        ctx.save_for_backward(x, h_0, c_0, reserve.block, *reserve.outputs, *weights)
         return (y, h_n) if c_n is None else (y, h_n, c_n)
 
     @staticmethod
     def backward(ctx: Any, *output_gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         spec: Spec = ctx.spec
-        x, h_0, c_0, y, block, *rest = ctx.saved_tensors
-        between, weights = rest[: spec.num_layers - 1], rest[spec.num_layers - 1 :]
+        x, h_0, c_0, block, *rest = ctx.saved_tensors  # read once: a checkpoint recomputes them
+        outputs, weights = rest[: spec.num_layers], rest[spec.num_layers :]
         wanted = ctx.needs_input_grad[1:]
         if torch.is_grad_enabled():
             gradients = _torch_backward(spec, (x, h_0, c_0, *weights), wanted, output_gradients)
         else:
-            reserve = _Reserve(block, ctx.offsets, [*between, y])
+            reserve = _Reserve(block, ctx.size, outputs)
             gradients = _backward(spec, x, h_0, c_0, weights, reserve, output_gradients, wanted)
         return (None, *gradients)
 
@@ -200,14 +196,13 @@ def _backward(
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
     """Gradients of x, h_0, c_0 and the weights, None where not wanted."""
-    D, H, cell, dtype = spec.directions, spec.hidden_size, CELLS[spec.mode], _DTYPES[x.dtype]
-    T, B = (x.shape[1], x.shape[0]) if spec.batch_first else (x.shape[0], x.shape[1])
-    dy, dh_n, *others = output_gradients
-    dh_n, dc_n = _contiguous(dh_n), _contiguous(others[0] if others else None)
-    inputs, h_0, c_0 = _rows(x), _contiguous(h_0), _contiguous(c_0)
+    D, H, cell, dtype = spec.directions, spec.hidden_size, _CELLS[spec.mode], _DTYPES[x.dtype]
+    T, B = spec.lengths(x)
+    dy, dh_n, dc_n = (*output_gradients, None)[:3]
+    h_0, c_0, dh_n, dc_n = map(_contiguous, (h_0, c_0, dh_n, dc_n))
     dh_0 = x.new_empty(spec.num_layers * D, B, H) if wanted[1] else None
     dc_0 = x.new_empty(spec.num_layers * D, B, H) if wanted[2] else None
-    gradients = [torch.empty_like(w) if want else None for w, want in zip(weights, wanted[3:], strict=True)]
+    dw = [torch.empty_like(w) if want else None for w, want in zip(weights, wanted[3:], strict=True)]
     size = x.element_size()
     state = B * H * size
 
@@ -215,36 +210,33 @@ def _backward(
         return 0 if tensor is None else tensor.data_ptr() + k * state
 
     for layer in reversed(range(spec.num_layers)):
-        y = reserve.between[layer]
-        below = inputs if layer == 0 else reserve.between[layer - 1]
-        y_first, below_first = spec.batch_first and layer == spec.num_layers - 1, spec.batch_first and layer == 0
+        y, below = reserve.outputs[layer], reserve.outputs[layer - 1] if layer > 0 else _rows(x)
+        y_first, below_first = spec.first_axis_is_batch(layer), spec.batch_first and layer == 0
         y_step, y_row = _steps(y, y_first)
         below_step, below_row = _steps(below, below_first)
         dy = None if dy is None else _rows(dy)
-        dy_step, dy_row = (0, 0) if dy is None else _steps(dy, y_first)
-        want_dx = layer > 0 or wanted[0]
-        dx = torch.empty(below.shape, dtype=x.dtype) if want_dx else None
-        for d in range(D):
-            k = layer * D + d
-            W, R, _, _ = spec.weights_of(weights, k)
-            dW, dR, db_W, db_R = spec.weights_of(gradients, k)  # type: ignore[arg-type]
-            # The second direction has a dx of its own, added below: the kernels overwrite.
-            target = dx if d == 0 or dx is None else torch.empty_like(dx)
-            dx_step, dx_row = (0, 0) if target is None else _steps(target, below_first)
-            assert W is not None
+        dy_step, dy_row = _steps(dy, y_first)
+        # The kernels overwrite, so every direction writes a dx of its own.
+        dxs = [x.new_empty(below.shape) if layer > 0 or wanted[0] else None for _ in range(D)]
+        for k in range(layer * D, (layer + 1) * D):
+            d = k - layer * D
+            dx_step, dx_row = _steps(dxs[d], below_first)
+            W, R, _, _ = spec.of_direction(weights, k)
+            dW, dR, db_W, db_R = spec.of_direction(dw, k)
             _core.backward(
-                cell, dtype, d == 1, T, B, W.shape[1], H,
-                below.data_ptr(), below_step, below_row, part(h_0, k), part(c_0, k), W.data_ptr(), _address(R),
-                y.data_ptr() + d * H * size, y_step, y_row, _aligned(reserve.block) + reserve.offsets[k],
+                cell, dtype, d == 1, T, B, below.shape[2], H,
+                below.data_ptr(), below_step, below_row, part(h_0, k), part(c_0, k), _address(W), _address(R),
+                y.data_ptr() + d * H * size, y_step, y_row, reserve.part(k),
                 0 if dy is None else dy.data_ptr() + d * H * size, dy_step, dy_row, part(dh_n, k), part(dc_n, k),
-                _address(target), dx_step, dx_row, part(dh_0, k), part(dc_0, k),
+                _address(dxs[d]), dx_step, dx_row, part(dh_0, k), part(dc_0, k),
                 _address(dW), _address(dR), _address(db_W), _address(db_R),
             )  # fmt: skip
-            if d == 1 and dx is not None:
-                assert target is not None
-                dx += target
-        dy = dx
-    return [dy if wanted[0] else None, dh_0, dc_0, *gradients]
+        first, *others = dxs
+        for other in others:
+            if first is not None and other is not None:
+                first += other
+        dy = first
+    return [dy, dh_0, dc_0, *dw]
 
 
 @contextmanager
@@ -268,19 +260,16 @@ def _torch_backward(
     # Views, so that the graph of this pass ends here and joins the caller's graph through autograd.grad.
     x, h_0, c_0, *weights = (None if tensor is None else tensor.view_as(tensor) for tensor in inputs)
     assert x is not None
-    B = x.shape[0] if spec.batch_first else x.shape[1]
-    zeros = x.new_zeros(spec.num_layers * spec.directions, B, spec.hidden_size)
+    zeros = x.new_zeros(spec.num_layers * spec.directions, spec.lengths(x)[1], spec.hidden_size)
     h = zeros if h_0 is None else h_0
     state = (h, zeros if c_0 is None else c_0) if spec.has_cells else h
     function = getattr(torch._VF, spec.mode.lower())
     options = (spec.bias, spec.num_layers, 0.0, True, spec.directions == 2, spec.batch_first)
     with _without_onednn():  # its fused layer has no second derivative
         outputs = function(x, state, weights, *options)
-        used = [(o, g) for o, g in zip(outputs, output_gradients, strict=True) if g is not None]
-        sources = [t for t, want in zip((x, h_0, c_0, *weights), wanted, strict=True) if want and t is not None]
-        found = iter(
-            torch.autograd.grad(
-                [o for o, _ in used], sources, [g for _, g in used], create_graph=True, allow_unused=True
-            )
-        )
+        known = [(o, g) for o, g in zip(outputs, output_gradients, strict=True) if g is not None]
+        targets, gradients = zip(*known, strict=True)
+        sources = (x, h_0, c_0, *weights)
+        asked = [t for t, want in zip(sources, wanted, strict=True) if want and t is not None]
+        found = iter(torch.autograd.grad(targets, asked, gradients, create_graph=True, allow_unused=True))
     return [next(found) if want else None for want in wanted]
