@@ -202,6 +202,28 @@ def test_too_short_series_are_refused_with_what_is_needed(rng: np.random.Generat
         forecaster.predict(monthly(rng, 5))
 
 
+def test_a_season_or_lookback_that_cannot_be_is_refused(rng: np.random.Generator) -> None:
+    with pytest.raises(ArgumentError, match="`season` = 60 needs two seasons, 120 rows"):
+        Forecaster(3, season=60, **QUICK).fit(monthly(rng))
+    with pytest.raises(ArgumentError, match="`lookback` must be more than the season of 12 rows, got 5"):
+        Forecaster(3, lookback=5, **QUICK).fit(monthly(rng))
+
+
+@pytest.mark.parametrize("rows", [80, 350, 400, 520])
+def test_hours_of_a_few_days_and_weeks(rng: np.random.Generator, rows: int) -> None:
+    y = 10 + np.sin(np.arange(rows) * np.pi / 12) + 0.1 * rng.normal(size=rows)
+    df = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=rows, freq="h"), "y": y})
+    forecast = Forecaster(24, **QUICK).fit(df).predict()
+    assert np.abs(forecast["carousel"] - (10 + np.sin(np.arange(rows, rows + 24) * np.pi / 12))).max() < 0.6
+
+
+def test_series_that_end_in_missing_values_have_intervals(rng: np.random.Generator) -> None:
+    df = monthly(rng)
+    df.loc[70:, "y"] = np.nan
+    forecast = Forecaster(6, **QUICK).fit(df).predict()
+    assert np.isfinite(forecast.iloc[:, 2:].to_numpy(float)).all()
+
+
 @pytest.mark.parametrize("rows", [18, 20, 24, 30])
 def test_very_short_series_are_forecast(rng: np.random.Generator, rows: int) -> None:
     forecast = Forecaster(12, **QUICK).fit(monthly(rng, rows)).predict()

@@ -103,7 +103,7 @@ class LinearChoice:
     def path(self, moments: Moments, plan: Plan) -> LinearPath:
         """The path of these sums: smoothing + shrink * (chosen path - smoothing)."""
         A = moments.solve(self.penalty, self.features, self.phased, self.share)
-        interplay = self.upto == 2 and has_interplay(plan.frequency)
+        interplay = self.upto == 2 and has_interplay(plan.frequency, plan.season)
         return LinearPath(A * self.shrink, 1 - self.shrink * (1 - self.share), self.upto >= 1, interplay)
 
 

@@ -192,6 +192,10 @@ class _Work:
         plan, history = self.plan, fitted.history
         origins = thinned(self.split.judge, JUDGED)
         truth, observed = history.targets(origins, plan.horizon)
+        if not observed.any():
+            # All held-out rows are missing: training origins are better than no intervals at all.
+            origins = thinned(self.split.train, JUDGED)
+            truth, observed = history.targets(origins, plan.horizon)
         runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
         rest = (truth - runner.points(history, origins)) / history.scale[origins.series][:, None]
         calibration = Calibration(scores_table(rest, observed))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from carousel.errors import DataError
+from carousel.errors import ArgumentError, DataError
 from carousel.forecast.split import MOST
 from carousel.series.calendar import Frequency, segment_of
 from carousel.series.filling import fill
@@ -15,7 +15,9 @@ __all__ = ["Plan", "plan"]
 
 LONGEST = 720  # rows of look-back beyond which a second season is given up
 SHORTEST = 24  # rows of look-back for short seasons: four weeks of days, six years of quarters
-WITHOUT_SEASON = 50  # rows of look-back, in segments of 10
+WITHOUT_SEASON = 50  # rows of look-back
+SEGMENT = 10  # rows of a segment without season
+PLAIN = 50  # rows of look-back of the plain network, which reads them one by one
 SMOOTHED = 400  # rows of the longest season that is smoothed
 
 
@@ -57,6 +59,7 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, p
         plain: for the plain network, which reads single rows.
 
     Raises:
+        ArgumentError: a season or look-back that the data or each other do not allow.
         DataError: the longest series is too short for this horizon.
     """
     frequency = panel.frequency
@@ -67,22 +70,37 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, p
             f"The longest series has {longest} rows; a horizon of {horizon} needs at least {needed}. "
             "Give more history or a smaller horizon."
         )
+    seasons = _seasons(panel, season, longest)
+    if lookback is not None:
+        if not plain and lookback <= seasons[0]:
+            raise ArgumentError(
+                f"`lookback` must be more than the season of {seasons[0]} rows, got {lookback}; "
+                "give season=1 for a model without season."
+            )
+    elif plain:
+        lookback = min(max(PLAIN, 2 * seasons[0]), (longest - horizon) // 3)
+    else:
+        wanted = max(2 * seasons[-1], SHORTEST) if seasons[-1] > 1 else WITHOUT_SEASON
+        wanted = max(LONGEST, seasons[-1]) if wanted > LONGEST else wanted
+        lookback = max(seasons[0] + 1, min(wanted, (longest - horizon) // 3))
+        lookback = -(-lookback // segment_of(seasons[0])) * segment_of(seasons[0])
+    lookback = max(lookback, 1)
+    seasons = (seasons[0], *(m for m in seasons[1:] if m < lookback))
+    segment = segment_of(seasons[0]) if seasons[0] > 1 else min(SEGMENT, lookback)
+    return Plan(frequency, seasons, lookback, 1 if plain else segment, horizon)
+
+
+def _seasons(panel: Panel, season: int | None, longest: int) -> tuple[int, ...]:
+    """The seasons that two of fit into the longest series: the given one, the calendar's, or one found."""
     if season is not None:
-        seasons: tuple[int, ...] = (int(season),)
-    elif frequency.unit == "index":
+        if season > 1 and 2 * season > longest:
+            raise ArgumentError(
+                f"`season` = {season} needs two seasons, {2 * season} rows, but the longest series has {longest}; "
+                "give season=1 for a model without season."
+            )
+        return (int(season),)
+    if panel.frequency.unit == "index":
         # Found in the first rows alone, which no split holds out.
         first = [fill(x[: int((1 - MOST) * len(x))], 1) for x in panel]
-        seasons = (find_season(first, SMOOTHED),)
-    else:
-        seasons = frequency.seasons
-    seasons = tuple(m for m in seasons if m == 1 or (m <= 2 * LONGEST and 2 * m <= longest)) or (1,)
-    if lookback is None:
-        wanted = max(2 * seasons[-1], SHORTEST) if seasons[-1] > 1 else WITHOUT_SEASON
-        if wanted > LONGEST:
-            wanted = max(LONGEST, seasons[-1])
-        lookback = max(1, min(wanted, (longest - horizon) // 3))
-    if plain:
-        return Plan(frequency, seasons, lookback, 1, horizon)
-    segment = segment_of(seasons[0]) if seasons[0] > 1 else min(10, lookback)
-    lookback = -(-max(lookback, seasons[0] + 1) // segment) * segment
-    return Plan(frequency, seasons, lookback, segment, horizon)
+        return (find_season(first, SMOOTHED),)
+    return tuple(m for m in panel.frequency.seasons if m <= 2 * LONGEST and 2 * m <= longest) or (1,)

@@ -44,9 +44,9 @@ def year_features(stamps: Array, harmonics: int) -> Array:
     return _harmonics((stamps.astype("datetime64[us]") - start) / (end - start), harmonics)
 
 
-def has_interplay(frequency: Frequency) -> bool:
-    """Whether the season may change its shape over the year: steps of a day or less."""
-    return frequency.unit == "us" and frequency.step <= DAY
+def has_interplay(frequency: Frequency, season: int) -> bool:
+    """Whether the season may change its shape over the year: steps of a day or less, of up to 96 a season."""
+    return frequency.unit == "us" and frequency.step <= DAY and season <= 96
 
 
 def phases(frequency: Frequency, season: int) -> int:

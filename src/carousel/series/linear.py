@@ -36,7 +36,7 @@ def linear_features(context: Context, frequency: Frequency, season: int, upto: i
     columns = [z, np.ones((len(z), 1))]
     if upto >= 1:
         columns.append(calendar_features(frequency, context.next))
-    if upto >= 2 and has_interplay(frequency):
+    if upto >= 2 and has_interplay(frequency, season):
         # How the last season goes on depends on the time of the year and on the level:
         # warmth raises a load in summer and lowers it in winter.
         u = (level - context.center[:, None]) / context.scale[:, None]
@@ -49,7 +49,7 @@ def sizes(frequency: Frequency, season: int, lookback: int) -> tuple[int, ...]:
     """How many features there are for `upto` = 0, 1, 2, as far as they differ."""
     C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
     counts = [lookback + 1, lookback + 1 + C]
-    if has_interplay(frequency):
+    if has_interplay(frequency, season):
         counts.append(counts[-1] + 6 + 4 * season)
     return tuple(sorted(set(counts)))
 
