@@ -1,7 +1,7 @@
 // exp, sigmoid and tanh of a register.
 //
-// All three reduce x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980) and use the same polynomial
-// (e^r - 1) / r; the constants are derived in csrc/coefficients.py.
+// All three reduce x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980) and use the same polynomial for
+// e^r - 1; the constants are derived in csrc/coefficients.py.
 //
 // Contract, held by tests/test_kernel_math.py on every instruction set, in units in the last place of the exact result:
 //   exp      <= 2 ULP; 0 and inf beyond the range      sigmoid  <= 3 ULP      tanh  <= 3 ULP, odd in sign, |tanh| <= 1
@@ -22,9 +22,9 @@ struct Exponential<float> {
   static constexpr float round = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
   static constexpr float log2e = 1.44269504f, ln2_high = 0.693145752f, ln2_low = 1.42860682e-6f;
   static constexpr float largest = 89.0f, smallest = -105.0f;  // beyond: inf and 0
-  static constexpr float sigmoid_limit = 87.0f;                // e^87 < largest float; sigmoid(-87) > smallest normal
-  static constexpr float tanh_limit = 9.5f;                    // 1 - tanh(9.5) < 2^-26
-  static constexpr float expm1_over_r[] = {1.0f, 0.5f, 0.166665053f, 0.0416664650f, 0.00836914849f, 0.00139336410f};
+  static constexpr float sigmoid_limit = 88.0f;  // e^88 < largest float; sigmoid(-88) < smallest normal
+  static constexpr float tanh_limit = 9.5f;     // 1 - tanh(9.5) < 2^-26
+  static constexpr float remainder[] = {0.5f, 0.16666577f, 0.0416665547f, 0.00836317307f, 0.00139261761f};
 };
 
 template <>
@@ -34,21 +34,20 @@ struct Exponential<double> {
   static constexpr double log2e = 1.4426950408889634074;
   static constexpr double ln2_high = 0.69314718055966295651, ln2_low = 2.8235290563031577123e-13;
   static constexpr double largest = 710.0, smallest = -746.0;
-  static constexpr double sigmoid_limit = 708.0;
+  static constexpr double sigmoid_limit = 709.0;
   static constexpr double tanh_limit = 20.0;
-  static constexpr double expm1_over_r[] = {
-      1.0,
+  static constexpr double remainder[] = {
       0.5,
-      0.16666666666666680806,
-      0.041666666666666676764,
-      0.0083333333333196006109,
-      0.0013888888888879081845,
-      0.00019841269890047113707,
-      0.000024801587336421322573,
-      2.7557240918578969823e-6,
-      2.7557263301474754518e-7,
-      2.5110037605963777712e-8,
-      2.0918129454967065736e-9,
+      0.16666666666666670986,
+      0.041666666666666669752,
+      0.008333333333326140884,
+      0.0013888888888883752417,
+      0.00019841269874800491981,
+      0.000024801587325533363819,
+      2.7557255425746434282e-6,
+      2.7557273661348636219e-7,
+      2.5105206373957011116e-8,
+      2.09146793765839351e-9,
   };
 };
 
@@ -64,7 +63,8 @@ CAROUSEL_INLINE Vec<T> power_of_two(IVec<T> n) {
   return (Vec<T>)((n + Exponential<T>::bias) << Exponential<T>::mantissa_bits);
 }
 
-// x = n ln 2 + r; returns e^r - 1.
+// x = n ln 2 + r; returns e^r - 1 = r + r² (e^r - 1 - r) / r², the last factor by the polynomial: r itself is not
+// rounded again, so the result is within one ULP.
 template <class T>
 CAROUSEL_INLINE Vec<T> reduced_expm1(Vec<T> x, IVec<T>& n) {
   using E = Exponential<T>;
@@ -72,11 +72,11 @@ CAROUSEL_INLINE Vec<T> reduced_expm1(Vec<T> x, IVec<T>& n) {
   const Vec<T> rounded = shifted - splat(E::round);
   n = (IVec<T>)shifted - (IVec<T>)splat(E::round);
   const Vec<T> r = (x - rounded * splat(E::ln2_high)) - rounded * splat(E::ln2_low);
-  constexpr int degree = int(sizeof E::expm1_over_r / sizeof(T)) - 1;
-  Vec<T> p = splat(E::expm1_over_r[degree]);
+  constexpr int degree = int(sizeof E::remainder / sizeof(T)) - 1;
+  Vec<T> p = splat(E::remainder[degree]);
 #pragma GCC unroll 12
-  for (int k = degree - 1; k >= 0; --k) p = p * r + splat(E::expm1_over_r[k]);
-  return p * r;
+  for (int k = degree - 1; k >= 0; --k) p = p * r + splat(E::remainder[k]);
+  return p * r * r + r;
 }
 
 template <class T>
@@ -98,16 +98,17 @@ CAROUSEL_INLINE Vec<T> sigmoid(Vec<T> x) {
   return splat(T(1)) / (splat(T(1)) + (e * scale + scale));
 }
 
-// (e^2x - 1) / (e^2x + 1), from e^2x - 1 itself, so that small x keeps its digits.
+// (e^2x - 1) / (e^2x + 1) of |x|, from e^2x - 1 itself, so that small x keeps its digits; then the sign of x.
 template <class T>
 CAROUSEL_INLINE Vec<T> tanh(Vec<T> x) {
-  constexpr T limit = Exponential<T>::tanh_limit;
+  const IVec<T> sign = (IVec<T>)x & (IVec<T>)splat(T(-0.0));
+  const Vec<T> size = (Vec<T>)((IVec<T>)x ^ sign), limit = splat(Exponential<T>::tanh_limit);
+  const Vec<T> y = less(limit, size, limit, size);
   IVec<T> n;
-  const Vec<T> y = clamp<T>(x, -limit, limit);
   const Vec<T> e = reduced_expm1<T>(y + y, n);
   const Vec<T> scale = power_of_two<T>(n);
   const Vec<T> expm1 = e * scale + (scale - splat(T(1)));
-  return expm1 / (expm1 + splat(T(2)));
+  return (Vec<T>)((IVec<T>)(expm1 / (expm1 + splat(T(2)))) | sign);
 }
 
 }  // namespace
