@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 from carousel import network
+from carousel.errors import FormatError
+from carousel.network.schema import kind_of
 
 if TYPE_CHECKING:
     from carousel.forecast import Forecaster
@@ -30,11 +32,17 @@ def load(path: str | os.PathLike[str]) -> Forecaster | network.Network:
     """The Network or Forecaster in the file at `path`.
 
     Raises:
-        FormatError: the file is not a carousel model, is damaged, or is of a later version.
+        FormatError: the file is not a carousel model, is damaged, is of a later version, or holds
+            something else that `carousel.network.save` wrote.
     """
     model = network.load(path)
     if isinstance(model, network.Network):
         return model
+    if not isinstance(model, network.ForecastModel):
+        raise FormatError(
+            f"{os.fspath(path)}: it must hold a network or a forecaster, "
+            f"got the kind {kind_of(type(model))!r}; `carousel.network.load` reads it."
+        )
     from carousel.forecast import Forecaster
 
     return Forecaster.from_model(model)

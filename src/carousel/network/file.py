@@ -1,24 +1,26 @@
 """The model file: one document and its tensors, sealed by a SHA-256. Specified in docs/model-file.md.
 
-The document is `{"format":1,"sha256":"...","value":{"kind":...}}`. The digest is that of the whole
-file, with the 64 digits themselves written as zeros: any byte that changes is noticed.
+The document is `{"format":1,"sha256":"...","value":{"kind":...}}`. The digest is that of the document,
+with its own 64 digits written as zeros, and of every tensor's name, dtype, shape and bytes: whatever
+changes the model is noticed, however a version of safetensors writes its header.
 """
 
 import os
 import stat
-from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
+from numpy.typing import NDArray
+
 from carousel.errors import CarouselError, FormatError
 from carousel.network import atomic
-from carousel.network.container import canonical, pack, parse, unpack
+from carousel.network.canonical import canonical, parse
+from carousel.network.container import pack, unpack
 from carousel.network.document import decode, encode
 
 __all__ = ["FORMAT", "load", "save"]
 
 FORMAT = 1
-_BLANK = "0" * 64
 
 
 def save(value: object, path: str | os.PathLike[str]) -> None:
@@ -41,9 +43,9 @@ def save(value: object, path: str | os.PathLike[str]) -> None:
         True
     """
     tree, tensors = encode(value)
-    start, header, *numbers = pack(canonical({"format": FORMAT, "sha256": _BLANK, "value": tree}), tensors)
-    digest = _digest([start, header, *numbers])
-    atomic.write(path, [start, header.replace(_BLANK.encode(), digest.encode(), 1), *numbers])
+    document = {"format": FORMAT, "sha256": "", "value": tree}
+    document["sha256"] = _digest(document, tensors)
+    atomic.write(path, [pack(canonical(document), tensors)])
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -55,6 +57,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     """
     try:
         return _load(path)
+    except RecursionError:
+        raise FormatError(f"{os.fspath(path)}: it is nested too deeply.") from None
     except CarouselError as error:
         raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
 
@@ -63,8 +67,10 @@ def _load(path: str | os.PathLike[str]) -> Any:
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
         raise FormatError("it is not a regular file")
     with open(path, "rb") as file:
-        contents = unpack(file)
-    document = parse(contents.document, "the document")
+        text, tensors = unpack(file)
+    document = parse(text, "the document")
+    if canonical(document) != text:
+        raise FormatError("the document is not written in the canonical form")
     if type(document) is not dict or type(document.get("format")) is not int:
         raise FormatError("the document has no format number")
     if document["format"] != FORMAT:
@@ -72,20 +78,20 @@ def _load(path: str | os.PathLike[str]) -> Any:
             f"the file has format {document['format']}, this version of carousel reads format {FORMAT}; "
             "a newer one may read it"
         )
-    if [*document] != ["format", "sha256", "value"] or type(document["sha256"]) is not str:
+    if [*document] != ["format", "sha256", "value"]:
         raise FormatError("the document must have format, sha256 and value, in this order")
-    start, header, numbers = contents.parts
-    blank = header.replace(document["sha256"].encode(), _BLANK.encode(), 1)
-    if document["sha256"] != _digest([start, blank, numbers]):
-        raise FormatError("the file is damaged: its bytes do not give the SHA-256 that it states")
-    value = decode(document["value"], contents.tensors)
-    if contents.tensors:
-        raise FormatError(f"the tensor {ascii(min(contents.tensors))[:60]} belongs to nothing")
+    if document["sha256"] != _digest(document, tensors):
+        raise FormatError("the file is damaged: document and tensors do not give the SHA-256 that it states")
+    value = decode(document["value"], tensors)
+    if tensors:
+        raise FormatError(f"the tensor {ascii(min(tensors))[:60]} belongs to nothing")
     return value
 
 
-def _digest(parts: Sequence[bytes]) -> str:
-    digest = sha256()
-    for part in parts:
-        digest.update(part)
+def _digest(document: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> str:
+    """Each part says where it ends, a JSON tree by its brackets and a tensor by the shape before it."""
+    digest = sha256(canonical({**document, "sha256": "0" * 64}).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(canonical([name, tensor.dtype.name, tensor.shape]).encode())
+        digest.update(tensor.tobytes())
     return digest.hexdigest()

@@ -22,7 +22,7 @@ from carousel.network.forms import (
     short,
 )
 
-__all__ = ["Record", "Texts", "form_of", "kinds"]
+__all__ = ["Record", "Texts", "form_of", "kind_of", "kinds"]
 
 kinds: dict[str, type] = {}
 """The registered classes, by kind."""
@@ -45,14 +45,14 @@ class Record:
             raise ArgumentError(
                 f"{_place(path)} must be {either(c.__name__ for c in self.classes)}, got {short(value)}."
             )
-        kind = _kind(type(value))
+        kind = kind_of(type(value))
         tree: dict[str, Json] = {"kind": kind}
         for name, form in _forms(kind).items():
             tree[name] = form.encode(getattr(value, name), _join(path, name), tensors)
         return tree
 
     def decode(self, tree: Json, path: str, tensors: Tensors) -> Any:
-        known = [_kind(cls) for cls in self.classes]
+        known = [kind_of(cls) for cls in self.classes]
         if type(tree) is not dict or type(tree.get("kind")) is not str or tree["kind"] not in known:
             got = tree.get("kind") if type(tree) is dict else tree
             raise FormatError(f"{_place(path)} must be of kind {either(map(repr, known))}, got {short(got)}.")
@@ -121,7 +121,8 @@ def _merged(forms: list[Form]) -> Form | None:
     return None
 
 
-def _kind(cls: type) -> str:
+def kind_of(cls: type) -> str:
+    """The kind that a registered class is kept as."""
     return next(kind for kind, known in kinds.items() if known is cls)
 
 
