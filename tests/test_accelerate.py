@@ -1,0 +1,176 @@
+"""accelerate, accelerated, restore: a model of torch's classes on our kernels by one line, and back."""
+
+import copy
+import pickle
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import carousel  # noqa: E402
+from carousel import accelerate, accelerated, kernel_path, nn, restore  # noqa: E402
+
+KINDS = ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")
+# Ten steps of Adam: each divides a gradient by its own size, so that rounding of 1e-7 may grow tenfold a step.
+LOSSES = {"rtol": 2e-4, "atol": 0}
+
+
+class Model(torch.nn.Module):
+    """The tutorials' network: a window in, LSTM, its last output, one number out."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = torch.nn.LSTM(1, 50, 1, batch_first=True)
+        self.linear = torch.nn.Linear(50, 1)
+
+    def forward(self, x):
+        return self.linear(self.lstm(x)[0][:, -1])
+
+
+class Peephole(torch.nn.LSTM):
+    """A layer that somebody wrote: it only looks like an LSTM."""
+
+    def forward(self, input, hx=None):
+        y, state = super().forward(input, hx)
+        return 2 * y, state
+
+
+def model():
+    torch.manual_seed(0)
+    return Model()
+
+
+def losses(module, steps=10, optimiser=None):
+    torch.manual_seed(1)
+    x = torch.sin(torch.arange(64 * 20).reshape(64, 20, 1) / 7)
+    y = torch.sin((torch.arange(64).reshape(64, 1) + 1) * 20 / 7)
+    optimiser = optimiser or torch.optim.Adam(module.parameters(), lr=0.01)
+    found = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss = (module(x) - y).square().mean()
+        loss.backward()
+        optimiser.step()
+        found.append(loss.item())
+    return found
+
+
+def test_in_place_by_exact_type():
+    ours = torch.nn.ModuleDict({kind: getattr(torch.nn, kind)(3, 5) for kind in KINDS})
+    parts = dict(ours.items())
+    assert accelerate(ours) is ours
+    for kind, part in parts.items():
+        assert ours[kind] is part
+        assert type(part) is getattr(nn, kind)
+    assert [str(layer) for layer in accelerated(ours)] == [f"{kind}: {kind} accelerated" for kind in KINDS]
+
+
+def test_the_root_itself():
+    root = torch.nn.GRU(3, 5)
+    assert accelerate(root) is root
+    assert type(root) is nn.GRU
+    assert [str(layer) for layer in accelerated(root)] == ["(root): GRU accelerated"]
+    assert type(restore(root)) is torch.nn.GRU
+
+
+def test_everything_is_kept():
+    module = model()
+    parameters = dict(module.named_parameters())
+    buffer = torch.ones(2)
+    module.lstm.register_buffer("mine", buffer)
+    module.lstm.note = "kept"
+    calls = []
+    module.lstm.register_forward_hook(lambda *_: calls.append(1))
+    module.lstm.eval()
+    accelerate(module)
+    module(torch.zeros(2, 5, 1))
+    assert calls == [1]
+    assert all(parameter is parameters[name] for name, parameter in module.named_parameters())
+    assert (module.lstm.mine, module.lstm.note, module.lstm.training) == (buffer, "kept", False)
+    assert kernel_path(module.lstm, torch.zeros(2, 5, 1)).startswith("carousel: ")
+
+
+def test_shared_layers_stay_shared():
+    layer = torch.nn.LSTM(3, 5)
+    module = accelerate(torch.nn.ModuleList([layer, torch.nn.ModuleList([layer])]))
+    assert module[0] is module[1][0]
+    assert type(layer) is nn.LSTM
+
+
+def test_losses_are_torchs():
+    right = losses(model())
+    assert right[-1] < right[0] / 2
+    torch.testing.assert_close(losses(accelerate(model())), right, **LOSSES)
+
+
+def test_an_optimiser_goes_on():
+    module, other = model(), model()
+    optimisers = [torch.optim.Adam(m.parameters(), lr=0.01) for m in (module, other)]
+    right = losses(other, 5, optimisers[1]) + losses(other, 5, optimisers[1])
+    found = losses(module, 5, optimisers[0])
+    accelerate(module)
+    found += losses(module, 5, optimisers[0])
+    torch.testing.assert_close(found, right, **LOSSES)
+
+
+def test_a_subclass_is_left_and_listed():
+    module = torch.nn.Sequential(Peephole(3, 5), torch.nn.Linear(5, 1))
+    accelerate(module)
+    assert type(module[0]) is Peephole
+    (layer,) = accelerated(module)
+    assert (layer.name, layer.type, layer.state) == ("0", "Peephole", "left")
+    assert layer.reason == "a subclass may compute something else"
+    assert kernel_path(module[0], torch.zeros(6, 4, 3)).startswith("torch: ")
+
+
+def test_a_layer_added_later_is_listed():
+    module = accelerate(torch.nn.Sequential(torch.nn.GRU(3, 5)))
+    module.append(torch.nn.GRU(5, 5))
+    assert [str(layer) for layer in accelerated(module)] == [
+        "0: GRU accelerated",
+        "1: GRU left, added since accelerate(model) was called, if ever",
+    ]
+    assert "call carousel.accelerate(module)" in kernel_path(module[1], torch.zeros(6, 4, 5))
+
+
+def test_restore_undoes_accelerate_and_no_more():
+    module = torch.nn.ModuleList([torch.nn.LSTM(3, 5), nn.LSTM(3, 5), Peephole(3, 5)])
+    accelerate(module)
+    accelerate(module)  # a second time changes nothing
+    assert restore(module) is module
+    assert [type(layer) for layer in module] == [torch.nn.LSTM, nn.LSTM, Peephole]
+    assert not any("carousel" in name for layer in module for name in vars(layer))
+    accelerate(module)
+    assert type(module[0]) is nn.LSTM
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
+)
+def test_a_copy_can_be_restored(copied):
+    module = accelerate(torch.nn.Sequential(torch.nn.GRU(3, 5)))
+    other = copied(module)
+    assert type(other[0]) is nn.GRU
+    restore(other)
+    assert (type(other[0]), type(module[0])) == (torch.nn.GRU, nn.GRU)
+
+
+def test_nothing_to_do():
+    module = torch.nn.Linear(3, 5)
+    assert accelerate(module) is module
+    assert restore(module) is module
+    assert accelerated(module) == []
+
+
+def test_transformers_and_others_are_left_alone():
+    module = torch.nn.TransformerEncoderLayer(8, 2)
+    types = [type(part) for part in module.modules()]
+    accelerate(module)
+    assert [type(part) for part in module.modules()] == types
+
+
+def test_public_names():
+    assert carousel.accelerate is accelerate
+    assert {"accelerate", "accelerated", "restore", "kernel_path"} <= set(carousel.__all__) & set(
+        dir(carousel)
+    )
