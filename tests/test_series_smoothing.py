@@ -5,7 +5,7 @@ import pytest
 
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing
 from carousel.series import Frequency, Panel
-from carousel.series.conformal import half_widths, scores_table
+from carousel.series.conformal import half_widths, independent_counts, scores_table
 from carousel.series.history import History
 from carousel.series.linear import Moments, linear_features, linear_path, sizes
 from carousel.series.smoothing import ahead, candidates, errors, maps, shares, smoothed
@@ -128,17 +128,29 @@ def test_a_linear_path_of_zeros_is_the_smoothing(rng: np.random.Generator) -> No
 def test_conformal_ranks() -> None:
     scores = scores_table(np.arange(-10.0, 10)[:, None], np.ones((20, 1), bool))
     assert scores[:, 0].tolist() == sorted(abs(v) for v in range(-10, 10))
-    assert half_widths(scores, 80)[0] == scores[16, 0]  # the ceil(21 * 0.8) = 17th
-    assert half_widths(scores, 99)[0] > scores[-1, 0]  # too few for the level: wider than all
-    assert np.isnan(half_widths(np.zeros((0, 3)), 80)).all()
+    assert half_widths(scores, np.array([20.0]), 80)[0] == scores[16, 0]  # the ceil(21 * 0.8) = 17th
+    assert (
+        half_widths(scores, np.array([20.0]), 99)[0] > scores[-1, 0]
+    )  # too few for the level: wider than all
+    assert np.isnan(half_widths(np.zeros((0, 3)), np.ones(3), 80)).all()
 
 
 def test_conformal_coverage_is_at_least_the_level(rng: np.random.Generator) -> None:
     inside = []
     for _ in range(400):
         scores = scores_table(rng.standard_t(3, size=(19, 1)), np.ones((19, 1), bool))
-        inside.append(abs(rng.standard_t(3)) <= half_widths(scores, 80)[0])
+        inside.append(abs(rng.standard_t(3)) <= half_widths(scores, np.array([19.0]), 80)[0])
     assert np.mean(inside) > 0.75  # 0.80 exactly; 400 draws have a standard error of 0.02
+
+
+def test_dependent_residuals_count_less(rng: np.random.Generator) -> None:
+    noise = rng.normal(size=(4000, 2))
+    noise[:, 1] = np.convolve(noise[:, 1], np.ones(10), "same")  # every ten share their causes
+    counts = independent_counts(noise, np.ones((4000, 2), bool), np.arange(4000) > 0)
+    assert 3500 < counts[0] <= 4000
+    assert 100 < counts[1] < 400
+    scores = scores_table(noise, np.ones((4000, 2), bool))
+    assert half_widths(scores, counts / 20, 80)[1] > half_widths(scores, counts, 80)[1]
 
 
 def test_steps_without_scores_are_widened() -> None:

@@ -34,7 +34,7 @@ from carousel.network.forecaster import (
     Smoothing,
     Tail,
 )
-from carousel.series.conformal import scores_table
+from carousel.series.conformal import independent_counts, scores_table
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale
 from carousel.series.panel import Panel
 from carousel.stream.forecaster import ForecasterModel
@@ -198,7 +198,9 @@ class _Work:
             truth, observed = history.targets(origins, plan.horizon)
         runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
         rest = (truth - runner.points(history, origins)) / history.scale[origins.series][:, None]
-        calibration = Calibration(scores_table(rest, observed))
+        follows = (np.diff(origins.row, prepend=-2) == 1) & (np.diff(origins.series, prepend=-1) == 0)
+        counts = independent_counts(rest, observed, follows)
+        calibration = Calibration(scores_table(rest, observed), counts)
 
         runner = ForecasterModel(self.model(fitted, calibration, ()))
         forecast = runner.forecasts(history, origins)
@@ -261,7 +263,7 @@ class _Work:
         return tuple(notes)
 
     def _uncalibrated(self) -> Calibration:
-        return Calibration(np.zeros((0, self.plan.horizon)))
+        return Calibration(np.zeros((0, self.plan.horizon)), np.zeros(self.plan.horizon))
 
 
 def _unit(panel: Panel, plan: Plan) -> Scaling:

@@ -149,9 +149,11 @@ class Calibration:
 
     Args:
         scores: (N, K), rising along N; none (N = 0) where no origin could be held out.
+        counts: (K,) how many independent scores they are worth.
     """
 
     scores: NDArray[np.float64]
+    counts: NDArray[np.float64]
 
 
 @document("forecaster.tail")
@@ -210,6 +212,7 @@ class ForecastModel:
             "tail.window": (self.tail.window.shape, (S, self.lookback)),
             "tail.next": (self.tail.next.shape, (S,)),
             "calibration.scores": (self.calibration.scores.shape[1:], (K,)),
+            "calibration.counts": (self.calibration.counts.shape, (K,)),
         }
         if self.linear is not None:
             shapes["linear.coefficients"] = (self.linear.coefficients.shape[2:], (K,))

@@ -1,7 +1,8 @@
 """Prediction intervals from errors on held-out origins: split conformal prediction, per step ahead.
 
-For n scores the half width at level a is the ⌈(n + 1) a⌉-th smallest: if past and future errors are
-exchangeable, the interval covers with probability at least a, whatever the model.
+For n independent scores the half width at level a is the ⌈(n + 1) a⌉-th smallest: if past and future errors
+are exchangeable, the interval covers with probability at least a, whatever the model. Errors of neighbouring
+origins are not independent; n is then what they are worth, and the quantile (n + 1) a / n of all scores is taken.
 
 Source: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, section 2.2.
 """
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["half_widths", "scores_table"]
+__all__ = ["half_widths", "independent_counts", "scores_table"]
 
 Array = np.ndarray[Any, Any]
 
@@ -46,27 +47,49 @@ def scores_table(residuals: Array, observed: Array) -> Array:
     return scores
 
 
-def half_widths(scores: Array, level: float) -> Array:
+def independent_counts(residuals: Array, observed: Array, follows: Array) -> Array:
+    """How many independent residuals those of each step are worth.
+
+    Neighbouring origins share most of what happens to them. With ρ the correlation of their residuals,
+    n of them are worth n (1 - ρ) / (1 + ρ), as for an autoregression of order 1 (Bayley and Hammersley 1946).
+
+    Args:
+        residuals: (B, K).
+        observed: (B, K).
+        follows: (B,) whether an origin comes one row after the one before it in the list.
+
+    Returns:
+        (K,) at least 1.
+    """
+    pairs = observed[1:] & observed[:-1] & follows[1:, None]
+    both = np.where(pairs, residuals[1:] * residuals[:-1], 0).sum(0)
+    each = np.where(pairs, residuals[1:] ** 2 + residuals[:-1] ** 2, 0).sum(0) / 2
+    rho = np.clip(np.divide(both, each, out=np.zeros_like(both), where=each > 0), 0, 1)
+    return np.maximum(observed.sum(0) * (1 - rho) / (1 + rho), 1.0)
+
+
+def half_widths(scores: Array, counts: Array, level: float) -> Array:
     """(K,) half widths of the intervals at `level` per cent; NaN without scores.
 
     Where there are too few scores for the level, the largest is widened as a normal tail would be.
 
     Args:
         scores: (N, K) of `scores_table`.
+        counts: (K,) of `independent_counts`.
 
     Example:
-        >>> half_widths(np.arange(1.0, 100.0)[:, None], 80)
+        >>> half_widths(np.arange(1.0, 100.0)[:, None], np.array([99.0]), 80)
         array([80.])
     """
     a = level / 100
     out = np.full(scores.shape[1], np.nan)
+    normal = NormalDist().inv_cdf
     for k, column in enumerate(scores.T):
         column = column[~np.isnan(column)]
-        n = len(column)
-        rank = ceil((n + 1) * a - 1e-9)
-        if n and rank <= n:
-            out[k] = column[rank - 1]
+        n = min(float(counts[k]), len(column))
+        share = (n + 1) * a / n if n else np.inf
+        if share <= 1:
+            out[k] = column[ceil(share * len(column) - 1e-9) - 1]
         elif n:
-            normal = NormalDist().inv_cdf
-            out[k] = column[-1] * normal((1 + a) / 2) / normal((1 + n / (n + 1)) / 2)
+            out[k] = column[-1] * max(1.0, normal((1 + a) / 2) / normal((1 + n / (n + 1)) / 2))
     return out

@@ -147,7 +147,8 @@ class ForecasterModel:
         levels = v.level if level is None else check_levels(level)
         x, scale = self._point(context), context.scale[:, None]
         widths = np.reshape(
-            [half_widths(v.calibration.scores, a) for a in levels], (len(levels), 1, v.horizon)
+            [half_widths(v.calibration.scores, v.calibration.counts, a) for a in levels],
+            (len(levels), 1, v.horizon),
         )
         back = np.exp if v.scaling.log else np.asarray
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
