@@ -1,8 +1,9 @@
 """Draws the pictures of the documentation, from real runs: `python docs/figures.py [FOLDER]`.
 
-gates.svg      the tutorials' sine model is trained with torch; its weights then run in the NumPy reference,
-               whose cache holds every gate of every step
+gates.svg      the tutorials' sine model is trained with carousel.nn; its weights then run in the NumPy
+               reference, whose cache holds every gate of every step
 gradients.svg  how far back a gradient reaches, measured with the reference's backward pass
+airline.svg    what `carousel demo airline` draws
 """
 
 import sys
@@ -13,7 +14,9 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
+from carousel.cli.demos import airline
 from carousel.layout import Array, Weights
+from carousel.nn import LSTM
 from carousel.reference import lstm, rnn, stack
 from carousel.reference.stack import Layer, Stack
 
@@ -44,11 +47,9 @@ def sine_model(epochs: int = 60) -> tuple[Stack, Array, float]:
     torch.manual_seed(42)
     series = np.sin(np.linspace(0, 1000, 1000))
     windows = torch.tensor(series, dtype=torch.float32).unfold(0, WINDOW + 1, 1)
-    train, test = (
-        windows[:760],
-        windows[800:],
-    )  # in the order of time; no window of one reaches into the other
-    recurrent, head = torch.nn.LSTM(1, HIDDEN, 2), torch.nn.Linear(HIDDEN, 1)
+    # In the order of time; no window of one part reaches into the other.
+    train, test = windows[:760], windows[800:]
+    recurrent, head = LSTM(1, HIDDEN, 2), torch.nn.Linear(HIDDEN, 1)
     parameters = [*recurrent.parameters(), *head.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-3)
 
@@ -161,6 +162,7 @@ def main(folder: Path, suffix: str = ".svg") -> None:
     with plt.rc_context(STYLE):
         draw_gates(folder / f"gates{suffix}")
         draw_gradients(folder / f"gradients{suffix}")
+        _save(airline.draw(airline.run()), folder / f"airline{suffix}")
 
 
 if __name__ == "__main__":
