@@ -319,6 +319,23 @@ def test_a_random_walk_is_the_last_value_and_that_is_said(rng: np.random.Generat
     assert any("One step ahead the forecast equals the last value" in line for line in forecaster.verdict_)
 
 
+def test_the_recurrent_path_wins_where_linear_ones_cannot(tmp_path: Path) -> None:
+    chaos = np.full(900, 0.3)
+    for t in range(899):
+        chaos[t + 1] = 3.9 * chaos[t] * (1 - chaos[t])
+    forecaster = Forecaster(1, season=1, lookback=10, hidden_size=32, epochs=8, progress=False).fit(
+        chaos[:800]
+    )
+    assert forecaster.model_.recurrent is not None
+    scores = forecaster.backtest(chaos, start=800, step=1).scores
+    assert scores["carousel"].rmse < 0.5 * scores["ridge"].rmse
+    assert "The model wins" in forecaster.verdict_[0]
+    forecaster.save(tmp_path / "chaos")
+    loaded = carousel.load(tmp_path / "chaos")
+    assert isinstance(loaded, Forecaster)
+    pd.testing.assert_frame_equal(loaded.predict(chaos), forecaster.predict(chaos), check_exact=True)
+
+
 @pytest.mark.parametrize("architecture", ["auto", "plain"])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 def test_the_torch_free_run_equals_torch(

@@ -89,6 +89,8 @@ def _draw(
     history: int | None,
     level: Any,
 ) -> None:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
     value, K = runner.value, runner.value.horizon
     count = history or max(4 * K, 2 * value.season)
     if panel is None:
@@ -116,6 +118,10 @@ def _draw(
             axes.plot(ds, line[0], lw=1.1, ls="--", color=OTHERS.get(name, "#999999"), label=name)
     axes.plot(ds, forecast.mean[0], color=BLUE, lw=2, label="forecast")
     axes.axvline(ds[0], color=GREY, lw=0.6, ls=":")
+    if ds.dtype.kind == "M":
+        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", lw=0.6)
     axes.margins(x=0.01)

@@ -65,7 +65,8 @@ def independent_counts(residuals: Array, observed: Array, follows: Array) -> Arr
     both = np.where(pairs, residuals[1:] * residuals[:-1], 0).sum(0)
     each = np.where(pairs, residuals[1:] ** 2 + residuals[:-1] ** 2, 0).sum(0) / 2
     rho = np.clip(np.divide(both, each, out=np.zeros_like(both), where=each > 0), 0, 1)
-    return np.maximum(observed.sum(0) * (1 - rho) / (1 + rho), 1.0)
+    counts: Array = np.maximum(observed.sum(0) * (1 - rho) / (1 + rho), 1.0)
+    return counts
 
 
 def half_widths(scores: Array, counts: Array, level: float) -> Array:
