@@ -378,7 +378,7 @@ def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
     forecaster.plot(path=tmp_path / "a.png")
     figure = forecaster.plot(df, tmp_path / "b.png", truth=True, with_baselines=True, series="s1")
     assert (tmp_path / "b.png").stat().st_size > 10_000
-    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"history", "forecast", "truth", "80 %", "95 %", "ridge"} <= set(labels)
     with pytest.raises(ArgumentError, match="`series` must be one of 's0'"):
         forecaster.plot(df, series="s9")

@@ -73,7 +73,8 @@ def plot(
     for axes, s in zip(grid, shown, strict=False):
         _draw(axes, runner, panel, s, truth, with_baselines, history, level)
         axes.set_title(str(ids[s]), loc="left", fontsize=11, fontweight="bold")
-    grid[0].legend(loc="upper left", frameon=False, fontsize=9)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
@@ -89,6 +90,7 @@ def _draw(
     history: int | None,
     level: Any,
 ) -> None:
+    from matplotlib.colors import to_rgb
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     value, K = runner.value, runner.value.horizon
@@ -107,8 +109,9 @@ def _draw(
     past, stamps = past[-count:], stamps[-count:]
     axes.plot(stamps, past, color=GREY, lw=1.3, label="history")
     ds = forecast.ds[0]
-    for a, (lower, upper) in sorted(forecast.intervals().items(), reverse=True):
-        axes.fill_between(ds, lower[0], upper[0], color=BLUE, alpha=0.16, lw=0, label=f"{a:g} %")
+    for j, (a, (lower, upper)) in enumerate(sorted(forecast.intervals().items(), reverse=True)):
+        pale = [1 - min(0.16 * (j + 1), 0.8) * (1 - c) for c in to_rgb(BLUE)]  # widest first, darker inside
+        axes.fill_between(ds, lower[0], upper[0], color=pale, lw=0, label=f"{a:g} %")
     if panel is not None and truth:
         axes.plot(ds, one.values[end:], color=TRUTH, lw=1.3, marker="o", ms=3, label="truth")
     if panel is not None and with_baselines:
