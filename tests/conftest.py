@@ -1,4 +1,4 @@
-"""What several test files share: programs in a process of their own, for what holds once per process."""
+"""What several test files share."""
 
 import os
 import subprocess
@@ -23,3 +23,14 @@ def python():
         return subprocess.run(command, input=text, env=environment, cwd=TESTS, timeout=timeout, **options)
 
     return run
+
+
+@pytest.fixture
+def one_thread():
+    """For many small calls of torch: its threads would wait for each other, the longer the busier the machine is."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 import carousel  # noqa: E402
 from carousel import accelerate, accelerated, kernel_path, nn, restore  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS = ("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell")
 # Ten steps of Adam: each divides a gradient by its own size, so that rounding of 1e-7 may grow tenfold a step.
 LOSSES = {"rtol": 2e-4, "atol": 0}

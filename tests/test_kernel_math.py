@@ -95,8 +95,7 @@ def known(request, broken):
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @dtypes
-def test_contract(function, dtype, request):
-    known(request, function == "sigmoid" or (function, dtype) == ("tanh", np.float32))
+def test_contract(function, dtype):
     x = sample(dtype)
     error = errors(function, x)
     worst = np.argmax(error)
@@ -105,8 +104,7 @@ def test_contract(function, dtype, request):
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_special_values(function, dtype, request):
-    known(request, function == "sigmoid")
+def test_special_values(function, dtype):
     x = np.asarray([-np.inf, -0.0, 0.0, np.inf, np.nan, -np.nan], dtype)
     low, high = {"exp": (0, np.inf), "sigmoid": (0, 1), "tanh": (-1, 1)}[function]
     middle = {"exp": 1, "sigmoid": 0.5, "tanh": 0}[function]
@@ -117,8 +115,7 @@ def test_special_values(function, dtype, request):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_tanh_is_odd_in_sign_and_within_one(dtype, request):
-    known(request, True)
+def test_tanh_is_odd_in_sign_and_within_one(dtype):
     x = sample(dtype)
     y = computed("tanh", x)
     assert (np.abs(y) <= 1).all()

@@ -72,7 +72,7 @@ def test_kernels_against_reference(problem):
 
 @pytest.mark.parametrize("isa", _core.isas())
 def test_every_instruction_set(isa, python):
-    done = python("kernels.py", "-", isa=isa, text="\n".join(map(str, PROBLEMS)))
+    done = python("kernels.py", "-", isa=isa, threads=2, text="\n".join(map(str, PROBLEMS)))
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
     assert done.stdout.endswith(f"{len(PROBLEMS)} problems on {isa}, 0 differences\n")
 

@@ -16,6 +16,7 @@ import differential  # noqa: E402
 from carousel import kernel_path, nn  # noqa: E402
 from differential import CELLS, LAYERS, Case, arguments_of, flat, module_of, random_case  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CASES = 2400  # in twelve tests of 200
 modules = pytest.mark.parametrize("kind", LAYERS + CELLS)
 layers = pytest.mark.parametrize("kind", LAYERS)

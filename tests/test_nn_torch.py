@@ -13,6 +13,7 @@ from carousel import _core, kernel_path, nn  # noqa: E402
 from carousel.errors import UnsupportedError  # noqa: E402
 from differential import CELLS, LAYERS, flat  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 modules = pytest.mark.parametrize("kind", LAYERS + CELLS)
 layers = pytest.mark.parametrize("kind", LAYERS)
 TOLERANCE = {
