@@ -109,19 +109,24 @@ class LinearChoice:
 
 def choose_linear(
     history: History, smoothing: Smoothing, plan: Plan, train: Origins, choose: Origins
-) -> tuple[LinearChoice | None, LinearPath | None]:
-    """The linear path of least squared error on held-out origins; none if the smoothing alone is better."""
+) -> tuple[LinearChoice | None, LinearPath | None, Moments | None]:
+    """The linear path of least squared error on held-out origins, and the sums that it comes from.
+
+    There is none if the smoothing alone is better.
+    """
     counts = sizes(plan.frequency, plan.season, plan.lookback)
     moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), len(counts) - 1)
     held = list(_blocks(history, smoothing, plan, thinned(choose, CHOOSING), len(counts) - 1))
     if not held or not len(train):
-        return None, None
+        return None, None, None
     F, smooth, truth, observed, which = (np.concatenate(parts) for parts in zip(*held, strict=True))
     truth = np.where(observed, truth, smooth)
     choice, least, correction = None, float(((truth - smooth) ** 2).sum()), smooth
+    # One matrix per phase costs P solutions each: it is tried on the chosen features and on all of them.
     for phased in (False, True)[: 1 + (len(moments.gram) > 1)]:
-        for upto, count in enumerate(counts):
-            enough = least if choice is None else WORTH * least
+        chosen = 0 if choice is None else choice.upto
+        for upto in sorted({chosen, len(counts) - 1}) if phased else range(len(counts)):
+            count, enough = counts[upto], least if choice is None else WORTH * least
             for penalty in PENALTIES:
                 for share, A in zip(SHARES, moments.solves(penalty, count, phased, SHARES), strict=True):
                     rest = share * smooth + by_phase(A, F[:, :count], which) - smooth
@@ -131,27 +136,38 @@ def choose_linear(
                         enough = least = loss
                         correction = rest
     if choice is None:
-        return None, None
+        return None, None, None
     choice = replace(choice, shrink=shrink_factor(correction, truth - smooth, observed, plan.horizon))
-    return (choice, choice.path(moments, plan)) if choice.shrink > 0 else (None, None)
+    if choice.shrink == 0:
+        return None, None, None
+    return choice, choice.path(moments, plan), moments.first(choice.features)
 
 
 def fit_linear(
     history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice | None
-) -> LinearPath | None:
-    """The linear path as chosen, fitted on other rows."""
+) -> tuple[LinearPath | None, Moments | None]:
+    """The linear path as chosen, fitted on other rows, and the sums that it comes from."""
     if choice is None:
-        return None
-    return choice.path(_moments(history, smoothing, plan, thinned(train, ORIGINS), choice.upto), plan)
+        return None, None
+    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), choice.upto)
+    return choice.path(moments, plan), moments
 
 
 def out_of_fold(
-    history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice
+    history: History,
+    smoothing: Smoothing,
+    plan: Plan,
+    train: Origins,
+    choice: LinearChoice,
+    whole: Moments,
 ) -> Callable[[Origins], Array]:
     """The linear path at training origins, fitted without their own quarter of time.
 
     A path fitted with its own rows leaves residuals that are smaller than those of new rows: a network that
     learned from them would learn what the path has overfitted (stacking, Wolpert 1992).
+
+    Args:
+        whole: the sums of all training origins.
 
     Returns:
         A function of origins, (B,) to (B, K) in the model's unit.
@@ -159,7 +175,6 @@ def out_of_fold(
     edges = np.quantile(train.row, np.linspace(0, 1, FOLDS + 1)[1:-1])
     fitted = thinned(train, ORIGINS)
     fold = np.searchsorted(edges, fitted.row)
-    whole = _moments(history, smoothing, plan, fitted, choice.upto)
     paths = []
     for k in range(FOLDS):
         part = _moments(history, smoothing, plan, fitted[fold == k], choice.upto)
@@ -219,8 +234,8 @@ def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins
 
 def _moments(history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int) -> Moments:
     """The sums that ridge needs. A missing target counts as what the smoothing says."""
-    F = sizes(plan.frequency, plan.season, plan.lookback)[upto]
-    P = phases(plan.frequency, plan.season) if F <= PHASED_FEATURES else 1
+    counts = sizes(plan.frequency, plan.season, plan.lookback)
+    F, P = counts[upto], phases(plan.frequency, plan.season) if counts[-1] <= PHASED_FEATURES else 1
     moments = Moments.zero(P, F, plan.horizon)
     for features, smooth, truth, observed, which in _blocks(history, smoothing, plan, train, upto):
         truth = np.where(observed, truth, smooth)

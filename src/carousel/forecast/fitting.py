@@ -116,9 +116,11 @@ class _Work:
         plan, split = self.plan, self.split
         scaling, smoothing = fit_smoothing(self.panel.head(split.cut), plan)
         history = self._history(scaling, smoothing)
-        choice, linear = choose_linear(history, smoothing, plan, split.train, split.choose)
+        choice, linear, sums = choose_linear(history, smoothing, plan, split.train, split.choose)
         parts = _Parts(scaling, smoothing, linear)
-        unseen = None if choice is None else out_of_fold(history, smoothing, plan, split.train, choice)
+        unseen = None
+        if choice is not None and sums is not None:
+            unseen = out_of_fold(history, smoothing, plan, split.train, choice, sums)
         job = self._job(history, parts, split.train, split.choose, self.settings.epochs, unseen)
         recurrent, run = fit_segments(job)
 
@@ -126,10 +128,13 @@ class _Work:
             every = self._every_origin()
             scaling_, smoothing = fit_smoothing(self.panel, plan, scaling.log)
             history = self._history(scaling_, smoothing)
-            parts = _Parts(scaling_, smoothing, fit_linear(history, smoothing, plan, every, choice))
+            linear, sums = fit_linear(history, smoothing, plan, every, choice)
+            parts = _Parts(scaling_, smoothing, linear)
             if recurrent is None:
                 return _Round(history, parts, Run())
-            unseen = None if choice is None else out_of_fold(history, smoothing, plan, every, choice)
+            unseen = None
+            if choice is not None and sums is not None:
+                unseen = out_of_fold(history, smoothing, plan, every, choice, sums)
             path, second = fit_segments(self._job(history, parts, every, every[:0], run.best_epoch, unseen))
             path = None if path is None else replace(path, shrink=recurrent.shrink)
             return _Round(history, replace(parts, recurrent=path), second)

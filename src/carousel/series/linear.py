@@ -111,6 +111,10 @@ class Moments:
             self.truth[p] += F[rows].T @ y[rows]
             self.smooth[p] += F[rows].T @ s[rows]
 
+    def first(self, F: int) -> Moments:
+        """The sums of the first `F` features."""
+        return Moments(self.gram[:, :F, :F], self.truth[:, :F], self.smooth[:, :F])
+
     def __sub__(self, other: Moments) -> Moments:
         """The sums without the rows of `other`."""
         return Moments(self.gram - other.gram, self.truth - other.truth, self.smooth - other.smooth)
