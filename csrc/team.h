@@ -6,10 +6,10 @@
 
 struct Team {
   int member, size;
-  void (*wait)(void*);  // blocks until every member has called it
+  void (*wait)(void* barrier, int size);
   void* handle;
-  void barrier() const {
-    if (size > 1) wait(handle);
+  void barrier() const {  // returns when every member has called it
+    if (size > 1) wait(handle, size);
   }
 };
 

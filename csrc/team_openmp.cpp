@@ -2,6 +2,7 @@
 #include <omp.h>
 #include <pthread.h>
 
+#include "barrier.h"
 #include "team.h"
 
 namespace {
@@ -10,9 +11,7 @@ namespace {
 bool forked = false;
 [[maybe_unused]] const int at_fork = pthread_atfork(nullptr, nullptr, [] { forked = true; });
 
-void wait(void*) {
-#pragma omp barrier
-}
+void wait(void* barrier, int size) { static_cast<Barrier*>(barrier)->wait(size); }
 
 }  // namespace
 
@@ -24,9 +23,10 @@ void carousel_team_run(int size, void (*work)(const Team*, void*), void* argumen
     work(&alone, argument);
     return;
   }
+  Barrier barrier;
 #pragma omp parallel num_threads(size)
   {
-    const Team team{omp_get_thread_num(), omp_get_num_threads(), wait, nullptr};  // the runtime may give fewer
+    const Team team{omp_get_thread_num(), omp_get_num_threads(), wait, &barrier};  // the runtime may give fewer
     work(&team, argument);
   }
 }
