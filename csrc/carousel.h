@@ -56,7 +56,7 @@ typedef struct carousel_sizes {
   int64_t steps, batch, inputs, hidden;  // T, B, I, H
 } carousel_sizes;
 
-// Bytes that the caller provides, each block aligned to 64.
+// Bytes that the caller provides; blocks aligned to 64 are the fastest.
 typedef struct carousel_memory {
   int64_t packed;            // weights as the kernels read them
   int64_t reserve;           // what a forward pass leaves for the backward pass: gates and cell states of every step

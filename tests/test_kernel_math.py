@@ -85,14 +85,6 @@ def errors(function, x):
         return np.where(size > info.max, np.where(np.isposinf(y), 0, np.inf), found)
 
 
-def known(request, broken):
-    """What does not hold yet; a test that begins to pass says so by failing."""
-    if broken:
-        request.applymarker(
-            pytest.mark.xfail(reason="the contract of math.h does not hold here", strict=True)
-        )
-
-
 @pytest.mark.parametrize("function", FUNCTIONS)
 @dtypes
 def test_contract(function, dtype):

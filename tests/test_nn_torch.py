@@ -132,7 +132,6 @@ def test_constructor_misuse(kind, options):
     assert seen[0] == seen[1]
 
 
-@pytest.mark.xfail(reason="shapes of weights are not checked, memory beyond them is read", strict=True)
 @modules
 @pytest.mark.parametrize(
     ("name", "shape"), [("weight_hh", (20, 4)), ("weight_ih", (20, 2)), ("bias_ih", (3,))]
@@ -162,8 +161,6 @@ def test_weights_may_have_any_strides(kind):
 
 
 # ---- autograd ----
-
-reserve = pytest.mark.xfail(reason="the reserve is found by the alignment of its memory", strict=True)
 
 
 def backward(module, x, hx=None):
@@ -282,14 +279,7 @@ def test_saved_tensor_hooks(kind):
     assert x.shape in packed or (1, *x.shape) in packed
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        *(pytest.param(kind, marks=reserve) for kind in ("LSTM", "GRU", "LSTMCell", "GRUCell")),
-        "RNN",
-        "RNNCell",
-    ],
-)
+@modules
 def test_saved_tensors_may_come_back_elsewhere(kind):
     """Hooks that write to disk or to NumPy return equal numbers in memory that is aligned to 16 bytes only."""
     module, x = getattr(nn, kind)(3, 5), inputs(kind)
@@ -333,10 +323,7 @@ def test_hooks_run(kind):
 # ---- modes and transforms ----
 
 
-flat_weights = pytest.mark.xfail(reason="the list of weights is not brought up to date", strict=True)
-
-
-@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=flat_weights) for kind in LAYERS), *CELLS])
+@modules
 def test_functional_call(kind):
     module, x = getattr(nn, kind)(3, 5), inputs(kind)
     doubled = {name: 2 * p.detach() for name, p in module.named_parameters()}
@@ -349,7 +336,6 @@ def test_functional_call(kind):
 
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("way", ["weight_norm", "spectral_norm", "orthogonal"])
-@flat_weights
 def test_parametrizations(kind, way):
     """A weight that is computed from others at every call is the one that is used, and they have gradients."""
     from torch.nn.utils import parametrizations
@@ -522,6 +508,7 @@ def test_path_tells_why():
         "not accelerated; call carousel.accelerate(module)": lambda: kernel_path(torch.nn.GRU(3, 5), x),
     }
     assert {reason: call() for reason, call in expected.items()} == {r: f"torch: {r}" for r in expected}
+    assert inside(torch.device("cpu"), lambda: kernel_path(module, x)).startswith("carousel: ")
     assert kernel_path(nn.GRU(3, 5), x, (h, h)).startswith("torch: ")
     assert kernel_path(nn.GRUCell(3, 5), x[0], h) == "torch: hx of another shape"
     with pytest.raises(UnsupportedError, match=r"`module` must be a recurrent layer, got Linear"):

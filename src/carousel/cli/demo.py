@@ -88,7 +88,11 @@ def _airline(directory: Path) -> None:
     from carousel.cli.output import figure_bytes, forecast_bytes, say, write
     from carousel.cli.progress import progress
 
-    say("Airline passengers: 132 months to learn from, the last 12 to forecast.", "")
+    say(
+        "Airline passengers: 132 months to learn from, the last 12 to forecast; first by the tutorials' network,",
+        f"months -> LSTM -> last state -> Dense ({airline.LSTM}), then by the default forecaster (carousel).",
+        "",
+    )
     outcome = airline.run(progress())
     say(*outcome.notes, "", f"{'':14}    RMSE  MAPE %")
     for name, (rmse, mape) in airline.errors(outcome).items():

@@ -135,13 +135,14 @@ class Forecaster:
             DataError: a frame that cannot be used, or too short a series.
         """
         from carousel.forecast.fitting import fit
+        from carousel.forecast.threads import fitting_threads
 
         settings = Settings.of(self.get_params())
         reading = read_frame(
             df, id=id_col, time=time_col, target=target_col, freq=self.freq, duplicates=duplicates
         )
         columns = _columns(reading, df)
-        with progress_report(self.progress, settings.epochs) as report:
+        with fitting_threads(settings.hidden_size), progress_report(self.progress, settings.epochs) as report:
             fitted = fit(reading.panel, columns, settings, report)
         self._set(fitted.model)
         self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted)

@@ -83,7 +83,7 @@ def train(
     """
     run = Run()
     average = copy.deepcopy(net).eval()
-    optimizer = torch.optim.AdamW(net.parameters(), loop.learning_rate, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(net.parameters(), loop.learning_rate, weight_decay=1e-2, fused=True)
     best = _loss(average, held) if start_counts and held else float("inf")
     step = 0
     try:
@@ -145,5 +145,4 @@ def _loss(net: nn.Module, held: list[Batch]) -> float:
 
 @torch.no_grad()
 def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:
-    for slow, fast in zip(average.parameters(), net.parameters(), strict=True):
-        slow.lerp_(fast, 1 - keep)
+    torch._foreach_lerp_([*average.parameters()], [*net.parameters()], 1 - keep)

@@ -101,7 +101,7 @@ def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
         >>> kernel_path(LSTM(3, 8).half(), torch.zeros(20, 4, 3).half())
         'torch: dtype torch.float16'
     """
-    if type(module) in _TORCH:
+    if isinstance(module, tuple(_TORCH)):  # subclasses too: parametrizations make one
         return str(module.kernel_path(x, hx))  # type: ignore[operator]
     if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
         return "torch: not accelerated; call carousel.accelerate(module)"

@@ -19,6 +19,8 @@ def fallback(tensors: list[Tensor]) -> str | None:
 
     Cheap checks first: this runs before every call.
     """
+    if torch.compiler.is_compiling():
+        return "torch.compile or torch.export"
     dtype = tensors[0].dtype
     if dtype not in (torch.float32, torch.float64):
         return f"dtype {dtype}"
@@ -38,19 +40,25 @@ def fallback(tensors: list[Tensor]) -> str | None:
 
 def _mode() -> str | None:
     """A mode of torch in which a call is not a plain one."""
-    if torch.compiler.is_compiling():
-        return "torch.compile or torch.export"
     if torch._C._get_tracing_state() is not None:
         return "torch.jit"
     if torch.is_autocast_enabled("cpu"):
         return "autocast"
     if torch._C._are_functorch_transforms_active():
         return "torch.func"
-    if torch._C._len_torch_dispatch_stack() > 0 or torch._C._len_torch_function_stack() > 0:
+    if torch._C._len_torch_dispatch_stack() > 0 or not _only_default_device():
         return "a torch dispatch or function mode"
     if torch.autograd.forward_ad._current_level >= 0:
         return "forward-mode differentiation"
     return None
+
+
+def _only_default_device() -> bool:
+    """Whether no function mode is on but `torch.device(...)` or `torch.set_default_device`."""
+    if torch._C._len_torch_function_stack() == 0:
+        return True
+    modes = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    return all(type(mode) is torch.utils._device.DeviceContext for mode in modes)
 
 
 def path(reason: str | None, dtype: torch.dtype) -> str:

@@ -43,6 +43,11 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
     expected = (*input.shape[:-1], cell.hidden_size)
     if any(state.shape != expected for state in states):
         return "hx of another shape"
+    rows = weights[0].shape[0]
+    shapes = [(rows, cell.input_size), (rows, cell.hidden_size), (rows,), (rows,)]
+    gates = {"LSTM": 4, "GRU": 3}.get(_mode(cell), 1)
+    if rows != gates * cell.hidden_size or [w.shape for w in weights] != shapes[: len(weights)]:
+        return "weights of another shape"
     return None
 
 

@@ -97,22 +97,23 @@ def _steps(tensor: Tensor | None, batch_first: bool) -> tuple[int, int]:
     return (second, first) if batch_first else (first, second)
 
 
+@dataclass(frozen=True)
 class _Reserve:
     """What the forward pass leaves: a block of memory with a part per direction, and every layer's output."""
 
-    def __init__(self, block: Tensor, size: int, outputs: list[Tensor]) -> None:
-        self.block, self.size, self.outputs = block, size, outputs
-        self._begin = -(-block.data_ptr() // 64) * 64
+    block: Tensor
+    size: int
+    outputs: list[Tensor]
 
     @classmethod
     def empty(cls, spec: Spec, x: Tensor) -> _Reserve:
         T, B = spec.lengths(x)
         size = _core.reserve_size(_CELLS[spec.mode], _DTYPES[x.dtype], T, B, 0, spec.hidden_size)
         count = spec.num_layers * spec.directions
-        return cls(torch.empty(count * size + 64, dtype=torch.uint8), size, [])
+        return cls(torch.empty(count * size, dtype=torch.uint8), size, [])
 
     def part(self, k: int) -> int:
-        return self._begin + k * self.size
+        return self.block.data_ptr() + k * self.size
 
 
 def _forward(

@@ -22,6 +22,7 @@ def _reason(module: torch.nn.RNNBase, input: Any, hx: Any) -> str | None:
         return "PackedSequence"
     if module.proj_size > 0:
         return "proj_size"
+    module._update_flat_weights()  # as torch does: parametrizations and functional_call swap parameters
     weights: Any = module._flat_weights
     states: tuple[Any, ...] = ()
     if hx is not None:
@@ -39,7 +40,18 @@ def _reason(module: torch.nn.RNNBase, input: Any, hx: Any) -> str | None:
     batch = () if input.dim() == 2 else (input.shape[0 if module.batch_first else 1],)
     if any(state.shape != (count, *batch, module.hidden_size) for state in states):
         return "hx of another shape"
+    if [weight.shape for weight in weights] != _weight_shapes(module):
+        return "weights of another shape"
     return None
+
+
+def _weight_shapes(module: torch.nn.RNNBase) -> list[tuple[int, ...]]:
+    """What the constructor gave the weights; somebody may have put other tensors there since."""
+    H, D = module.hidden_size, 2 if module.bidirectional else 1
+    rows = {"LSTM": 4, "GRU": 3}.get(module.mode, 1) * H
+    biases = [(rows,), (rows,)] if module.bias else []
+    first, others = [(rows, module.input_size), (rows, H), *biases], [(rows, D * H), (rows, H), *biases]
+    return D * first + (module.num_layers - 1) * D * others
 
 
 def _forward(module: torch.nn.RNNBase, input: Tensor, hx: Any) -> tuple[Tensor, Any]:

@@ -1,5 +1,7 @@
 """Twelve months of airline passengers, forecast from the eleven years before them, and the truth beside it.
 
+By the default forecaster, by the tutorials' network (window -> LSTM -> last state -> Dense), and by the baselines.
+
 The data are 144 monthly totals of international airline passengers in thousands, 1949 to 1960.
 
 Source: Box, Jenkins (1976), Time Series Analysis: Forecasting and Control, series G.
@@ -27,6 +29,7 @@ __all__ = ["HORIZON", "Outcome", "draw", "errors", "read", "run"]
 HORIZON = 12
 SHOWN = 30  # months of history in the picture
 BASELINES = ("ridge", "seasonal naive", "persistence")
+LSTM = "plain LSTM"
 
 Array = np.ndarray[Any, Any]
 
@@ -36,7 +39,7 @@ class Outcome:
     """What came out.
 
     Args:
-        forecast: a row per month: the columns of a forecast, `actual`, and a column per baseline.
+        forecast: a row per month: the columns of a forecast, `actual`, the plain LSTM, a column per baseline.
         history: (N,) the months before.
         times: (N,) their first days.
         notes: what the fit found and decided.
@@ -61,13 +64,16 @@ def read() -> Reading:
 
 
 def run(progress: Any = False) -> Outcome:
-    """Fits on all but the last year, by the defaults, and forecasts that year."""
+    """Fits both forecasters on all but the last year and forecasts that year."""
     reading = read()
+    plain = Forecaster(HORIZON, architecture="plain", cell="lstm", progress=progress)
+    plain_result = backtest_from_start(plain, reading, origins=1)
     forecaster = Forecaster(HORIZON, progress=progress)
     result = backtest_from_start(forecaster, reading, origins=1)
     table = as_table(result.forecasts, forecaster.model_.columns)
     names = [name for name in table.column_names if name not in ("cutoff", "y", *BASELINES)]
     table = table.select([*names, "y", *BASELINES]).rename_columns([*names, "actual", *BASELINES])
+    table = table.append_column(LSTM, [np.asarray(plain_result.forecasts["carousel"])])
     panel = reading.panel
     return Outcome(
         forecast=table,
@@ -82,7 +88,7 @@ def errors(outcome: Outcome) -> dict[str, tuple[float, float]]:
     """Root mean square error and mean absolute error in per cent of the truth, best first."""
     actual = outcome.column("actual")
     found = {}
-    for name in ("carousel", *BASELINES):
+    for name in ("carousel", LSTM, *BASELINES):
         error = outcome.column(name) - actual
         found[name] = float(np.sqrt((error**2).mean())), float(100 * np.abs(error / actual).mean())
     return dict(sorted(found.items(), key=lambda item: item[1]))
@@ -104,7 +110,8 @@ def draw(outcome: Outcome) -> Figure:
     for level, alpha in ((80, 0.2), (95, 0.1)):
         low, high = outcome.column(f"carousel-lo-{level}"), outcome.column(f"carousel-hi-{level}")
         axes.fill_between(months, low, high, color=BLUE, alpha=alpha, lw=0, label=f"{level} % interval")
-    for name in BASELINES:
+    axes.plot(months, outcome.column(LSTM), color="#c2410c", lw=1.3, ls="-.", label=_label(LSTM, scores))
+    for name in ("ridge", "seasonal naive"):
         axes.plot(
             months, outcome.column(name), color=OTHERS[name], lw=1.3, ls="--", label=_label(name, scores)
         )
