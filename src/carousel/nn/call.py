@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils._device import DeviceContext
 
 from carousel import _core
 
@@ -58,7 +59,7 @@ def _only_default_device() -> bool:
     if torch._C._len_torch_function_stack() == 0:
         return True
     modes = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-    return all(type(mode) is torch.utils._device.DeviceContext for mode in modes)
+    return all(type(mode) is DeviceContext for mode in modes)
 
 
 def path(reason: str | None, dtype: torch.dtype) -> str:
