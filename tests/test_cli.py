@@ -478,10 +478,10 @@ def test_demo_sine_shows_both_splits(tmp_path: Path) -> None:
 
 def test_demo_airline_holds_the_forecast_against_the_truth(tmp_path: Path) -> None:
     out = run("demo", "airline", "--out", "here", cwd=tmp_path).stdout
-    for name in ("carousel", "ridge", "seasonal naive", "persistence"):
+    for name in ("carousel", "plain LSTM", "ridge", "seasonal naive", "persistence"):
         assert f"\n{name} " in out
     frame = pd.read_csv(tmp_path / "here" / "airline.csv")
-    assert list(frame) == [*COLUMNS, "actual", "ridge", "seasonal naive", "persistence"]
+    assert list(frame) == [*COLUMNS, "actual", "ridge", "seasonal naive", "persistence", "plain LSTM"]
     assert frame["actual"].tolist() == [417, 391, 419, 461, 472, 535, 622, 606, 508, 461, 390, 432]
     assert frame["ds"].tolist()[0] == "1960-01-01"
     assert (tmp_path / "here" / "airline.png").read_bytes().startswith(b"\x89PNG")

@@ -502,7 +502,7 @@ def test_path_tells_why():
         "an input of shape (6, 4, 2)": lambda: kernel_path(module, x[..., :2]),
         "autocast": lambda: inside(torch.autocast("cpu"), lambda: kernel_path(module, x)),
         "a torch dispatch or function mode": lambda: inside(
-            torch.device("cpu"), lambda: kernel_path(module, x)
+            torch.overrides.BaseTorchFunctionMode(), lambda: kernel_path(module, x)
         ),
         "torch.func": lambda: transformed(lambda x: kernel_path(module, x)),
         "not accelerated; call carousel.accelerate(module)": lambda: kernel_path(torch.nn.GRU(3, 5), x),
