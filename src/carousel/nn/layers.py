@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,14 +16,38 @@ from carousel.nn.function import Outputs, Spec, run
 __all__ = ["GRU", "LSTM", "RNN"]
 
 
-def _reason(module: torch.nn.RNNBase, input: Any, hx: Any) -> str | None:
+def _forward(module: torch.nn.RNNBase, input: Any, hx: Any, torchs: Callable[..., Any]) -> Any:
+    """A call of `module`: ours, or torch's own method `torchs`."""
+    if isinstance(input, PackedSequence) or module.proj_size > 0:
+        return torchs(input, hx)
+    weights = _weights(module)
+    return torchs(input, hx) if _reason(module, input, hx, weights) else _run(module, input, hx, weights)
+
+
+def _path(module: torch.nn.RNNBase, input: Any, hx: Any) -> str:
+    weights = _weights(module)
+    return path(_reason(module, input, hx, weights), weights[0].dtype)
+
+
+def _weights(module: torch.nn.RNNBase) -> list[Any]:
+    """W, R[, b_W, b_R] of every direction, as they are now.
+
+    functional_call swaps parameters. A parametrization computes them anew, spectral_norm differently each time:
+    it is asked as often as torch asks it.
+    """
+    own, names = module._parameters, module._flat_weights_names
+    if all(name in own for name in names):
+        return [own[name] for name in names]
+    module._update_flat_weights()
+    return module._flat_weights
+
+
+def _reason(module: torch.nn.RNNBase, input: Any, hx: Any, weights: list[Any]) -> str | None:
     """Why this call takes torch's path, or None."""
     if isinstance(input, PackedSequence):
         return "PackedSequence"
     if module.proj_size > 0:
         return "proj_size"
-    module._update_flat_weights()  # as torch does: parametrizations and functional_call swap parameters
-    weights: Any = module._flat_weights
     states: tuple[Any, ...] = ()
     if hx is not None:
         states = hx if module.mode == "LSTM" and isinstance(hx, tuple) else (hx,)
@@ -54,8 +78,8 @@ def _weight_shapes(module: torch.nn.RNNBase) -> list[tuple[int, ...]]:
     return D * first + (module.num_layers - 1) * D * others
 
 
-def _forward(module: torch.nn.RNNBase, input: Tensor, hx: Any) -> tuple[Tensor, Any]:
-    """The call of a module whose `_reason` is None: adds the batch axis where there is none, and dropout."""
+def _run(module: torch.nn.RNNBase, input: Tensor, hx: Any, weights: list[Any]) -> tuple[Tensor, Any]:
+    """A call that has no reason for torch's path: adds the batch axis where there is none, and dropout."""
     lstm, batched = module.mode == "LSTM", input.dim() == 3
     h, c = (None, None) if hx is None else hx if lstm else (hx, None)
     time_axis = 1 if module.batch_first else 0
@@ -70,7 +94,6 @@ def _forward(module: torch.nn.RNNBase, input: Tensor, hx: Any) -> tuple[Tensor, 
         bias=module.bias,
         batch_first=module.batch_first,
     )
-    weights: Any = module._flat_weights
     if module.training and module.dropout > 0 and module.num_layers > 1:
         y, h_n, c_n = _run_with_dropout(module.dropout, spec, input, h, c, weights)
     else:
@@ -103,10 +126,6 @@ def _run_with_dropout(
     return y, torch.cat(h_n), torch.cat(c_n) if spec.has_cells else None  # type: ignore[arg-type]
 
 
-def _path(module: torch.nn.RNNBase, input: Any, hx: Any) -> str:
-    return path(_reason(module, input, hx), module.weight_ih_l0.dtype)  # type: ignore[arg-type]
-
-
 class LSTM(torch.nn.LSTM):
     """`torch.nn.LSTM` on our kernels; its equations are in `carousel.reference.lstm`.
 
@@ -122,9 +141,7 @@ class LSTM(torch.nn.LSTM):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.LSTM.forward`: (T, B, I) in, (T, B, D*H) and (h_n, c_n) of (L*D, B, H) out."""
-        if _reason(self, input, hx) is not None:
-            return super().forward(input, hx)
-        return _forward(self, input, hx)
+        return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
 
@@ -140,9 +157,7 @@ class GRU(torch.nn.GRU):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.GRU.forward`: (T, B, I) in, (T, B, D*H) and h_n of (L*D, B, H) out."""
-        if _reason(self, input, hx) is not None:
-            return super().forward(input, hx)
-        return _forward(self, input, hx)
+        return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
 
@@ -158,8 +173,6 @@ class RNN(torch.nn.RNN):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.RNN.forward`: (T, B, I) in, (T, B, D*H) and h_n of (L*D, B, H) out."""
-        if _reason(self, input, hx) is not None:
-            return super().forward(input, hx)
-        return _forward(self, input, hx)
+        return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
