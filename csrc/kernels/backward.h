@@ -114,16 +114,15 @@ __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t
           for_row_tiles<tile_rows>(u, end, [&](auto count, int64_t) __attribute__((always_inline)) {
             constexpr int M = decltype(count)::count;
             const T* a[M];
-            Vec<T> sum[M][N];
+            T* to[M];
             for (int m = 0; m < M; ++m) {
               a[m] = tiles + u * K + m;
-              for (int v = 0; v < N; ++v)
-                sum[m][v] = accumulate ? load(out + (u + m) * columns + v * lanes<T>, left - v * lanes<T>) : Vec<T>{};
+              to[m] = out + (u + m) * columns;
             }
-            tile<T, M, N>(K, a, M, b, step, sum);
-            for (int m = 0; m < M; ++m)
-              for (int v = 0; v < N; ++v)
-                store(out + (u + m) * columns + v * lanes<T>, sum[m][v], left - v * lanes<T>);
+            Sums<T, M, N> sums;
+            sums.start(to, left, accumulate);
+            tile<T, M, N>(K, a, M, b, step, sums.data);
+            sums.write(to, left);
           });
         }
       }

@@ -24,7 +24,7 @@ struct Forward {
   T *h_n, *c_n;
   Sequence<T> gates;    // [B, 4H] of every step, or of the current one only
   Sequence<T> cells;    // [B, H], likewise
-  T* projected;         // [chunk * B, panels, G, lanes]: W x + b, where it is computed ahead
+  T* projected;         // [chunk * B, all columns of the panels]: W x + b, where it is computed ahead
   int64_t chunk;        // steps; 0: computed within the step
   bool training;
   bool by_units;        // threads share the hidden units and meet after each step; else they share the batch
@@ -32,49 +32,80 @@ struct Forward {
   const T* h(int64_t s, int64_t b) const { return s > 0 ? y(s - 1, b) : h_0(0, b); }
   const T* c(int64_t s, int64_t b) const { return s > 0 ? cells(s - 1, b) : c_0(0, b); }
   T* ahead(int64_t s, int64_t b, int64_t p) const {
-    return projected + (((s % chunk) * batch + b) * panels.count() + p) * panels.width();
+    return projected + ((s % chunk) * batch + b) * panels.all_columns() + panels.columns(p);
   }
 };
 
-// sum = W x + b of N gates from `gate` on, for M rows of step s and one panel.
-template <class T, int M, int N>
-CAROUSEL_INLINE void project(const Forward<T>& f, int64_t s, int64_t row, int64_t p, int gate, Vec<T> (&sum)[M][N]) {
-  const int64_t at = gate * lanes<T>;
-  if (f.chunk > 0) {
-    for (int m = 0; m < M; ++m)
-      for (int v = 0; v < N; ++v) sum[m][v] = load(f.ahead(s, row + m, p) + at + v * lanes<T>);
-    return;
+// The sums of M rows and `count` gates of a panel, from `first` on: W x + b, and then R h.
+template <class T, int M>
+class Gates {
+ public:
+  CAROUSEL_INLINE Gates(const Forward<T>& f, int64_t s, int64_t row, int64_t p, int first, int count)
+      : f_(f), p_(p), units_(f.panels.units(p)), column_(first * units_),
+        registers_(int(ceil_div(count * units_, lanes<T>))) {
+    if (f.chunk > 0) {
+      for (int m = 0; m < M; ++m) start(m, f.ahead(s, row + m, p) + column_);
+      return;
+    }
+    const T* x[M];
+    for (int m = 0; m < M; ++m) {
+      x[m] = f.x(s, row + m);
+      start(m, f.panels.input_bias(f.packed, p) + column_);
+    }
+    add(f.inputs, x, f.panels.W(f.packed, p));
   }
-  const T* x[M];
-  const T* bias = f.panels.input_bias(f.packed, p) + at;
-  for (int m = 0; m < M; ++m) {
-    x[m] = f.x(s, row + m);
-    for (int v = 0; v < N; ++v) sum[m][v] = load(bias + v * lanes<T>);
-  }
-  tile<T, M, N>(f.inputs, x, 1, f.panels.W(f.packed, p) + at, f.panels.width(), sum);
-}
 
-// The same for a whole chunk of steps from s0 on, all gates: rows of all steps are tiled together.
-template <class T, int G>
-__attribute__((noinline)) void project_ahead(const Forward<T>& f, int64_t s0, int64_t s1, Range rows, Range panels) {
-  const int64_t height = rows.end - rows.begin;
-  for (int64_t p = panels.begin; p < panels.end; ++p) {
-    const T* bias = f.panels.input_bias(f.packed, p);
-    for_row_tiles<rows_per_tile(G)>(0, (s1 - s0) * height, [&](auto count, int64_t first) __attribute__((always_inline)) {
-      constexpr int M = decltype(count)::count;
-      const T* x[M];
-      Vec<T> sum[M][G];
-      for (int m = 0; m < M; ++m) {
-        x[m] = f.x(s0 + (first + m) / height, rows.begin + (first + m) % height);
-        for (int g = 0; g < G; ++g) sum[m][g] = load(bias + g * lanes<T>);
-      }
-      tile<T, M, G>(f.inputs, x, 1, f.panels.W(f.packed, p), f.panels.width(), sum);
-      for (int m = 0; m < M; ++m) {
-        T* to = f.ahead(s0 + (first + m) / height, rows.begin + (first + m) % height, p);
-        for (int g = 0; g < G; ++g) store(to + g * lanes<T>, sum[m][g]);
-      }
+  CAROUSEL_INLINE void add_recurrent(const T* const (&h)[M]) { add(f_.hidden, h, f_.panels.R(f_.packed, p_)); }
+
+  // Row m of the g-th gate, counted from the first; elements beyond the panel's units are of no meaning.
+  CAROUSEL_INLINE Vec<T> operator()(int m, int g) const { return load(at(m, g), units_); }
+  CAROUSEL_INLINE void set(int m, int g, Vec<T> value) { store(const_cast<T*>(at(m, g)), value, units_); }
+
+ private:
+  CAROUSEL_INLINE const T* at(int m, int g) const { return sums_ + m * registers_ * lanes<T> + g * units_; }
+  CAROUSEL_INLINE void start(int m, const T* from) {
+    for (int v = 0; v < registers_; ++v)
+      store(sums_ + (m * registers_ + v) * lanes<T>, load(from + v * lanes<T>));
+  }
+  CAROUSEL_INLINE void add(int64_t K, const T* const (&a)[M], const T* panel) {
+    with_registers(registers_, [&](auto registers) __attribute__((always_inline)) {
+      constexpr int N = decltype(registers)::count;
+      tile<T, M, N>(K, a, 1, panel + column_, f_.panels.width(p_), sums_);
     });
   }
+
+  const Forward<T>& f_;
+  const int64_t p_, units_, column_;
+  const int registers_;
+  alignas(CAROUSEL_VECTOR_BYTES) T sums_[M * 4 * lanes<T>];
+};
+
+// W x + b of a whole chunk of steps from s0 on, all gates: rows of all steps are tiled together.
+template <class T>
+__attribute__((noinline)) void project_ahead(const Forward<T>& f, int64_t s0, int64_t s1, Range rows, Range panels) {
+  const int64_t height = rows.end - rows.begin;
+  for (int64_t p = panels.begin; p < panels.end; ++p)
+    with_registers(f.panels.registers(p), [&](auto registers) __attribute__((always_inline)) {
+      constexpr int N = decltype(registers)::count;
+      const T* bias = f.panels.input_bias(f.packed, p);
+      for_row_tiles<rows_per_tile(N)>(0, (s1 - s0) * height, [&](auto count, int64_t first) __attribute__((
+                                                                 always_inline)) {
+        constexpr int M = decltype(count)::count;
+        const T* x[M];
+        T* to[M];
+        for (int m = 0; m < M; ++m) {
+          const int64_t s = s0 + (first + m) / height, b = rows.begin + (first + m) % height;
+          x[m] = f.x(s, b);
+          to[m] = f.ahead(s, b, p);
+        }
+        Sums<T, M, N> sums;
+        for (int m = 0; m < M; ++m)
+          for (int v = 0; v < N; ++v)
+            store(sums.data + (m * N + v) * lanes<T>, load(bias + v * lanes<T>));
+        tile<T, M, N>(f.inputs, x, 1, f.panels.W(f.packed, p), f.panels.width(p), sums.data);
+        sums.write(to, N * lanes<T>);
+      });
+    });
 }
 
 template <class T, class Cell, int Phase>
@@ -97,7 +128,7 @@ void forward(const Forward<T>& f, const Team& team) {
   const Range panels = f.by_units ? share(f.panels.count(), team) : Range{0, f.panels.count()};
   for (int64_t s = 0; s < f.steps; ++s) {
     if (f.chunk > 0 && s % f.chunk == 0)
-      project_ahead<T, Cell::gates>(f, s, s + f.chunk < f.steps ? s + f.chunk : f.steps, rows, panels);
+      project_ahead(f, s, s + f.chunk < f.steps ? s + f.chunk : f.steps, rows, panels);
     step<T, Cell, 0>(f, s, rows, panels);
     if (f.by_units) team.barrier();
     if constexpr (Cell::phases == 2) {

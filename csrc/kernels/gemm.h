@@ -16,18 +16,18 @@ constexpr int rows_per_tile(int N) { return accumulators / N < row_limit ? int(a
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// sums[m][v] += Σ_k a[m][k * a_step] b[k * b_step + v * lanes + ·]
+// sums[m * N + v] += Σ_k a[m][k * a_step] b[k * b_step + v * lanes + ·], in registers of lanes
 //
 // A function of its own, sums in memory on both sides: inlined, the compiler keeps the constants of the activations
 // that follow in registers and spills the sums inside the loop.
 template <class T, int M, int N>
 __attribute__((noinline)) void tile(int64_t K, const T* const (&a)[M], int64_t a_step, const T* b, int64_t b_step,
-                          Vec<T> (&sums)[M][N]) {
+                                    T* sums) {
   Vec<T> sum[M][N];
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) sum[m][v] = sums[m][v];
+    for (int v = 0; v < N; ++v) sum[m][v] = load(sums + (m * N + v) * lanes<T>);
   for (int64_t k = 0; k < K; ++k, b += b_step) {
     Vec<T> row[N];
 #pragma GCC unroll 4
@@ -42,8 +42,26 @@ __attribute__((noinline)) void tile(int64_t K, const T* const (&a)[M], int64_t a
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) sums[m][v] = sum[m][v];
+    for (int v = 0; v < N; ++v) store(sums + (m * N + v) * lanes<T>, sum[m][v]);
 }
+
+// The sums of a tile between memory and `tile`: M rows of N registers, of which the first `left` elements exist.
+template <class T, int M, int N>
+struct Sums {
+  alignas(CAROUSEL_VECTOR_BYTES) T data[M * N * lanes<T>];
+
+  CAROUSEL_INLINE void start(T* const (&from)[M], int64_t left, bool accumulate) {
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < N; ++v)
+        store(data + (m * N + v) * lanes<T>,
+              accumulate ? load(from[m] + v * lanes<T>, left - v * lanes<T>) : Vec<T>{});
+  }
+  CAROUSEL_INLINE void write(T* const (&to)[M], int64_t left) const {
+    for (int m = 0; m < M; ++m)
+      for (int v = 0; v < N; ++v)
+        store(to[m] + v * lanes<T>, load(data + (m * N + v) * lanes<T>), left - v * lanes<T>);
+  }
+};
 
 // body(Rows<M>, first row) over [begin, end) in tiles of nearly equal height, at most `most` rows each.
 template <int M>
@@ -127,16 +145,14 @@ __attribute__((noinline)) void multiply_strip(const Strips<T>& strips, int64_t s
         constexpr int M = decltype(rows)::count;
         const T* a_rows[M];
         T* to[M];
-        Vec<T> sum[M][N];
         for (int m = 0; m < M; ++m) {
           a_rows[m] = a(row + m) + k;
           to[m] = c(row + m) + first;
-          for (int v = 0; v < N; ++v)
-            sum[m][v] = accumulate || k > 0 ? load(to[m] + v * lanes<T>, left - v * lanes<T>) : Vec<T>{};
         }
-        tile<T, M, N>(depth, a_rows, 1, b + k * b_step, b_step, sum);
-        for (int m = 0; m < M; ++m)
-          for (int v = 0; v < N; ++v) store(to[m] + v * lanes<T>, sum[m][v], left - v * lanes<T>);
+        Sums<T, M, N> sums;
+        sums.start(to, left, accumulate || k > 0);
+        tile<T, M, N>(depth, a_rows, 1, b + k * b_step, b_step, sums.data);
+        sums.write(to, left);
       });
     }
   });

@@ -23,19 +23,19 @@ struct GruResetAfter {
   template <class T, int M, int Phase>
   static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
     const int64_t j = p * lanes<T>, left = f.hidden - j, H = f.hidden;
-    Vec<T> a[M][3], input[M];
-    project(f, s, row, p, 0, a);
+    Gates<T, M> a(f, s, row, p, 0, 3);
     const T* h[M];
-    const Vec<T> bias = load(f.panels.recurrent_bias(f.packed, p) + 2 * lanes<T>);
+    Vec<T> input[M];  // of the candidate: W x and R h are kept apart
+    const Vec<T> bias = load(f.panels.recurrent_bias(f.packed, p) + 2 * f.panels.units(p), left);
     for (int m = 0; m < M; ++m) {
       h[m] = f.h(s, row + m);
-      input[m] = a[m][2];
-      a[m][2] = bias;
+      input[m] = a(m, 2);
+      a.set(m, 2, bias);
     }
-    tile<T, M, 3>(H, h, 1, f.panels.R(f.packed, p), f.panels.width(), a);
+    a.add_recurrent(h);
 
     for (int m = 0; m < M; ++m) {
-      const Vec<T> r = sigmoid<T>(a[m][0]), z = sigmoid<T>(a[m][1]), q = a[m][2];
+      const Vec<T> r = sigmoid<T>(a(m, 0)), z = sigmoid<T>(a(m, 1)), q = a(m, 2);
       const Vec<T> n = tanh<T>(input[m] + r * q);
       store(f.y(s, row + m) + j, n + z * (load(h[m] + j, left) - n), left);
       if (f.training) {
@@ -76,28 +76,25 @@ struct GruResetBefore {
   template <class T, int M, int Phase>
   static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
     const int64_t j = p * lanes<T>, left = f.hidden - j, H = f.hidden;
-    const T* R = f.panels.R(f.packed, p);
     const T* from[M];
     if constexpr (Phase == 0) {
-      Vec<T> a[M][2];
-      project(f, s, row, p, 0, a);
+      Gates<T, M> a(f, s, row, p, 0, 2);
       for (int m = 0; m < M; ++m) from[m] = f.h(s, row + m);
-      tile<T, M, 2>(H, from, 1, R, f.panels.width(), a);
+      a.add_recurrent(from);
       for (int m = 0; m < M; ++m) {
-        const Vec<T> r = sigmoid<T>(a[m][0]), z = sigmoid<T>(a[m][1]);
+        const Vec<T> r = sigmoid<T>(a(m, 0)), z = sigmoid<T>(a(m, 1));
         T* gate = f.gates(s, row + m) + j;
         store(gate, r, left);
         store(gate + H, z, left);
         store(gate + 3 * H, r * load(from[m] + j, left), left);
       }
     } else {
-      Vec<T> a[M][1];
-      project(f, s, row, p, 2, a);
+      Gates<T, M> a(f, s, row, p, 2, 1);
       for (int m = 0; m < M; ++m) from[m] = f.gates(s, row + m) + 3 * H;
-      tile<T, M, 1>(H, from, 1, R + 2 * lanes<T>, f.panels.width(), a);
+      a.add_recurrent(from);
       for (int m = 0; m < M; ++m) {
         T* gate = f.gates(s, row + m) + j;
-        const Vec<T> n = tanh<T>(a[m][0]), z = load(gate + H, left);
+        const Vec<T> n = tanh<T>(a(m, 0)), z = load(gate + H, left);
         store(gate + 2 * H, n, left);
         store(f.y(s, row + m) + j, n + z * (load(f.h(s, row + m) + j, left) - n), left);
       }

@@ -21,14 +21,13 @@ struct Lstm {
   template <class T, int M, int Phase>
   static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
     const int64_t j = p * lanes<T>, left = f.hidden - j, H = f.hidden;
-    Vec<T> a[M][4];
-    project(f, s, row, p, 0, a);
+    Gates<T, M> a(f, s, row, p, 0, 4);
     const T* h[M];
     for (int m = 0; m < M; ++m) h[m] = f.h(s, row + m);
-    tile<T, M, 4>(H, h, 1, f.panels.R(f.packed, p), f.panels.width(), a);
+    a.add_recurrent(h);
 
     for (int m = 0; m < M; ++m) {
-      const Vec<T> i = sigmoid<T>(a[m][0]), fg = sigmoid<T>(a[m][1]), g = tanh<T>(a[m][2]), o = sigmoid<T>(a[m][3]);
+      const Vec<T> i = sigmoid<T>(a(m, 0)), fg = sigmoid<T>(a(m, 1)), g = tanh<T>(a(m, 2)), o = sigmoid<T>(a(m, 3));
       const Vec<T> c = fg * load(f.c(s, row + m) + j, left) + i * g;
       store(f.cells(s, row + m) + j, c, left);
       store(f.y(s, row + m) + j, o * tanh<T>(c), left);

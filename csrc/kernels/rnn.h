@@ -40,12 +40,11 @@ struct Rnn {
   template <class T, int M, int Phase>
   static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
     const int64_t j = p * lanes<T>, left = f.hidden - j;
-    Vec<T> a[M][1];
-    project(f, s, row, p, 0, a);
+    Gates<T, M> a(f, s, row, p, 0, 1);
     const T* h[M];
     for (int m = 0; m < M; ++m) h[m] = f.h(s, row + m);
-    tile<T, M, 1>(f.hidden, h, 1, f.panels.R(f.packed, p), f.panels.width(), a);
-    for (int m = 0; m < M; ++m) store(f.y(s, row + m) + j, Activation::template value<T>(a[m][0]), left);
+    a.add_recurrent(h);
+    for (int m = 0; m < M; ++m) store(f.y(s, row + m) + j, Activation::template value<T>(a(m, 0)), left);
   }
 
   template <class T, int Phase>

@@ -58,23 +58,27 @@ void copy_rows(Range rows, int64_t width, Sequence<const T> from, T* to) {
     for (int64_t j = 0; j < width; ++j) to[b * width + j] = from(0, b)[j];
 }
 
-// Weights as the forward pass reads them: panels of `lanes` hidden units, each
-//   W [I][G][lanes]   R [H][G][lanes]   input bias [G][lanes]   recurrent bias [G][lanes]
-// The gates of a unit stand side by side, so that one tile of products holds all that its new state needs.
+// Weights as the forward pass reads them: panels of `lanes` hidden units, the last one of those that are left, each
+//   W [I][G][units]   R [H][G][units]   input bias [G][units]   recurrent bias [G][units]
+// with rows padded to whole registers. The gates of a unit stand side by side, so that one tile of products holds all
+// that its new state needs; in the last panel several gates may share a register.
 template <class T>
 struct Panels {
   int64_t gates, I, H;
   int64_t count() const { return ceil_div(H, lanes<T>); }
-  int64_t width() const { return gates * lanes<T>; }
-  int64_t panel() const { return (I + H + 2) * width(); }
-  int64_t size() const { return count() * panel(); }
-  const T* W(const T* packed, int64_t p) const { return packed + p * panel(); }
-  const T* R(const T* packed, int64_t p) const { return W(packed, p) + I * width(); }
-  const T* input_bias(const T* packed, int64_t p) const { return R(packed, p) + H * width(); }
-  const T* recurrent_bias(const T* packed, int64_t p) const { return input_bias(packed, p) + width(); }
+  int64_t units(int64_t p) const { return H - p * lanes<T> < lanes<T> ? H - p * lanes<T> : lanes<T>; }
+  int registers(int64_t p) const { return int(ceil_div(gates * units(p), lanes<T>)); }
+  int64_t width(int64_t p) const { return registers(p) * lanes<T>; }  // elements from one row to the next
+  int64_t columns(int64_t p) const { return p * gates * lanes<T>; }   // in all panels before p
+  int64_t all_columns() const { return H > 0 ? columns(count() - 1) + width(count() - 1) : 0; }
+  int64_t size() const { return (I + H + 2) * all_columns(); }
+  const T* W(const T* packed, int64_t p) const { return packed + (I + H + 2) * columns(p); }
+  const T* R(const T* packed, int64_t p) const { return W(packed, p) + I * width(p); }
+  const T* input_bias(const T* packed, int64_t p) const { return R(packed, p) + H * width(p); }
+  const T* recurrent_bias(const T* packed, int64_t p) const { return input_bias(packed, p) + width(p); }
 };
 
-// to[k][lane] = from[lane][k] for the first `rows` rows of `columns` elements; the other lanes are zero.
+// to[k][row] = from[row][k], `rows` rows of `columns` elements.
 template <class T>
 void pack_columns(const T* from, int64_t rows, int64_t columns, T* to, int64_t to_step) {
   constexpr int64_t L = lanes<T>;
@@ -84,27 +88,28 @@ void pack_columns(const T* from, int64_t rows, int64_t columns, T* to, int64_t t
     for (int64_t l = 0; l < L; ++l) block[l] = l < rows ? load(from + l * columns + k, columns - k) : Vec<T>{};
     transpose<T>(block);
     const int64_t depth = columns - k < L ? columns - k : L;
-    for (int64_t l = 0; l < depth; ++l) store(to + (k + l) * to_step, block[l]);
+    for (int64_t l = 0; l < depth; ++l) store(to + (k + l) * to_step, block[l], rows);
   }
 }
 
 template <class T>
 void pack_panel(const Panels<T>& panels, const carousel_weights& weights, bool one_bias, int64_t p, T* packed) {
-  constexpr int64_t L = lanes<T>;
-  const int64_t I = panels.I, H = panels.H, first = p * L, rows = H - first < L ? H - first : L;
-  T* panel = packed + p * panels.panel();
+  const int64_t I = panels.I, H = panels.H, units = panels.units(p), width = panels.width(p);
+  T* panel = packed + (I + H + 2) * panels.columns(p);
   const T *W = static_cast<const T*>(weights.W), *R = static_cast<const T*>(weights.R);
   const T *b_W = static_cast<const T*>(weights.b_W), *b_R = static_cast<const T*>(weights.b_R);
+  for (int64_t k = 0; k < I + H + 2; ++k)
+    for (int64_t column = panels.gates * units; column < width; ++column) panel[k * width + column] = T(0);
   for (int64_t g = 0; g < panels.gates; ++g) {
-    const int64_t unit = g * H + first;
-    pack_columns(W + unit * I, rows, I, panel + g * L, panels.width());
-    pack_columns(R + unit * H, rows, H, panel + I * panels.width() + g * L, panels.width());
-    const Vec<T> input = b_W ? load(b_W + unit, rows) : Vec<T>{};
-    const Vec<T> recurrent = b_R ? load(b_R + unit, rows) : Vec<T>{};
+    const int64_t unit = g * H + p * lanes<T>;
+    pack_columns(W + unit * I, units, I, panel + g * units, width);
+    pack_columns(R + unit * H, units, H, panel + I * width + g * units, width);
+    const Vec<T> input = b_W ? load(b_W + unit, units) : Vec<T>{};
+    const Vec<T> recurrent = b_R ? load(b_R + unit, units) : Vec<T>{};
     const bool joined = one_bias || g < panels.gates - 1;  // only the candidate of a reset-after GRU keeps two
-    T* bias = panel + (I + H) * panels.width() + g * L;
-    store(bias, joined ? input + recurrent : input);
-    store(bias + panels.width(), joined ? Vec<T>{} : recurrent);
+    T* bias = panel + (I + H) * width + g * units;
+    store(bias, joined ? input + recurrent : input, units);
+    store(bias + width, joined ? Vec<T>{} : recurrent, units);
   }
 }
 

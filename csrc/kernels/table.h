@@ -51,7 +51,7 @@ Forward<T> forward_layout(const carousel_options& options, const carousel_sizes&
   }
   f.training = training;
   if (sizes.inputs >= ahead_from && S > 0 && B > 0) {
-    const int64_t step = B * f.panels.count() * f.panels.width();
+    const int64_t step = B * f.panels.all_columns();
     const int64_t fit = chunk_bytes / (int64_t(sizeof(T)) * (step > 0 ? step : 1));
     f.chunk = fit < 1 ? 1 : fit < S ? fit : S;
     f.projected = arena.take<T>(f.chunk * step);
