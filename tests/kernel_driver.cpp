@@ -31,7 +31,12 @@ struct Array {
   ~Array() { std::free(data); }
 };
 
-void* scratch(int64_t bytes) { return std::aligned_alloc(64, size_t(bytes + 63) / 64 * 64 + 64); }
+// Not one byte more than was asked for.
+void* scratch(int64_t bytes) {
+  void* block = nullptr;
+  if (posix_memalign(&block, 64, size_t(bytes > 0 ? bytes : 1)) != 0) std::abort();
+  return block;
+}
 
 void require(carousel_status status, const char* what) {
   if (status == CAROUSEL_OK) return;

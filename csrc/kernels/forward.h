@@ -64,8 +64,9 @@ class Gates {
  private:
   CAROUSEL_INLINE const T* at(int m, int g) const { return sums_ + m * registers_ * lanes<T> + g * units_; }
   CAROUSEL_INLINE void start(int m, const T* from) {
+    const int64_t left = f_.panels.width(p_) - column_;  // the row ends there
     for (int v = 0; v < registers_; ++v)
-      store(sums_ + (m * registers_ + v) * lanes<T>, load(from + v * lanes<T>));
+      store(sums_ + (m * registers_ + v) * lanes<T>, load(from + v * lanes<T>, left - v * lanes<T>));
   }
   CAROUSEL_INLINE void add(int64_t K, const T* const (&a)[M], const T* panel) {
     with_registers(registers_, [&](auto registers) __attribute__((always_inline)) {
