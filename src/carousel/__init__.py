@@ -49,10 +49,14 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'carousel' has no attribute {name!r}")
-    if name in _HOMES:
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-    else:
-        value = importlib.import_module(f"carousel.{name}")
+    try:
+        home = importlib.import_module(_HOMES.get(name, f"carousel.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("carousel"):
+            raise
+        extra = f"`carousel.{name}` needs {error.name}: pip install 'carousel-rnn[all]'"
+        raise ModuleNotFoundError(extra, name=error.name) from error
+    value = getattr(home, name) if name in _HOMES else home
     globals()[name] = value
     return value
 
