@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -51,7 +52,10 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
     return None
 
 
-def _forward(cell: torch.nn.RNNCellBase, input: Tensor, hx: Any) -> Any:
+def _forward(cell: torch.nn.RNNCellBase, input: Any, hx: Any, torchs: Callable[..., Any]) -> Any:
+    """A call of `cell`: ours, or torch's own method `torchs`."""
+    if _reason(cell, input, hx) is not None:
+        return torchs(input, hx)
     lstm = isinstance(cell, torch.nn.LSTMCell)
     h, c = (None, None) if hx is None else hx if lstm else (hx, None)
     in_front = (1,) if input.dim() == 2 else (1, 1)  # the step, and the batch where there is none
@@ -77,9 +81,7 @@ class LSTMCell(torch.nn.LSTMCell):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.LSTMCell.forward`: (B, I) in, h and c of (B, H) out."""
-        if _reason(self, input, hx) is not None:
-            return super().forward(input, hx)
-        return _forward(self, input, hx)
+        return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
 
@@ -94,9 +96,7 @@ class GRUCell(torch.nn.GRUCell):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.GRUCell.forward`: (B, I) in, h of (B, H) out."""
-        if _reason(self, input, hx) is not None:
-            return super().forward(input, hx)
-        return _forward(self, input, hx)
+        return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
 
@@ -111,8 +111,6 @@ class RNNCell(torch.nn.RNNCell):
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.RNNCell.forward`: (B, I) in, h of (B, H) out."""
-        if _reason(self, input, hx) is not None:
-            return super().forward(input, hx)
-        return _forward(self, input, hx)
+        return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
