@@ -264,7 +264,7 @@ def refused(path, content, text=None):
     with pytest.raises(FormatError, match=text) as caught:
         load(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: ")
+    assert message.startswith((f"{path} is not a carousel model: ", f"{path}: "))
     assert message.endswith(".")
     assert "\n" not in message
     assert len(message) < len(str(path)) + 400
@@ -282,7 +282,9 @@ def test_every_flipped_byte_is_refused(path):
 def test_every_shorter_file_is_refused(path):
     raw = GOLDEN.read_bytes()
     for k in range(0, len(raw), 3):
-        refused(path, raw[:k])
+        refused(path, raw[:k], "model is not a carousel model: ")
+    refused(path, raw[:-1], r"it is cut short: its tensors take \d+ bytes, but \d+ are there")
+    refused(path, b"", "it has 0 bytes, fewer than any model")
 
 
 def test_a_longer_file_is_refused(path):
@@ -397,7 +399,7 @@ HEADERS = {
     "many axes": (entry("layers.4.W", shape=[1] * 100 + [3]), LIBRARY),
     "other shape": (entry("layers.4.W", shape=[3]), r"`W` must have shape \(O, I\)"),
     "overlap": (entry("layers.4.b", data_offsets=[0, 4]), LIBRARY),
-    "beyond the end": (entry("layers.4.b", data_offsets=[2**62, 2**62 + 4]), LIBRARY),
+    "beyond the end": (entry("layers.4.b", data_offsets=[2**62, 2**62 + 4]), "it is cut short"),
     "offsets": (entry("layers.4.b", data_offsets="ab"), LIBRARY),
     "no dtype": (entry("layers.4.b", dtype=None), LIBRARY),
     "number": (lambda h: h | {"layers.4.b": 7}, LIBRARY),

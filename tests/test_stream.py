@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carousel import stream
-from carousel.errors import ArgumentError, ShapeError, UnsupportedError
+from carousel.errors import ArgumentError, FormatError, ShapeError, UnsupportedError
 from carousel.layout import Weights as Arrays
 from carousel.network import Dense, LastStep, Network, Recurrent, Weights, save
 from carousel.reference import stack
@@ -310,6 +310,14 @@ def test_load_is_the_model_of_the_file(rng, tmp_path):
     save(network, tmp_path / "deep")
     x = rng.normal(size=(4, 2, 3)).astype("float32")
     np.testing.assert_array_equal(stream.load(tmp_path / "deep").run(x), stream.Model(network).run(x))
+
+
+def test_load_refuses_a_file_that_nothing_runs(tmp_path):
+    save(Dense(np.eye(2)), tmp_path / "layer")
+    with pytest.raises(
+        FormatError, match="layer: it must hold a network or a forecaster, got the kind 'dense'"
+    ):
+        stream.load(tmp_path / "layer")
 
 
 def test_import_is_light():

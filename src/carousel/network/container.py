@@ -44,6 +44,8 @@ def unpack(file: BinaryIO) -> tuple[str, dict[str, NDArray[Any]]]:
         FormatError: the file is no safetensors file, or one with other metadata.
     """
     size = os.fstat(file.fileno()).st_size
+    if size < 8:
+        raise FormatError(f"it has {size} bytes, fewer than any model")
     length = _header_length(file.read(8))
     if length > min(size - 8, HEADER_LIMIT):
         raise FormatError(
@@ -57,8 +59,19 @@ def unpack(file: BinaryIO) -> tuple[str, dict[str, NDArray[Any]]]:
     try:
         tensors = load(file.read(size))  # read, not mapped: a mapped file cut short kills the process
     except (SafetensorError, KeyError, ValueError) as error:  # KeyError, ValueError: not for NumPy
+        if (needed := _end(header)) > (there := size - 8 - length):
+            raise FormatError(
+                f"it is cut short: its tensors take {needed} bytes, but {there} are there"
+            ) from None
         raise FormatError(f"safetensors cannot read it: {ascii(str(error))[1:-1][:160]}") from None
     return metadata["carousel"], tensors
+
+
+def _end(header: dict[str, Any]) -> int:
+    """Bytes that the tensors of a header take; 0 where it does not say so in numbers."""
+    offsets = [entry.get("data_offsets") for entry in header.values() if isinstance(entry, dict)]
+    pairs = [pair for pair in offsets if isinstance(pair, list) and len(pair) == 2]
+    return max((pair[1] for pair in pairs if type(pair[1]) is int), default=0)
 
 
 def _header_length(file: bytes) -> int:

@@ -7,6 +7,8 @@ changes the model is noticed, however a version of safetensors writes its header
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -55,15 +57,25 @@ def load(path: str | os.PathLike[str]) -> Any:
         FormatError: the file is damaged, foreign, or of a newer format; the text says which.
         OSError: the system could not read.
     """
+    with _naming(f"{os.fspath(path)} is not a carousel model"):
+        document, tensors = _document(path)
+    with _naming(os.fspath(path)):
+        return _value(document, tensors)
+
+
+@contextmanager
+def _naming(subject: str) -> Iterator[None]:
+    """Within it, every error is a FormatError about `subject`."""
     try:
-        return _load(path)
+        yield
     except RecursionError:
-        raise FormatError(f"{os.fspath(path)}: it is nested too deeply.") from None
+        raise FormatError(f"{subject}: it is nested too deeply.") from None
     except CarouselError as error:
-        raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+        raise FormatError(f"{subject}: {str(error).rstrip('.')}.") from error
 
 
-def _load(path: str | os.PathLike[str]) -> Any:
+def _document(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """What makes a file a model of ours: the container, and a document with a format number."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
         raise FormatError("it is not a regular file")
     with open(path, "rb") as file:
@@ -73,6 +85,11 @@ def _load(path: str | os.PathLike[str]) -> Any:
         raise FormatError("the document is not written in the canonical form")
     if type(document) is not dict or type(document.get("format")) is not int:
         raise FormatError("the document has no format number")
+    return document, tensors
+
+
+def _value(document: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
+    """The value of a document, sealed and complete."""
     if document["format"] != FORMAT:
         raise FormatError(
             f"the file has format {document['format']}, this version of carousel reads format {FORMAT}; "

@@ -6,8 +6,9 @@ import os
 from typing import TYPE_CHECKING, overload
 
 from carousel import network
-from carousel.errors import ArgumentError
+from carousel.errors import ArgumentError, FormatError
 from carousel.network import ForecastModel, Network
+from carousel.network.schema import kind_of
 from carousel.stream.network import NetworkModel
 
 if TYPE_CHECKING:
@@ -45,5 +46,10 @@ def load(path: str | os.PathLike[str]) -> NetworkModel | ForecasterModel:
         FormatError: the file is damaged, foreign, or of a newer format.
         OSError: the system could not read.
     """
-    value: Network | ForecastModel = network.load(path)
+    value = network.load(path)
+    if not isinstance(value, (Network, ForecastModel)):
+        raise FormatError(
+            f"{os.fspath(path)}: it must hold a network or a forecaster, "
+            f"got the kind {kind_of(type(value))!r}; `carousel.network.load` reads it."
+        )
     return Model(value)
