@@ -6,6 +6,7 @@ import pytest
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing
 from carousel.series import Frequency, Panel
 from carousel.series.conformal import half_widths, independent_counts, scores_table
+from carousel.series.filling import fill
 from carousel.series.history import History
 from carousel.series.linear import Moments, linear_features, linear_path, sizes
 from carousel.series.smoothing import ahead, candidates, errors, maps, shares, smoothed
@@ -157,3 +158,33 @@ def test_steps_without_scores_are_widened() -> None:
     observed = np.array([[True, False], [True, False], [True, False]])
     scores = scores_table(np.array([[1.0, 0], [2, 0], [3, 0]]), observed)
     np.testing.assert_allclose(scores[:, 1], scores[:, 0] * np.sqrt(2))
+
+
+def test_few_independent_scores_give_the_interval_of_a_normal_law(rng: np.random.Generator) -> None:
+    inside = []
+    for _ in range(2000):
+        scores = scores_table(rng.normal(size=(3, 1)), np.ones((3, 1), bool))
+        inside.append(abs(rng.normal()) <= half_widths(scores, np.array([3.0]), 80)[0])
+    assert abs(np.mean(inside) - 0.8) < 0.04  # four standard errors
+
+
+@pytest.mark.parametrize("n", [1.0, 2.5, 3.9, 4.0, 6.0, 18.0, 19.0, 40.0])
+def test_intervals_of_higher_levels_hold_those_of_lower_ones(n: float) -> None:
+    scores = scores_table(np.r_[np.zeros(38), 1.0, 100][:, None], np.ones((40, 1), bool))  # an outlier
+    widths = [half_widths(scores, np.array([n]), level)[0] for level in (50, 80, 90, 95, 99)]
+    assert widths == sorted(widths)
+
+
+def test_origins_a_horizon_apart_count_as_independent(rng: np.random.Generator) -> None:
+    walk = np.cumsum(rng.normal(size=124))
+    errors = np.stack([walk[k + 1 : k + 101] - walk[:100] for k in range(24)], 1)
+    counts = independent_counts(errors, np.ones(errors.shape, bool), np.arange(100) > 0)
+    assert counts[-1] >= 4
+    assert counts[0] > 50
+
+
+def test_a_long_gap_stays_near_the_season_before_it(rng: np.random.Generator) -> None:
+    season = 10 * np.sin(np.arange(300) * 2 * np.pi / 7)
+    x = 50 + season + rng.normal(size=300)
+    x[200:] = np.nan
+    assert np.abs(fill(x, 7)[200:] - 50 - season[200:]).max() < 10

@@ -81,7 +81,7 @@ def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> F
     work = _Work(panel, shape, settings, parts, report, columns)
     first, again = work.plain() if settings.architecture == "plain" else work.auto()
     notes = work.notes(first)
-    calibration, scores, shifted = work.judge(first)
+    judged = work.judge(first)
     try:
         last = None if first.run.interrupted else again()
     except KeyboardInterrupt:
@@ -89,8 +89,10 @@ def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> F
     interrupted = last is None or last.run.interrupted
     kept = first if last is None or last.run.interrupted else last
     end = "stopped: fitted without the held-out rows" if interrupted else "fitted again on all rows as chosen"
+    # The errors are those of round one, but in units of the scale that the model keeps.
+    calibration = judged.calibration(kept.parts.scaling.scale)
     model = work.model(kept, calibration, (*notes, end))
-    return Fitted(model, shape, tuple(first.run.history), scores, shifted, interrupted)
+    return Fitted(model, shape, tuple(first.run.history), judged.scores, judged.shifted, interrupted)
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,35 @@ class _Round:
     history: History
     parts: _Parts
     run: Run
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What held-out origins say.
+
+    Args:
+        errors: (B, K) of the forecasts, in the model's unit.
+        observed: (B, K) where the truth is known.
+        origins: (B,).
+        scores: of the model and the baselines.
+        shifted: see `is_shifted`.
+    """
+
+    errors: Array
+    observed: Array
+    origins: Origins
+    scores: dict[str, Scores]
+    shifted: int
+
+    def calibration(self, scale: Array) -> Calibration:
+        """The errors in units of a scale (S,) per series."""
+        return _calibration(self.errors, self.observed, self.origins, scale)
+
+
+def _calibration(errors: Array, observed: Array, origins: Origins, scale: Array) -> Calibration:
+    rest = errors / scale[origins.series][:, None]
+    follows = (np.diff(origins.row, prepend=-2) == 1) & (np.diff(origins.series, prepend=-1) == 0)
+    return Calibration(scores_table(rest, observed), independent_counts(rest, observed, follows))
 
 
 @dataclass(frozen=True)
@@ -192,8 +223,8 @@ class _Work:
 
         return base
 
-    def judge(self, fitted: _Round) -> tuple[Calibration, dict[str, Scores], int]:
-        """From the held-out origins: intervals, scores of model and baselines, and a shift (`is_shifted`)."""
+    def judge(self, fitted: _Round) -> _Judged:
+        """The held-out origins: errors for the intervals, scores of model and baselines, a shift."""
         plan, history = self.plan, fitted.history
         origins = thinned(self.split.judge, JUDGED)
         truth, observed = history.targets(origins, plan.horizon)
@@ -202,10 +233,8 @@ class _Work:
             origins = thinned(self.split.train, JUDGED)
             truth, observed = history.targets(origins, plan.horizon)
         runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
-        rest = (truth - runner.points(history, origins)) / history.scale[origins.series][:, None]
-        follows = (np.diff(origins.row, prepend=-2) == 1) & (np.diff(origins.series, prepend=-1) == 0)
-        counts = independent_counts(rest, observed, follows)
-        calibration = Calibration(scores_table(rest, observed), counts)
+        errors = truth - runner.points(history, origins)
+        calibration = _calibration(errors, observed, origins, history.scale)
 
         runner = ForecasterModel(self.model(fitted, calibration, ()))
         forecast = runner.forecasts(history, origins)
@@ -216,7 +245,8 @@ class _Work:
         others = baselines(self.panel, plan, self.split.train, origins)
         scores |= {name: score(known, f, unit) for name, f in others.items()}
         window = back(history.context(origins, plan.lookback, 0).window)
-        return calibration, scores, is_shifted(forecast.mean[:, 0], known[:, 0], window)
+        shifted = is_shifted(forecast.mean[:, 0], known[:, 0], window)
+        return _Judged(errors, observed, origins, scores, shifted)
 
     def model(self, fitted: _Round, calibration: Calibration, notes: tuple[str, ...]) -> ForecastModel:
         """The learned value of a round."""

@@ -7,8 +7,8 @@ origins are not independent; n is then what they are worth, and the quantile (n 
 Source: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, section 2.2.
 """
 
+from functools import lru_cache
 from math import ceil, sqrt
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ __all__ = ["half_widths", "independent_counts", "scores_table"]
 
 Array = np.ndarray[Any, Any]
 
+FEW = 4  # independent scores, of which the largest is the half width at 80 %; fewer say nothing of a quantile
 KEPT = 2000  # scores per step that a model keeps; of more, evenly spaced ones and the largest
 
 
@@ -51,7 +52,9 @@ def independent_counts(residuals: Array, observed: Array, follows: Array) -> Arr
     """How many independent residuals those of each step are worth.
 
     Neighbouring origins share most of what happens to them. With ρ the correlation of their residuals,
-    n of them are worth n (1 - ρ) / (1 + ρ), as for an autoregression of order 1 (Bayley and Hammersley 1946).
+    n of them are worth n (1 - ρ) / (1 + ρ), as for an autoregression of order 1 (Bayley and Hammersley 1946),
+    and up to 4 of them are worth no less than n / K, for origins a horizon apart share nothing of what they
+    forecast: beyond 4 the correlation decides, which a poor model stretches over more than a horizon.
 
     Args:
         residuals: (B, K).
@@ -65,14 +68,17 @@ def independent_counts(residuals: Array, observed: Array, follows: Array) -> Arr
     both = np.where(pairs, residuals[1:] * residuals[:-1], 0).sum(0)
     each = np.where(pairs, residuals[1:] ** 2 + residuals[:-1] ** 2, 0).sum(0) / 2
     rho = np.clip(np.divide(both, each, out=np.zeros_like(both), where=each > 0), 0, 1)
-    counts: Array = np.maximum(observed.sum(0) * (1 - rho) / (1 + rho), 1.0)
+    n = observed.sum(0)
+    apart = np.minimum(n / len(n), FEW)
+    counts: Array = np.maximum(np.maximum(n * (1 - rho) / (1 + rho), apart), 1.0)
     return counts
 
 
 def half_widths(scores: Array, counts: Array, level: float) -> Array:
     """(K,) half widths of the intervals at `level` per cent; NaN without scores.
 
-    Where there are too few scores for the level, the largest is widened as a normal tail would be.
+    Where n is below 4, or too small for the level, errors are taken as normal with the mean square of the
+    scores, which n of them estimate: the half width is t_n((1 + a) / 2) times its root.
 
     Args:
         scores: (N, K) of `scores_table`.
@@ -84,13 +90,30 @@ def half_widths(scores: Array, counts: Array, level: float) -> Array:
     """
     a = level / 100
     out = np.full(scores.shape[1], np.nan)
-    normal = NormalDist().inv_cdf
     for k, column in enumerate(scores.T):
         column = column[~np.isnan(column)]
         n = min(float(counts[k]), len(column))
-        share = (n + 1) * a / n if n else np.inf
-        if share <= 1:
+        if not n:
+            continue
+        share = (n + 1) * a / n
+        if n >= FEW and share <= 1:
             out[k] = column[ceil(share * len(column) - 1e-9) - 1]
-        elif n:
-            out[k] = column[-1] * max(1.0, normal((1 + a) / 2) / normal((1 + n / (n + 1)) / 2))
+        else:
+            normal = _student((1 + a) / 2, n) * sqrt(float(np.mean(column**2)))
+            out[k] = normal if n < FEW else max(normal, column[-1])  # never inside that of a lower level
     return out
+
+
+@lru_cache(4096)
+def _student(p: float, n: float) -> float:
+    """Quantile of Student's t with n >= 1 degrees of freedom; n need not be whole.
+
+    With t = √n tan φ the area under its density from 0 to t is proportional to that under cos(φ)^(n-1).
+
+    >>> round(_student(0.9, 1), 3), round(_student(0.975, 4), 3)
+    (3.078, 2.776)
+    """
+    angles = np.linspace(0, np.pi / 2, 20001)
+    heights = np.cos(angles) ** (n - 1)
+    areas = np.concatenate([[0], np.cumsum(heights[1:] + heights[:-1])])
+    return float(sqrt(n) * np.tan(np.interp((2 * p - 1) * areas[-1], areas, angles)))

