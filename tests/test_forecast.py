@@ -195,10 +195,12 @@ def test_arrays_find_their_season() -> None:
 
 
 def test_too_short_series_are_refused_with_what_is_needed(rng: np.random.Generator) -> None:
-    with pytest.raises(DataError, match=r"longest series has 10 rows; a horizon of 12 needs at least 18"):
+    with pytest.raises(
+        DataError, match=r"longest series has 10 rows, but a horizon of 12 needs at least 18; give"
+    ):
         Forecaster(12, **QUICK).fit(monthly(rng, 10))
     forecaster = Forecaster(3, **QUICK).fit(monthly(rng))
-    with pytest.raises(DataError, match=r"'y' has 5 rows; a forecast needs at least 13"):
+    with pytest.raises(DataError, match=r"'y' has 5 rows, but a forecast needs at least 13"):
         forecaster.predict(monthly(rng, 5))
 
 
@@ -224,6 +226,44 @@ def test_series_that_end_in_missing_values_have_intervals(rng: np.random.Generat
     assert np.isfinite(forecast.iloc[:, 2:].to_numpy(float)).all()
 
 
+def test_intervals_are_in_the_scale_that_is_kept(rng: np.random.Generator) -> None:
+    """A step in the held-out rows makes the scale of all rows larger than the one that the errors came from."""
+    y = 50 + rng.normal(0, 2, 500)
+    y[480:] += 100
+    days = pd.date_range("2022-01-01", periods=500)
+    forecast = Forecaster(24, **QUICK).fit(pd.DataFrame({"ds": days, "y": y})).predict()
+    assert (forecast["carousel-hi-80"] - forecast["carousel-lo-80"]).max() < 400
+    assert (forecast["carousel-hi-80"] - forecast["carousel-lo-80"])[0] < 12
+
+
+def test_a_series_that_ends_in_a_long_gap_keeps_its_level(rng: np.random.Generator) -> None:
+    days = np.arange(730)
+    y = 50 + 8 * np.sin(days * 2 * np.pi / 7) + rng.normal(0, 2, 730)
+    y[-60:] = np.nan
+    frame = pd.DataFrame({"ds": pd.date_range("2022-01-01", periods=730), "y": y})
+    forecast = Forecaster(24, **QUICK).fit(frame).predict()["carousel"]
+    truth = 50 + 8 * np.sin(np.arange(730, 754) * 2 * np.pi / 7)
+    assert np.abs(forecast - truth).max() < 12
+
+
+def test_a_unit_may_be_small(rng: np.random.Generator) -> None:
+    frame = monthly(rng)
+    one = Forecaster(3, **QUICK).fit(frame)
+    small = Forecaster(3, **QUICK).fit(frame.assign(y=frame["y"] * 2.0**-60))
+    np.testing.assert_allclose(small.predict()["carousel"] * 2.0**60, one.predict()["carousel"], rtol=1e-3)
+
+
+def test_series_may_begin_after_the_first_origin(rng: np.random.Generator) -> None:
+    frame = panel(rng, (96, 96))
+    first = frame["unique_id"].unique()[0]
+    late = frame[(frame["unique_id"] != first) | (frame["ds"] >= "2013-01-01")]
+    forecaster = Forecaster(3, **QUICK).fit(frame)
+    result = forecaster.backtest(late, start="2012-01-01", step=3)
+    cutoffs = result.forecasts.groupby("unique_id")["cutoff"].min()
+    assert cutoffs[first] > pd.Timestamp("2013-12-01")
+    assert (cutoffs.drop(first) == pd.Timestamp("2011-12-01")).all()
+
+
 @pytest.mark.parametrize("rows", [18, 20, 24, 30])
 def test_very_short_series_are_forecast(rng: np.random.Generator, rows: int) -> None:
     forecast = Forecaster(12, **QUICK).fit(monthly(rng, rows)).predict()
@@ -246,6 +286,37 @@ def test_ctrl_c_keeps_the_best_so_far(rng: np.random.Generator, architecture: st
     assert len(forecaster.history_) == calls
     assert np.isfinite(forecaster.predict()["carousel"]).all()
     assert forecaster.scores_
+
+
+def test_a_loaded_model_knows_its_arguments_and_what_it_has_not(
+    rng: np.random.Generator, tmp_path: Path
+) -> None:
+    forecaster = Forecaster(3, architecture="plain", cell="lstm", **QUICK).fit(monthly(rng))
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    assert (loaded.cell, loaded.hidden_size, loaded.layers) == (
+        "lstm",
+        8,
+        2 if architecture == "plain" else 1,
+    )
+    with pytest.raises(NotFittedError, match="`scores_` is left by `fit` and not kept in a file"):
+        loaded.scores_  # noqa: B018
+    assert not hasattr(loaded, "verdict_")
+
+
+def test_a_row_that_cannot_be_observed_is_refused(rng: np.random.Generator) -> None:
+    model = carousel.stream.Model(Forecaster(3, **QUICK).fit(monthly(rng)).model_)
+    state = model.last()
+    due = state.next[0]
+    for ds, y in (("soon", 1.0), (due, "one"), (pd.Timestamp(due, tz="UTC"), 1.0), (due, np.inf)):
+        with pytest.raises(DataError, match="`y`"):
+            model.observe(ds, y, state)
+
+
+def test_what_is_no_model_is_not_saved(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="`model` must be a Forecaster or a Network, got str"):
+        carousel.save("model", tmp_path / "model")  # type: ignore[arg-type]
 
 
 def test_scikit_learn_manners(rng: np.random.Generator) -> None:
@@ -274,6 +345,12 @@ def test_scikit_learn_manners(rng: np.random.Generator) -> None:
         ({"dropout": 1.0}, "`dropout`"),
         ({"seed": -1}, "`seed`"),
         ({"epochs": 0}, "`epochs`"),
+        ({"level": None}, "`level` must be per cent"),
+        ({"level": (None, 80)}, "`level` must be per cent"),
+        ({"learning_rate": float("inf")}, "`learning_rate` must be above 0 and finite"),
+        ({"learning_rate": "fast"}, "`learning_rate` must be a number"),
+        ({"dropout": "some"}, "`dropout` must be a number"),
+        ({"seed": 2**63}, "`seed` must be below"),
     ],
 )
 def test_arguments_are_checked_in_fit(rng: np.random.Generator, params: dict[str, Any], message: str) -> None:

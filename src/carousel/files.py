@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from carousel import network
-from carousel.errors import FormatError
+from carousel.errors import ArgumentError, FormatError
 from carousel.network.schema import kind_of
 
 if TYPE_CHECKING:
@@ -19,13 +19,18 @@ def save(model: Forecaster | network.Network, path: str | os.PathLike[str]) -> N
     """Writes `model` to exactly `path`, atomically: whatever happens, the file is the old one or the new one.
 
     Raises:
+        ArgumentError: `model` is something else.
         NotFittedError: a Forecaster that has not been fitted.
         OSError: the file cannot be written.
     """
-    if isinstance(model, network.Network):
+    if isinstance(model, (network.Network, network.ForecastModel)):
         network.save(model, path)
-    else:
-        model.save(path)
+        return
+    from carousel.forecast import Forecaster
+
+    if not isinstance(model, Forecaster):
+        raise ArgumentError(f"`model` must be a Forecaster or a Network, got {type(model).__name__}.")
+    model.save(path)
 
 
 def load(path: str | os.PathLike[str]) -> Forecaster | network.Network:

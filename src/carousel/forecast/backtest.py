@@ -57,10 +57,10 @@ def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None
     last = lengths - K
     least = np.minimum(plan.season + 1, lengths)
     if start is not None:
-        stamps = np.full(len(panel), start).astype(panel.starts.dtype)
+        stamps = np.full(len(panel), parse_start(start, panel.starts.dtype))
         # The first row at or after `start`: counted on the grid, for it need not be a row itself.
         first = np.array([np.searchsorted(panel.times(s), stamps[s]) for s in range(len(panel))])
-        if (first < 1).any():
+        if (first < 1).all():
             raise ArgumentError(f"`start` must leave rows before the first origin, got {start!r}.")
         first = np.maximum(first, least)
         stop = last + 1 if origins is None else np.minimum(last + 1, first + origins * step)
@@ -72,10 +72,22 @@ def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None
     chosen = every[(every.row - first[every.series]) % step == 0]
     if not len(chosen):
         raise DataError(
-            f"No origin has {plan.season + 1} rows before it and {K} after it; the longest series has "
-            f"{lengths.max(initial=0)} rows. Give more rows or an earlier `start`."
+            f"No origin has {plan.season + 1} rows before it and {K} after it: the longest series has "
+            f"{lengths.max(initial=0)} rows; give more rows or an earlier `start`."
         )
     return chosen
+
+
+def parse_start(start: Any, dtype: Any) -> Any:
+    """A date or a whole number, as the time column has it."""
+    try:
+        found = np.asarray(start).astype(dtype)
+    except (TypeError, ValueError):
+        found = np.asarray("NaT", "datetime64[us]")
+    if found.dtype.kind == "M" and np.isnat(found):
+        expected = "a whole number" if dtype == np.int64 else "a date such as 2024-01-31"
+        raise ArgumentError(f"`start` must be {expected}, got {start!r}.")
+    return found[()]
 
 
 def run_backtest(

@@ -37,6 +37,7 @@ _MISSING = [
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 _DECIMAL_COMMA = r"^[+-]?(\d*|[1-9]\d{0,2}(\.\d{3})+),\d+([eE][+-]?\d+)?$|^[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)$"
 _THOUSANDS_COMMA = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$|^[+-]?(\d{1,3}(\.\d*)?|\.\d+)$"
+_LARGEST, _SMALLEST = 1e100, 1e-100  # squares and their sums must neither overflow nor vanish
 _REPAIR = "repair it, or leave the cell empty if the value is missing"
 _A_DATE = "expected a date such as 2024-01-31 or 2024-01-31 23:00"
 
@@ -199,6 +200,14 @@ class Columns:
             several = f" ({len(infinite)} such rows)" if len(infinite) > 1 else ""
             place = self.origin.at(int(infinite[0]), name)
             raise DataError(f"{place}expected a finite number, got Inf{several}; {_REPAIR}.")
+        sizes = np.nan_to_num(np.abs(numbers))
+        row = int(sizes.argmax())
+        if sizes[row] > _LARGEST or 0 < sizes[row] < _SMALLEST:
+            unit = "larger" if sizes[row] > _LARGEST else "smaller"
+            raise DataError(
+                f"{self.origin.at(row, name)}the square of {numbers[row]:g} is beyond what a computer counts; "
+                f"give the column in a {unit} unit."
+            )
         return numbers
 
 

@@ -54,9 +54,9 @@ class Forecaster:
 
     After `fit`:
         model_: what was learned, a `ForecastModel`; `carousel.stream.Model` runs it without torch.
-        scores_: of the model and the baselines on the held-out rows.
-        verdict_: what these scores say, in sentences.
-        history_: loss of every epoch.
+        scores_: of the model and the baselines on the held-out rows; not kept in a file.
+        verdict_: what these scores say, in sentences; not kept in a file.
+        history_: loss of every epoch; not kept in a file.
         notes_: what was found in the data and decided.
 
     Example:
@@ -142,7 +142,11 @@ class Forecaster:
             df, id=id_col, time=time_col, target=target_col, freq=self.freq, duplicates=duplicates
         )
         columns = _columns(reading, df)
-        with fitting_threads(settings.hidden_size), progress_report(self.progress, settings.epochs) as report:
+        with (
+            reading.blamed(),
+            fitting_threads(settings.hidden_size),
+            progress_report(self.progress, settings.epochs) as report,
+        ):
             fitted = fit(reading.panel, columns, settings, report)
         self._set(fitted.model)
         self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted)
@@ -198,9 +202,11 @@ class Forecaster:
         for name, value in (("origins", origins), ("step", step)):
             if value is not None:
                 check_integer(name, value, 1)
-        panel = self._read(df, duplicates).panel
+        reading = self._read(df, duplicates)
+        panel = reading.panel
         plan = Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
-        chosen = pick_origins(panel, plan, origins, step, start)
+        with reading.blamed():
+            chosen = pick_origins(panel, plan, origins, step, start)
         columns = replace(model.columns, frame=kind_of(df))
         return run_backtest(self._runner, panel, plan, chosen, columns)
 
@@ -241,6 +247,12 @@ class Forecaster:
             level=model.level,
             lookback=model.lookback,
         )
+        path = (
+            model.recurrent.layers if model.recurrent else model.plain.network.layers if model.plain else ()
+        )
+        layers = [layer for layer in path if isinstance(layer, network.Recurrent)]
+        if layers:
+            forecaster.set_params(cell=layers[0].cell, hidden_size=layers[0].hidden_size, layers=len(layers))
         forecaster._set(model)
         forecaster.notes_ = model.notes
         return forecaster
@@ -267,6 +279,15 @@ class Forecaster:
         ]
         return f"Forecaster({', '.join(shown)})"
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("model_", "scores_", "verdict_", "history_", "notes_"):
+            raise AttributeError(f"'Forecaster' object has no attribute {name!r}")
+        if "model_" in self.__dict__:
+            raise NotFittedError(
+                f"`{name}` is left by `fit` and not kept in a file; call `backtest` for scores."
+            )
+        raise NotFittedError("This Forecaster has not been fitted; call `fit` first.")
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
@@ -286,9 +307,11 @@ class Forecaster:
         names = {} if isinstance(df, (np.ndarray, list, tuple)) else _names(columns)
         reading = read_frame(df, **names, freq=self._runner.frequency, duplicates=duplicates)
         least = min(model.season + 1, model.lookback)
-        for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
-            if length < least:
-                raise DataError(f"Series {name!r} has {length} rows; a forecast needs at least {least}.")
+        with reading.blamed():
+            for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
+                if length < least:
+                    rows = "1 row" if length == 1 else f"{length} rows"
+                    raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
         return reading
 
 

@@ -18,7 +18,7 @@ Array = np.ndarray[Any, Any]
 def kind_of(data: Any) -> str:
     """The kind of frame to answer with: "pandas", "polars" or "pyarrow"; for arrays pandas if it is there."""
     try:
-        kind = str(nw.from_native(data).implementation).rsplit(".", 1)[-1].lower()
+        kind = str(nw.from_native(data, allow_series=True).implementation).rsplit(".", 1)[-1].lower()
     except TypeError:
         kind = "numpy"
     if kind in ("pandas", "polars", "pyarrow"):

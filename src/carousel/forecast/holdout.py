@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError, DataError
-from carousel.forecast.backtest import Backtest
+from carousel.errors import DataError
+from carousel.forecast.backtest import Backtest, parse_start
 from carousel.forecast.estimator import Forecaster
-from carousel.forecast.read import Reading
+from carousel.forecast.read import Reading, moment
 
 __all__ = ["backtest_from_start"]
 
@@ -41,26 +41,23 @@ def backtest_from_start(
     """
     panel, step = reading.panel, forecaster.horizon if step is None else step
     if start is not None:
-        start = _moment(start, panel.starts.dtype)
+        start = parse_start(start, panel.starts.dtype)
         rows = np.array([np.searchsorted(panel.times(s), start) for s in range(len(panel))])
-        first = f"an origin at {start}"
+        first = f"an origin at {moment(start)}"
     else:
         origins = USUAL if origins is None else origins
         rows = panel.lengths - forecaster.horizon - (origins - 1) * step
         first = f"{origins} origins {step} rows apart"
-    if rows.max() < 1:
-        raise DataError(
-            f"Too little would be left to fit on with {first}: the longest series has "
-            f"{panel.lengths.max()} rows; take fewer or later origins."
-        )
+    with reading.blamed():
+        if rows.max() < 1:
+            raise DataError(
+                f"Too little would be left to fit on with {first}: the longest series has "
+                f"{panel.lengths.max()} rows; take fewer or later origins."
+            )
+        if (rows + forecaster.horizon > panel.lengths).all():  # else the fit would be for nothing
+            raise DataError(
+                f"No series has {forecaster.horizon} rows to compare with after {first}; "
+                "take an earlier `start`."
+            )
     forecaster.fit(replace(reading, panel=panel.head(np.maximum(rows, 0))))
     return forecaster.backtest(reading, origins=origins, step=step, start=start)
-
-
-def _moment(start: Any, dtype: Any) -> Any:
-    """A date or a whole number, as the time column has it."""
-    try:
-        return np.asarray(start).astype(dtype)[()]
-    except ValueError:
-        expected = "a whole number" if dtype == np.int64 else "a date such as 2024-01-31"
-        raise ArgumentError(f"`start` must be {expected}, got {start!r}.") from None

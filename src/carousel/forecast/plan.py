@@ -67,11 +67,16 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, p
     needed = horizon + max(6, horizon // 2)
     if longest < needed:
         raise DataError(
-            f"The longest series has {longest} rows; a horizon of {horizon} needs at least {needed}. "
-            "Give more history or a smaller horizon."
+            f"The longest series has {longest} rows, but a horizon of {horizon} needs at least {needed}; "
+            "give more history or a smaller horizon."
         )
     seasons = _seasons(panel, season, longest)
     if lookback is not None:
+        if lookback > longest - horizon:
+            raise ArgumentError(
+                f"`lookback` must be at most {longest - horizon} rows, those of the longest series without "
+                f"one horizon, got {lookback}."
+            )
         if not plain and lookback <= seasons[0]:
             raise ArgumentError(
                 f"`lookback` must be more than the season of {seasons[0]} rows, got {lookback}; "

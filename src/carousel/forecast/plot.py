@@ -94,7 +94,7 @@ def _draw(
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     value, K = runner.value, runner.value.horizon
-    count = history or max(4 * K, 2 * value.season)
+    count = history or max(4 * K, 2 * value.season, 24)
     if panel is None:
         context = runner.last()[np.array([s])]
         forecast = runner.forecast(context, level)
@@ -108,10 +108,13 @@ def _draw(
         past, stamps = one.values[:end], one.times(0)[:end]
     past, stamps = past[-count:], stamps[-count:]
     axes.plot(stamps, past, color=GREY, lw=1.3, label="history")
-    ds = forecast.ds[0]
+    ds, alone = forecast.ds[0], K == 1  # a line of one point is none
     for j, (a, (lower, upper)) in enumerate(sorted(forecast.intervals().items(), reverse=True)):
         pale = [1 - min(0.16 * (j + 1), 0.8) * (1 - c) for c in to_rgb(BLUE)]  # widest first, darker inside
-        axes.fill_between(ds, lower[0], upper[0], color=pale, lw=0, label=f"{a:g} %")
+        if alone:
+            axes.vlines(ds, lower[0], upper[0], color=pale, lw=8, label=f"{a:g} %")
+        else:
+            axes.fill_between(ds, lower[0], upper[0], color=pale, lw=0, label=f"{a:g} %")
     if panel is not None and truth:
         axes.plot(ds, one.values[end:], color=TRUTH, lw=1.3, marker="o", ms=3, label="truth")
     if panel is not None and with_baselines:
@@ -119,7 +122,7 @@ def _draw(
         train = every_origin(np.array([min(value.lookback, end // 3)]), np.array([end - K + 1]))
         for name, line in baselines(one, plan, train, origins).items():
             axes.plot(ds, line[0], lw=1.1, ls="--", color=OTHERS.get(name, "#999999"), label=name)
-    axes.plot(ds, forecast.mean[0], color=BLUE, lw=2, label="forecast")
+    axes.plot(ds, forecast.mean[0], color=BLUE, lw=2, marker="o" if alone else "", ms=5, label="forecast")
     axes.axvline(ds[0], color=GREY, lw=0.6, ls=":")
     if ds.dtype.kind == "M":
         locator = AutoDateLocator()  # type: ignore[no-untyped-call]

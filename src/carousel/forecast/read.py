@@ -6,7 +6,9 @@ used as it is, is refused with one sentence that names the file, the row, the co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import narwhals as nw
@@ -18,7 +20,7 @@ from carousel.forecast.names import Names, find_names
 from carousel.forecast.table import Origin, read_table
 from carousel.series import Frequency, Panel
 
-__all__ = ["Names", "Reading", "read_frame", "read_table"]
+__all__ = ["Names", "Reading", "moment", "read_frame", "read_table"]
 
 Array = np.ndarray[Any, Any]
 _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
@@ -26,11 +28,18 @@ _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong
 
 @dataclass(frozen=True)
 class Reading:
-    """A panel, what was done to get it, and the columns it was read from."""
+    """A panel, what was done to get it, and the columns and the file (if any) it was read from."""
 
     panel: Panel
     notes: tuple[str, ...]
     names: Names
+    origin: Origin = field(default_factory=Origin)
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Within it, what is wrong with the data is said with the name of their file."""
+        with _blamed(self.origin):
+            yield
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ def read_frame(
         *columns.remarks,
         *_done(panel, rows, unsorted, averaged),
     )
-    return Reading(panel, notes, names)
+    return Reading(panel, notes, names, origin)
 
 
 def _eager(frame: Any) -> tuple[nw.DataFrame[Any], Origin]:
@@ -203,7 +212,7 @@ def _duplicate(
     if names.id is None:
         way_out += ", or name the column that tells several series apart (--id, in Python id_col)"
     return DataError(
-        f"{origin.prefix()}{places}{series} have the same time {_moment(rows.time[second])}{others}; "
+        f"{origin.prefix()}{places}{series} have the same time {moment(rows.time[second])}{others}; "
         f"{way_out}."
     )
 
@@ -212,19 +221,19 @@ def _gridded(rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | No
     """The rows on regular grids, NaN between them."""
     offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
     starts = rows.time[offsets[:-1]]
-    try:
+    with _blamed(origin):
         frequency = Frequency.infer(rows.time, offsets) if freq is None else Frequency.parse(freq)
         if (frequency.unit == "index") != (rows.time.dtype.kind == "i"):
             kind = "whole numbers" if rows.time.dtype.kind == "i" else "dates"
             raise DataError(f"`freq` = {str(frequency)!r} does not fit a time column of {kind}.")
+        if freq is not None:
+            _check_step(rows.time, offsets, frequency)
         positions = frequency.positions(starts[rows.code], rows.time)
-    except DataError as error:
-        raise DataError(f"{origin.prefix()}{error}") from None
     grid_offsets = np.concatenate([[0], np.cumsum(positions[offsets[1:] - 1] + 1)])
     if grid_offsets[-1] > _SPARSE * max(len(rows.time), 50):
         gap = int(np.argmax(np.diff(positions, prepend=0)))
         raise DataError(
-            f"{origin.prefix()}{origin.row(int(rows.index[gap]))} ({_moment(rows.time[gap])}) lies "
+            f"{origin.prefix()}{origin.row(int(rows.index[gap]))} ({moment(rows.time[gap])}) lies "
             f"{positions[gap]} steps of {frequency} from the first row of its series, but there are only "
             f"{len(rows.time)} rows; repair the date, or give the true frequency (--freq, in Python freq)."
         )
@@ -239,11 +248,39 @@ def _gridded(rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | No
     return panel
 
 
+def _check_step(times: Array, offsets: Array, frequency: Frequency) -> None:
+    """Refuses rows of a wider step than asked for: most rows of their grid would be missing.
+
+    Raises:
+        DataError: the rows fit a grid of their own that is at least twice as wide.
+    """
+    try:
+        found = Frequency.infer(times, offsets)
+    except DataError:
+        return
+    start = times[:1]
+    wide, fine = found.shift(start, np.ones(1, np.int64)), frequency.shift(start, np.full(1, 2))
+    if found != frequency and found.unit != "business" and (wide >= fine).all():
+        raise DataError(
+            f"The step of the rows is {found}, not {frequency} as asked for (or as the model was fitted); "
+            "give rows of that step."
+        )
+
+
+@contextmanager
+def _blamed(origin: Origin) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        prefix, text = origin.prefix(), str(error)
+        raise DataError(f"{prefix}{text[0].lower()}{text[1:]}" if prefix else text) from None
+
+
 def _named(names: Names, panel: Panel) -> list[str]:
     """The columns that were used."""
     notes = []
     if names.time:
-        first, last = _moment(panel.starts.min()), _moment(panel.lasts.max())
+        first, last = moment(panel.starts.min()), moment(panel.lasts.max())
         step = f"step {panel.frequency}" if panel.frequency.unit == "index" else str(panel.frequency)
         notes.append(f"time column: {names.time} ({step}, {first} to {last})")
     else:
@@ -282,7 +319,7 @@ def _counting(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def _moment(time: Any) -> str:
+def moment(time: Any) -> str:
     """A time stamp without the parts that are zero, or an integer."""
     text = str(time).replace("T", " ")
     return text.removesuffix(".000000").removesuffix(":00").removesuffix(" 00:00")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from carousel.errors import ArgumentError, check_choice, check_integer
 from carousel.stream.forecaster import check_levels
 
@@ -59,12 +61,19 @@ class Settings:
             if params[name] is not None:
                 check_integer(name, params[name], 1)
         check_integer("seed", params["seed"], 0)
+        if params["seed"] >= 2**63:
+            raise ArgumentError(f"`seed` must be below 2**63, got {params['seed']}.")
+        for name in ("dropout", "learning_rate"):
+            if isinstance(chosen[name], bool) or not isinstance(chosen[name], (int, float, np.number)):
+                raise ArgumentError(f"`{name}` must be a number, got {chosen[name]!r}.")
         if not 0 <= chosen["dropout"] < 1:
             raise ArgumentError(f"`dropout` must be at least 0 and below 1, got {chosen['dropout']!r}.")
         if plain and chosen["dropout"]:
             raise ArgumentError("`dropout` is an option of architecture='auto'; the plain network has none.")
-        if not chosen["learning_rate"] > 0:
-            raise ArgumentError(f"`learning_rate` must be above 0, got {chosen['learning_rate']!r}.")
+        if not 0 < chosen["learning_rate"] < np.inf:
+            raise ArgumentError(
+                f"`learning_rate` must be above 0 and finite, got {chosen['learning_rate']!r}."
+            )
         return cls(
             **chosen,
             season=params["season"],

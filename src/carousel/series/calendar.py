@@ -123,7 +123,9 @@ class Frequency:
             cuts = np.asarray(offsets)[1:-1] - 1
             inner[cuts[(cuts >= 0) & (cuts < len(inner))]] = False
         if not inner.any():
-            raise DataError("The frequency cannot be inferred from fewer than two rows: give `freq`.")
+            raise DataError(
+                "The frequency cannot be found in fewer than two rows; give `freq`, or more rows."
+            )
         if timestamps.dtype.kind in "iu":
             return cls(_common_step(np.diff(timestamps.astype(np.int64))[inner], str), "index")
         stamps = timestamps.astype("datetime64[us]")

@@ -12,6 +12,7 @@ from carousel.errors import ArgumentError, DataError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths
+from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path
 from carousel.series.panel import Panel
@@ -87,12 +88,23 @@ class ForecasterModel:
 
         Raises:
             ShapeError: not one value per series.
-            DataError: rows at another time than the next; a row that is missing is observed as NaN.
+            DataError: rows at another time than the next (a row that is missing is observed as NaN), times
+                that are none, or values that are not finite.
         """
         B = len(state)
-        y = np.broadcast_to(np.asarray(y, np.float64), (B,)) if np.ndim(y) == 0 else np.asarray(y, np.float64)
+        try:
+            y = np.asarray(y, np.float64)
+            if getattr(ds, "tzinfo", None) is not None:  # NumPy would warn and count in UTC
+                raise ValueError("it has a time zone, but the rows that were fitted have none")
+            stamps = np.broadcast_to(np.asarray(ds).astype(state.next.dtype), (B,))
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"`ds` must be times and `y` numbers, one for each of {B} series: {error}."
+            ) from None
+        y = np.broadcast_to(y, (B,)) if y.ndim == 0 else y
         check_shape("y", y, "B", B=B)
-        stamps = np.broadcast_to(np.asarray(ds).astype(state.next.dtype), (B,))
+        if np.isinf(y).any():
+            raise DataError("`y` must be finite, or NaN where a value is missing, got Inf.")
         wrong = np.flatnonzero(stamps != state.next)
         if len(wrong):
             raise DataError(
@@ -100,11 +112,11 @@ class ForecasterModel:
                 "a missing row is observed as NaN."
             )
         v, m = self.value, self.value.season
-        before = state.window[:, -1 - m] if m > 1 else state.window[:, -1]
-        filled = state.window[:, -m] + state.window[:, -1] - before
+        last = state.window[:, -1]
+        expected = filled(state.window[:, -m], last, state.window[:, -1 - m]) if m > 1 else last
         with np.errstate(divide="ignore", invalid="ignore"):
             x = np.where(y > 0, np.log(y), np.nan) if v.scaling.log else y
-        x = np.where(np.isnan(x), filled, x)
+        x = np.where(np.isnan(x), expected, x)
         errors = state.errors
         if v.smoothing is not None:
             expected = ahead(v.smoothing, state.window[:, -v.memory :], errors, 1)
@@ -186,7 +198,7 @@ def check_levels(level: Any) -> tuple[float, ...]:
     """
     given = level if isinstance(level, (tuple, list, np.ndarray)) else (level,)
     for a in given:
-        if isinstance(a, (bool, str)) or not 0 < a < 100:
+        if isinstance(a, bool) or not isinstance(a, (int, float, np.number)) or not 0 < a < 100:
             raise ArgumentError(
                 f"`level` must be per cent between 0 and 100, such as (80, 95), got {level!r}."
             )
