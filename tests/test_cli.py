@@ -68,6 +68,7 @@ def refused(*arguments: object, cwd: Path, says: str) -> None:
     assert done.stderr.startswith("carousel: ")
     assert done.stderr.endswith(".\n")
     assert done.stderr.count("\n") == 1
+    assert not re.search(r"[.!?] [A-Z]", done.stderr)  # a second sentence
     assert "Traceback" not in done.stderr
     assert all(" column: " in line for line in done.stdout.splitlines())
     assert snapshot(cwd) == before
@@ -134,6 +135,7 @@ FILES = {
     "inf.csv": DAYS.replace(",7\n", ",inf\n").encode(),
     "word.csv": DAYS.replace(",7\n", ",seven\n").encode(),
     "two.csv": b"ds,a,b\n2024-01-01,1,2\n2024-01-02,1,2\n",
+    "huge.csv": DAYS.replace(",7\n", ",7e200\n").encode(),
     "short.csv": b"\n".join(DAYS.encode().split(b"\n")[:6]),
     "cut.csv.gz": b"\x1f\x8b\x08\x00",
     "cut.parquet": b"PAR1",
@@ -153,6 +155,7 @@ FILES = {
         ("dates.csv", "dates.csv, line 10, column 'ds': expected a date such as 2024-01-31"),
         ("twice.csv", "twice.csv: lines 9 and 10 have the same time 2024-01-08; remove one of them"),
         ("inf.csv", "inf.csv, line 9, column 'y': expected a finite number"),
+        ("huge.csv", "huge.csv, line 9, column 'y': the square of 7e+200 is beyond what a computer counts"),
         ("word.csv", "word.csv, line 9, column 'y': expected a number, got 'seven'"),
         ("two.csv", "two.csv: several columns hold numbers (a, b); name the one to forecast"),
         ("cut.csv.gz", "cut.csv.gz is a damaged or incomplete gzip file"),
@@ -171,19 +174,26 @@ def test_bad_data_is_refused(tmp_path: Path, command: str, name: str, says: str)
     [
         (("--horizon", "0"), "'--horizon': 0 is not in the range x>=1"),
         (("--horizon", "-3"), "'--horizon': -3 is not in the range"),
-        (("--horizon", "many"), "'many' is not a valid integer"),
+        (("--horizon", "many"), "'--horizon': 'many' is not a valid integer."),
         ((), "Missing option '--horizon'"),
         (("--horizon", "24", "--target", "z"), "there is no column 'z'; the columns are ds, y"),
         (("--horizon", "24", "--time", "z"), "there is no column 'z'"),
         (("--horizon", "24", "--id", "z"), "there is no column 'z'"),
         (("--horizon", "24", "--freq", "fortnight"), "`freq` must be an alias such as"),
         (("--horizon", "24", "--seed", "-1"), "'--seed': -1 is not in the range"),
+        (("--horizon", "24", "--seed", str(2**63)), "`seed` must be below 2**63"),
         (("--horizon", "24", "--unknown"), "No such option"),
+        (("--horizon", "3", "--lookback", "100000"), "`lookback` must be at most 57 rows"),
+        (("--horizon", "3", "--freq", "h"), "data.csv: the step of the rows is D, not h"),
+        (("--horizon", "3", "--out", ""), "--out must be a file, but '' is no name"),
         (("--horizon", "3", "--out", "."), "--out must be a file, but '.' is a directory"),
         (("--horizon", "3", "--out", "no/model"), "--out no/model lies in a directory that does not exist"),
         (("--horizon", "3", "--out", "/dev/full"), "--out must be a file, but /dev/full is a device"),
         (("--horizon", "3", "--out", "data.csv"), "--out data.csv would overwrite another file"),
-        (("--horizon", "60"), "rows; a horizon of 60 needs at least"),
+        (
+            ("--horizon", "60"),
+            "data.csv: the longest series has 60 rows, but a horizon of 60 needs at least 90",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
@@ -296,6 +306,8 @@ def test_forecast_draws_a_picture(tmp_path: Path, model: Path) -> None:
     ("arguments", "says"),
     [
         (("--data", "missing.csv"), "missing.csv: no such file"),
+        (("--data", "quarters.csv"), "quarters.csv: the step of the rows is QS, not MS"),
+        (("--data", "few.csv"), "few.csv: series 'Passengers' has 3 rows, but a forecast needs at least 13."),
         (("--data", "other.csv"), "there is no column 'Month'; the columns are ds, y"),
         (("--out", "no/forecast.csv"), "lies in a directory that does not exist"),
         (("--out", "model"), "--out model would overwrite another file"),
@@ -308,6 +320,9 @@ def test_bad_wishes_for_a_forecast_are_refused(
     tmp_path: Path, model: Path, arguments: tuple[str, ...], says: str
 ) -> None:
     (tmp_path / "other.csv").write_text(DAYS)
+    (tmp_path / "few.csv").write_text("\n".join(AIRLINE.read_text().splitlines()[:4]))
+    quarters = np.arange("2001-01", "2021-01", 3, "M8[M]")
+    (tmp_path / "quarters.csv").write_text("Month,Passengers\n" + "".join(f"{q},1\n" for q in quarters))
     (tmp_path / "model").write_bytes(model.read_bytes())
     refused("forecast", "model", *arguments, cwd=tmp_path, says=says)
 
@@ -321,7 +336,11 @@ def test_what_is_no_model_is_refused(tmp_path: Path, model: Path, damage: str) -
     elif damage != "missing":
         contents = {"empty": b"", "text": b"ds,y\n", "cut": whole[:-9], "meddled": whole[:-1] + b"?"}
         path.write_bytes(contents[damage])
-    says = {"missing": "model: no such file", "network": "model holds a network"}.get(damage, "model: ")
+    says = {
+        "missing": "model: no such file",
+        "network": "model holds a network",
+        "meddled": "model: the file is damaged",
+    }.get(damage, "carousel: model is not a carousel model: ")
     refused("forecast", "model", "--out", "forecast.csv", cwd=tmp_path, says=says)
 
 
@@ -342,6 +361,56 @@ def test_a_closed_pipe_is_quiet(tmp_path: Path, model: Path) -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("command", ["fit", "forecast"])
+def test_a_reader_that_leaves_early_costs_no_file(tmp_path: Path, model: Path, command: str) -> None:
+    words = {"fit": f"fit {AIRLINE} --horizon 6 --epochs 1 --out new", "forecast": f"forecast {model}"}
+    line = f"{sys.executable} -m carousel {words[command]} 2>err | head -1; exit ${{PIPESTATUS[0]}}"
+    done = shell(line, tmp_path)
+    assert done.returncode == 0, (tmp_path / "err").read_text()
+    assert done.stdout.count("\n") == 1
+    assert command == "forecast" or (tmp_path / "new").read_bytes() == model.read_bytes()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "2>/dev/full"])
+def test_closed_streams_cost_no_file(tmp_path: Path, model: Path, closed: str) -> None:
+    line = f"{sys.executable} -m carousel fit {AIRLINE} --horizon 6 --epochs 1 --out new {closed}"
+    done = shell(line, tmp_path)
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert (tmp_path / "new").read_bytes() == model.read_bytes()
+
+
+def test_a_full_disk_behind_stdout_is_said(tmp_path: Path, model: Path) -> None:
+    done = shell(f"{sys.executable} -m carousel forecast {model} >/dev/full", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "carousel: stdout: cannot be written: no space left on device.\n"
+
+
+def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", line], cwd=cwd, capture_output=True, text=True, env=ENVIRONMENT)
+
+
+def test_a_forecast_can_be_piped_by_name(tmp_path: Path, model: Path) -> None:
+    done = run("forecast", model, "--out", "/dev/stdout", cwd=tmp_path)
+    assert done.stdout == run("forecast", model, cwd=tmp_path).stdout
+
+
+def test_series_that_the_model_does_not_know_are_said(tmp_path: Path, model: Path) -> None:
+    rows = AIRLINE.read_text().splitlines()
+    lines = [f"series,{rows[0]}", *(f"{name},{row}" for name in "ab" for row in rows[1:])]
+    (tmp_path / "two.csv").write_text("\n".join(lines))
+    done = run("forecast", model, "--data", "two.csv", cwd=tmp_path)
+    assert "new to the model, scaled by their own rows: 2 series\n" in done.stderr
+    assert len(done.stdout.splitlines()) == 13
+
+
+def test_a_picture_of_one_row_shows_it() -> None:
+    months = pd.date_range("2010-01-01", periods=60, freq="MS")
+    frame = pd.DataFrame({"ds": months, "y": 10.0 + np.arange(60) % 12})
+    axes = carousel.Forecaster(1, epochs=1, progress=False).fit(frame).plot().axes[0]
+    assert [line.get_marker() for line in axes.lines if line.get_label() == "forecast"] == ["o"]
+    assert len(axes.collections) == 2  # the intervals, as bars
 
 
 # Accepted, and said
@@ -451,6 +520,8 @@ def test_backtest_from_a_date_may_end_early(tmp_path: Path, monkeypatch: pytest.
     [
         (("--origins", 0), "'--origins': 0 is not in the range"),
         (("--origins", 30), "the longest series has 144 rows; take fewer or later origins"),
+        (("--start", "2099-01"), "no series has 6 rows to compare with after an origin at 2099-01-01"),
+        (("--start", ""), "`start` must be a date such as 2024-01-31, got ''"),
         (("--start", "1940-01"), "take fewer or later origins"),
         (("--start", "soon"), "`start` must be a date such as 2024-01-31, got 'soon'"),
     ],
@@ -490,6 +561,9 @@ def test_demo_airline_holds_the_forecast_against_the_truth(tmp_path: Path) -> No
 
 def test_demo_needs_a_place_to_write(tmp_path: Path) -> None:
     refused("demo", "--out", "no/where", cwd=tmp_path, says="lies in a directory that does not exist")
+    refused("demo", "--out", "", cwd=tmp_path, says="--out must be a directory, but '' is no name")
+    (tmp_path / "file").write_text("")
+    refused("demo", "--out", "file", cwd=tmp_path, says="--out must be a directory, but 'file' is a file")
 
 
 def test_the_airline_data_are_those_of_box_and_jenkins() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -59,19 +60,31 @@ def _carousel(context: click.Context) -> None:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs the command line and leaves with its exit code."""
+    _open_closed()
     code = _run(arguments)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader, `head` say, has what it wanted
+    except OSError:  # said already, or the reader, `head` say, has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
+
+
+def _open_closed() -> None:
+    """A stream that the caller has closed (`>&-`) swallows what is written to it."""
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)
+            setattr(sys, name, os.fdopen(descriptor, "w", closefd=False))
 
 
 def _run(arguments: list[str] | None) -> int:
     try:
         return int(_carousel.main(arguments, prog_name="carousel", standalone_mode=False) or 0)
     except click.ClickException as error:
-        return _refuse(error.format_message())
+        return _refuse(error.format_message().replace(". Did you mean", "; did you mean"))
     except (click.Abort, KeyboardInterrupt):
         click.echo("carousel: stopped.", err=True)
         return _INTERRUPTED
@@ -81,6 +94,10 @@ def _run(arguments: list[str] | None) -> int:
         return _refuse(_missing(error.name))
     except OSError as error:
         return _refuse(_os_message(error))
+    except MemoryError:
+        return _refuse(
+            "there is not enough memory; a smaller horizon or look-back, or fewer rows, would help"
+        )
     except Exception as error:
         from carousel.errors import CarouselError
 
@@ -91,7 +108,9 @@ def _run(arguments: list[str] | None) -> int:
 
 def _refuse(message: str) -> int:
     """One sentence on stderr, in one line."""
-    click.echo(f"carousel: {' '.join(message.split()).rstrip('.')}.", err=True)
+    text = " ".join(message.split()).rstrip(".")
+    with suppress(OSError):  # a full disk behind stderr: the exit code must do
+        click.echo(f"carousel: {text if text.endswith('?') else text + '.'}", err=True)
     return _REFUSED
 
 

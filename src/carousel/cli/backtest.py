@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import forecaster_options, frame_options
+from carousel.cli.options import Whole, forecaster_options, frame_options
 
 __all__ = ["backtest"]
 
@@ -17,12 +17,10 @@ __all__ = ["backtest"]
 @frame_options
 @click.option(
     "--origins",
-    type=click.IntRange(min=1),
+    type=Whole(min=1),
     help="Forecasts per series: the last 10, or all after --start, without.",
 )
-@click.option(
-    "--step", type=click.IntRange(min=1), help="Rows from one origin to the next; --horizon without."
-)
+@click.option("--step", type=Whole(min=1), help="Rows from one origin to the next; --horizon without.")
 @click.option("--start", metavar="TIME", help="First row to forecast, such as 2024-01-31.")
 @click.option("--out", metavar="FILE", help="All forecasts and the truth: CSV, or Parquet by its suffix.")
 def backtest(

@@ -29,8 +29,11 @@ def demo(which: str, out: str) -> None:
     all      both
     """
     from carousel.cli.output import check_path
+    from carousel.errors import ArgumentError
 
     directory = Path(out)
+    if not out or (directory.exists() and not directory.is_dir()):
+        raise ArgumentError(f"--out must be a directory, but {out!r} is {'a file' if out else 'no name'}.")
     if not directory.exists() and directory.resolve().parent.is_dir():
         directory.mkdir()
     check_path("--out", str(directory / "sine.png"))

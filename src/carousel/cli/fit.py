@@ -50,6 +50,8 @@ def fit(
         if out is not None and forecaster.__sklearn_is_fitted__():
             forecaster.save(out)
             say(f"stopped early, best model so far: {out}")
+        elif out is not None:
+            say("stopped before there was a model; nothing was written", err=True)
         raise
     if out is not None:
         forecaster.save(out)

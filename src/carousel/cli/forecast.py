@@ -31,6 +31,7 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
         check_picture,
         figure_bytes,
         forecast_bytes,
+        put,
         say,
         write,
     )
@@ -53,11 +54,18 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
             freq=forecaster.freq,
             duplicates=duplicates,
         )
-        say(*history.notes, err=True)
     table = as_table(forecaster.predict(history), columns)
+    if history is not None:
+        known = set(forecaster.model_.ids)
+        new = sum(name not in known for name in history.panel.ids)
+        say(
+            *history.notes,
+            *[f"new to the model, scaled by their own rows: {new} series"] * (new > 0),
+            err=True,
+        )
     picture = None if plot is None else figure_bytes(forecaster.plot(history), plot)
     if out is None:
-        click.echo(forecast_bytes(table), nl=False)
+        put(forecast_bytes(table))
     else:
         write(out, forecast_bytes(table, out))
     if picture is not None and plot is not None:

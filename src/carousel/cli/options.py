@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Frequency", "duplicates_option", "forecaster_options", "frame_options"]
+__all__ = ["Frequency", "Whole", "duplicates_option", "forecaster_options", "frame_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -19,6 +19,12 @@ class Frequency(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
         return int(value) if isinstance(value, str) and value.isdigit() else value
+
+
+class Whole(click.IntRange):
+    """A whole number with a least value; click would call what is none "not a valid integer range"."""
+
+    name = "integer"
 
 
 duplicates_option = click.option(
@@ -48,11 +54,9 @@ def frame_options(command: F) -> F:
 def forecaster_options(command: F) -> F:
     """What is learned, and how."""
     return _all(
-        click.option("--horizon", type=click.IntRange(min=1), required=True, help="Rows to forecast."),
-        click.option(
-            "--season", type=click.IntRange(min=1), help="Rows of one season; follows from the step."
-        ),
-        click.option("--lookback", type=click.IntRange(min=1), help="Rows that a forecast looks back on."),
+        click.option("--horizon", type=Whole(min=1), required=True, help="Rows to forecast."),
+        click.option("--season", type=Whole(min=1), help="Rows of one season; follows from the step."),
+        click.option("--lookback", type=Whole(min=1), help="Rows that a forecast looks back on."),
         click.option(
             "--architecture",
             type=click.Choice(["auto", "plain"]),
@@ -67,12 +71,8 @@ def forecaster_options(command: F) -> F:
             show_default=True,
             help="Kind of the recurrent layers.",
         ),
-        click.option(
-            "--epochs", type=click.IntRange(min=1), help="Passes over the training windows, at most."
-        ),
-        click.option(
-            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all randomness."
-        ),
+        click.option("--epochs", type=Whole(min=1), help="Passes over the training windows, at most."),
+        click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Of all randomness."),
     )(command)
 
 

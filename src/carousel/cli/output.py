@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 
     from carousel.network.forecaster import Columns
 
-__all__ = ["as_table", "check_path", "check_picture", "figure_bytes", "forecast_bytes", "say", "write"]
+__all__ = ["as_table", "check_path", "check_picture", "figure_bytes", "forecast_bytes", "put", "say", "write"]
 
 _PARQUET = (".parquet", ".pq")
 _PICTURES = (".png", ".svg", ".pdf")
@@ -45,14 +48,16 @@ def check_path(option: str, path: str | None, *others: str | None, device: bool 
             raise ArgumentError(
                 f"{option} {path} would overwrite another file of this run; choose another path."
             )
-    if target.is_dir() or not path:
-        raise ArgumentError(f"{option} must be a file, but {path!r} is a directory.")
-    if not target.parent.is_dir():
-        raise ArgumentError(f"{option} {path} lies in a directory that does not exist; make it first.")
-    if target.exists() and not target.is_file():
+    if not path or target.is_dir():
+        raise ArgumentError(
+            f"{option} must be a file, but {path!r} is {'a directory' if path else 'no name'}."
+        )
+    if Path(path).exists() and not Path(path).is_file():  # before `target`: a pipe resolves to no path
         if not device:
             raise ArgumentError(f"{option} must be a file, but {path} is a device or the like.")
         return
+    if not target.parent.is_dir():
+        raise ArgumentError(f"{option} {path} lies in a directory that does not exist; make it first.")
     try:
         if target.exists():
             target.open("ab").close()
@@ -125,7 +130,28 @@ def check_picture(option: str, path: str | None) -> None:
 def say(*lines: object, err: bool = False) -> None:
     """Lines for the user: results on stdout, or remarks on stderr where stdout is the result."""
     for line in lines:
-        click.echo(line, err=err)
+        if err:
+            with suppress(OSError):  # a remark that cannot be said stops nothing
+                click.echo(line, err=True)
+        else:
+            put(f"{line}\n".encode())
+
+
+def put(content: bytes) -> None:
+    """Bytes to stdout.
+
+    A reader that has gone, as `head` does, has what it wanted: the rest goes nowhere, and the work goes on,
+    for there may be a file to write.
+
+    Raises:
+        OSError: stdout is a file on a disk that is full.
+    """
+    try:
+        click.echo(content, nl=False)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        raise _unwritable("stdout", error) from None
 
 
 def _short_times(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:

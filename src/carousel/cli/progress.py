@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from math import isnan
 
-import click
+from carousel.cli.output import say
 
 __all__ = ["progress"]
 
@@ -18,4 +18,4 @@ def progress() -> Callable[[Mapping[str, float]], None] | bool:
 
 def _print_epoch(losses: Mapping[str, float]) -> None:
     held_out = "" if isnan(losses["valid"]) else f", {losses['valid']:.4f} on held-out rows"
-    click.echo(f"epoch {losses['epoch']:.0f}: loss {losses['train']:.4f} in training{held_out}", err=True)
+    say(f"epoch {losses['epoch']:.0f}: loss {losses['train']:.4f} in training{held_out}", err=True)
