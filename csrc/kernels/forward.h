@@ -36,48 +36,50 @@ struct Forward {
   }
 };
 
-// The sums of M rows and `count` gates of a panel, from `first` on: W x + b, and then R h.
-template <class T, int M>
+// The sums of M rows and `Count` gates of a panel, from `First` on: W x + b, and then R h. A whole panel has `lanes`
+// units and a register per gate, which the compiler then knows.
+template <class T, int M, int First, int Count, bool Whole>
 class Gates {
  public:
-  CAROUSEL_INLINE Gates(const Forward<T>& f, int64_t s, int64_t row, int64_t p, int first, int count)
-      : f_(f), p_(p), units_(f.panels.units(p)), column_(first * units_),
-        registers_(int(ceil_div(count * units_, lanes<T>))) {
+  CAROUSEL_INLINE Gates(const Forward<T>& f, int64_t s, int64_t row, int64_t p) : f_(f), p_(p) {
     if (f.chunk > 0) {
-      for (int m = 0; m < M; ++m) start(m, f.ahead(s, row + m, p) + column_);
+      for (int m = 0; m < M; ++m) start(m, f.ahead(s, row + m, p) + column());
       return;
     }
     const T* x[M];
     for (int m = 0; m < M; ++m) {
       x[m] = f.x(s, row + m);
-      start(m, f.panels.input_bias(f.packed, p) + column_);
+      start(m, f.panels.input_bias(f.packed, p) + column());
     }
     add(f.inputs, x, f.panels.W(f.packed, p));
   }
 
   CAROUSEL_INLINE void add_recurrent(const T* const (&h)[M]) { add(f_.hidden, h, f_.panels.R(f_.packed, p_)); }
 
-  // Row m of the g-th gate, counted from the first; elements beyond the panel's units are of no meaning.
-  CAROUSEL_INLINE Vec<T> operator()(int m, int g) const { return load(at(m, g), units_); }
-  CAROUSEL_INLINE void set(int m, int g, Vec<T> value) { store(const_cast<T*>(at(m, g)), value, units_); }
+  // Row m of the g-th gate, counted from `First`; elements beyond the panel's units are of no meaning.
+  CAROUSEL_INLINE Vec<T> operator()(int m, int g) const { return load(sums_ + offset(m, g), units()); }
+  CAROUSEL_INLINE void set(int m, int g, Vec<T> value) { store(sums_ + offset(m, g), value, units()); }
 
  private:
-  CAROUSEL_INLINE const T* at(int m, int g) const { return sums_ + m * registers_ * lanes<T> + g * units_; }
+  CAROUSEL_INLINE int64_t units() const { return Whole ? lanes<T> : f_.panels.units(p_); }
+  CAROUSEL_INLINE int64_t column() const { return First * units(); }
+  CAROUSEL_INLINE int registers() const { return Whole ? Count : int(ceil_div(Count * units(), lanes<T>)); }
+  CAROUSEL_INLINE int64_t offset(int m, int g) const { return m * registers() * lanes<T> + g * units(); }
   CAROUSEL_INLINE void start(int m, const T* from) {
-    const int64_t left = f_.panels.width(p_) - column_;  // the row ends there
-    for (int v = 0; v < registers_; ++v)
-      store(sums_ + (m * registers_ + v) * lanes<T>, load(from + v * lanes<T>, left - v * lanes<T>));
+    const int64_t left = f_.panels.width(p_) - column();  // the row ends there
+    for (int v = 0; v < registers(); ++v)
+      store(sums_ + (m * registers() + v) * lanes<T>,
+            load(from + v * lanes<T>, Whole ? lanes<T> : left - v * lanes<T>));
   }
   CAROUSEL_INLINE void add(int64_t K, const T* const (&a)[M], const T* panel) {
-    with_registers(registers_, [&](auto registers) __attribute__((always_inline)) {
-      constexpr int N = decltype(registers)::count;
-      tile<T, M, N>(K, a, 1, panel + column_, f_.panels.width(p_), sums_);
+    const int64_t step = Whole ? f_.panels.gates * lanes<T> : f_.panels.width(p_);
+    with_registers(registers(), [&](auto count) __attribute__((always_inline)) {
+      tile<T, M, decltype(count)::count>(K, a, 1, panel + column(), step, sums_);
     });
   }
 
   const Forward<T>& f_;
-  const int64_t p_, units_, column_;
-  const int registers_;
+  const int64_t p_;
   alignas(CAROUSEL_VECTOR_BYTES) T sums_[M * 4 * lanes<T>];
 };
 
@@ -109,13 +111,22 @@ __attribute__((noinline)) void project_ahead(const Forward<T>& f, int64_t s0, in
     });
 }
 
+template <class T, class Cell, int Phase, bool Whole>
+void step_panel(const Forward<T>& f, int64_t s, Range rows, int64_t p) {
+  for_row_tiles<rows_per_tile(Cell::gates)>(
+      rows.begin, rows.end, [&](auto count, int64_t row) __attribute__((always_inline)) {
+        Cell::template forward<T, decltype(count)::count, Phase, Whole>(f, s, row, p);
+      });
+}
+
 template <class T, class Cell, int Phase>
 void step(const Forward<T>& f, int64_t s, Range rows, Range panels) {
-  for (int64_t p = panels.begin; p < panels.end; ++p)
-    for_row_tiles<rows_per_tile(Cell::gates)>(rows.begin, rows.end,
-                                              [&](auto count, int64_t row) __attribute__((always_inline)) {
-                                                Cell::template forward<T, decltype(count)::count, Phase>(f, s, row, p);
-                                              });
+  for (int64_t p = panels.begin; p < panels.end; ++p) {
+    if (f.panels.units(p) == lanes<T>)
+      step_panel<T, Cell, Phase, true>(f, s, rows, p);
+    else
+      step_panel<T, Cell, Phase, false>(f, s, rows, p);
+  }
 }
 
 template <class T, class Cell>

@@ -20,10 +20,10 @@ struct GruResetAfter {
   // Blocks of da: n r z q, so that those of W x (n r z) and those of R h (r z q) are both contiguous.
   static constexpr Blocks input_blocks{0, 3, {2, 0, 1}}, recurrent_blocks{1, 3, {0, 1, 2}};
 
-  template <class T, int M, int Phase>
+  template <class T, int M, int Phase, bool Whole>
   static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
-    const int64_t j = p * lanes<T>, left = f.hidden - j, H = f.hidden;
-    Gates<T, M> a(f, s, row, p, 0, 3);
+    const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
+    Gates<T, M, 0, 3, Whole> a(f, s, row, p);
     const T* h[M];
     Vec<T> input[M];  // of the candidate: W x and R h are kept apart
     const Vec<T> bias = load(f.panels.recurrent_bias(f.packed, p) + 2 * f.panels.units(p), left);
@@ -73,12 +73,12 @@ struct GruResetBefore {
   static constexpr bool one_bias = true, has_cells = false, inference_gates = true;
   static constexpr Blocks input_blocks{0, 3, {0, 1, 2}}, recurrent_blocks{0, 2, {0, 1}}, candidate_blocks{2, 1, {2}};
 
-  template <class T, int M, int Phase>
+  template <class T, int M, int Phase, bool Whole>
   static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
-    const int64_t j = p * lanes<T>, left = f.hidden - j, H = f.hidden;
+    const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
     const T* from[M];
     if constexpr (Phase == 0) {
-      Gates<T, M> a(f, s, row, p, 0, 2);
+      Gates<T, M, 0, 2, Whole> a(f, s, row, p);
       for (int m = 0; m < M; ++m) from[m] = f.h(s, row + m);
       a.add_recurrent(from);
       for (int m = 0; m < M; ++m) {
@@ -89,7 +89,7 @@ struct GruResetBefore {
         store(gate + 3 * H, r * load(from[m] + j, left), left);
       }
     } else {
-      Gates<T, M> a(f, s, row, p, 2, 1);
+      Gates<T, M, 2, 1, Whole> a(f, s, row, p);
       for (int m = 0; m < M; ++m) from[m] = f.gates(s, row + m) + 3 * H;
       a.add_recurrent(from);
       for (int m = 0; m < M; ++m) {

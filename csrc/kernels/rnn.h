@@ -37,10 +37,10 @@ struct Rnn {
   static constexpr bool one_bias = true, has_cells = false, inference_gates = false;
   static constexpr Blocks input_blocks{0, 1, {0}}, recurrent_blocks{0, 1, {0}};
 
-  template <class T, int M, int Phase>
+  template <class T, int M, int Phase, bool Whole>
   static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
-    const int64_t j = p * lanes<T>, left = f.hidden - j;
-    Gates<T, M> a(f, s, row, p, 0, 1);
+    const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j;
+    Gates<T, M, 0, 1, Whole> a(f, s, row, p);
     const T* h[M];
     for (int m = 0; m < M; ++m) h[m] = f.h(s, row + m);
     a.add_recurrent(h);
