@@ -53,8 +53,8 @@ def independent_counts(residuals: Array, observed: Array, follows: Array) -> Arr
 
     Neighbouring origins share most of what happens to them. With ρ the correlation of their residuals,
     n of them are worth n (1 - ρ) / (1 + ρ), as for an autoregression of order 1 (Bayley and Hammersley 1946),
-    and up to 4 of them are worth no less than n / K, for origins a horizon apart share nothing of what they
-    forecast: beyond 4 the correlation decides, which a poor model stretches over more than a horizon.
+    but, up to 4 of them, no less than (n + k - 1) / k: n errors k steps ahead are made of the shocks of that
+    many rows, k in each. Beyond 4 the correlation decides; a poor model stretches it over more than k rows.
 
     Args:
         residuals: (B, K).
@@ -69,7 +69,8 @@ def independent_counts(residuals: Array, observed: Array, follows: Array) -> Arr
     each = np.where(pairs, residuals[1:] ** 2 + residuals[:-1] ** 2, 0).sum(0) / 2
     rho = np.clip(np.divide(both, each, out=np.zeros_like(both), where=each > 0), 0, 1)
     n = observed.sum(0)
-    apart = np.minimum(n / len(n), FEW)
+    k = np.arange(1, len(n) + 1)
+    apart = np.minimum((n + k - 1) / k, FEW)
     counts: Array = np.maximum(np.maximum(n * (1 - rho) / (1 + rho), apart), 1.0)
     return counts
 
