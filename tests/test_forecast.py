@@ -295,11 +295,7 @@ def test_a_loaded_model_knows_its_arguments_and_what_it_has_not(
     forecaster.save(tmp_path / "model")
     loaded = carousel.load(tmp_path / "model")
     assert isinstance(loaded, Forecaster)
-    assert (loaded.cell, loaded.hidden_size, loaded.layers) == (
-        "lstm",
-        8,
-        2 if architecture == "plain" else 1,
-    )
+    assert (loaded.cell, loaded.hidden_size, loaded.layers) == ("lstm", 8, 2)
     with pytest.raises(NotFittedError, match="`scores_` is left by `fit` and not kept in a file"):
         loaded.scores_  # noqa: B018
     assert not hasattr(loaded, "verdict_")

@@ -50,9 +50,9 @@ def _carousel(context: click.Context) -> None:
     """Recurrent networks for series: from a CSV to an honest forecast.
 
     \b
-    carousel demo                                      a first look, without data
-    carousel fit data.csv --horizon 24 --out model     learn, and see how good it is
-    carousel forecast model --plot forecast.png        the next 24 rows, with intervals
+    carousel demo                                  a first look, without data
+    carousel fit data.csv --horizon 24 --out model  learn; see how good it is
+    carousel forecast model --plot forecast.png    the next 24 rows
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

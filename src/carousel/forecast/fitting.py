@@ -283,7 +283,7 @@ class _Work:
             f"the last {held} rows were held out to choose, calibrate and score",
         ]
         if self.split.choose is self.split.judge:
-            notes.append("the held-out rows are few: the same ones chose and scored, which flatters a little")
+            notes.append("few held-out rows: the same ones chose and scored, which flatters a little")
         missing = int(np.isnan(self.panel.values).sum())
         if missing:
             notes.append(f"{missing} missing values: filled from the past as input, left out of errors")
