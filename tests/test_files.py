@@ -1,5 +1,7 @@
 """`carousel.save` and `carousel.load`: what they take, and what they refuse."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -24,3 +26,10 @@ def test_what_is_neither_network_nor_forecaster_is_refused(tmp_path):
         f"{path}: it must hold a network or a forecaster, got the kind 'dense'; "
         "`carousel.network.load` reads it."
     )
+
+
+def test_types_are_shipped() -> None:
+    """Without the marker of PEP 561 a type checker ignores the package; the wheel takes what lies beside it."""
+    package = Path(carousel.__file__).parent
+    for name in ("py.typed", "_core.pyi", "data/airline.csv"):
+        assert (package / name).is_file()
