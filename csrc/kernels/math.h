@@ -53,8 +53,7 @@ struct Exponential<double> {
 
 template <class T>
 CAROUSEL_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
-  x = less(x, splat(low), splat(low), x);
-  return less(splat(high), x, splat(high), x);
+  return smaller(splat(high), larger(splat(low), x));
 }
 
 // 2^n for an integer n that the exponent field can hold.
@@ -102,8 +101,7 @@ CAROUSEL_INLINE Vec<T> sigmoid(Vec<T> x) {
 template <class T>
 CAROUSEL_INLINE Vec<T> tanh(Vec<T> x) {
   const IVec<T> sign = (IVec<T>)x & (IVec<T>)splat(T(-0.0));
-  const Vec<T> size = (Vec<T>)((IVec<T>)x ^ sign), limit = splat(Exponential<T>::tanh_limit);
-  const Vec<T> y = less(limit, size, limit, size);
+  const Vec<T> size = (Vec<T>)((IVec<T>)x ^ sign), y = smaller(splat(Exponential<T>::tanh_limit), size);
   IVec<T> n;
   const Vec<T> e = reduced_expm1<T>(y + y, n);
   const Vec<T> scale = power_of_two<T>(n);

@@ -23,7 +23,7 @@ struct Tanh {
 struct Relu {
   template <class T>
   static CAROUSEL_INLINE Vec<T> value(Vec<T> a) {
-    return less(a, Vec<T>{}, Vec<T>{}, a);
+    return larger(Vec<T>{}, a);
   }
   template <class T>
   static CAROUSEL_INLINE Vec<T> gradient(Vec<T> h, Vec<T> dh) {

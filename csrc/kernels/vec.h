@@ -100,11 +100,23 @@ CAROUSEL_INLINE void store(T* p, Vec<T> v, int64_t left) {
     store_first(p, v, left);
 }
 
-// Lane by lane a < b ? x : y, exact for NaN (the comparison is false).
+// The smaller and the larger of a bound and a value, lane by lane; NaN in the value stays.
+#if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
+// min and max return their second operand where one is NaN; from `? :` the compiler makes a comparison and a blend.
+CAROUSEL_INLINE Vec<float> smaller(Vec<float> bound, Vec<float> x) { return (Vec<float>)_mm512_min_ps(bound, x); }
+CAROUSEL_INLINE Vec<double> smaller(Vec<double> bound, Vec<double> x) { return (Vec<double>)_mm512_min_pd(bound, x); }
+CAROUSEL_INLINE Vec<float> larger(Vec<float> bound, Vec<float> x) { return (Vec<float>)_mm512_max_ps(bound, x); }
+CAROUSEL_INLINE Vec<double> larger(Vec<double> bound, Vec<double> x) { return (Vec<double>)_mm512_max_pd(bound, x); }
+#else
 template <class V>
-CAROUSEL_INLINE V less(V a, V b, V x, V y) {
-  return a < b ? x : y;
+CAROUSEL_INLINE V smaller(V bound, V x) {
+  return bound < x ? bound : x;
 }
+template <class V>
+CAROUSEL_INLINE V larger(V bound, V x) {
+  return bound > x ? bound : x;
+}
+#endif
 
 // The square block of `lanes` rows in v, transposed in log2(lanes) rounds of pairwise exchanges (Eklundh 1972).
 template <class T>
