@@ -25,7 +25,7 @@ def table(path: Path) -> str:
         shape = next(r for r in rows if r["name"] == name)
         sizes = ", ".join(shape[k] for k in ("inputs", "hidden", "layers", "batch", "steps"))
         pairs = [
-            " / ".join(f"{ratios[cell, name, mode]:.2g}" for mode in ("inference", "training"))
+            " / ".join(f"{ratios[cell, name, mode]:.3g}" for mode in ("inference", "training"))
             for cell in ("lstm", "gru")
         ]
         lines.append(f"| ({sizes}) | {pairs[0]} | {pairs[1]} |")
