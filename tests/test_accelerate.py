@@ -175,3 +175,21 @@ def test_public_names():
     assert {"accelerate", "accelerated", "restore", "kernel_path"} <= set(carousel.__all__) & set(
         dir(carousel)
     )
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_network_becomes_a_module_on_our_kernels(kind):
+    """There and back: torch module -> Network -> our module gives the same numbers, on our path."""
+    torch.manual_seed(0)
+    original = torch.nn.Sequential(getattr(torch.nn, kind)(3, 8, 2, bidirectional=True))
+    module = nn.module(carousel.interop.torch.load(original))
+    x = torch.randn(7, 4, 3)
+    torch.testing.assert_close(module(x), original[0](x)[0])
+    layers = [layer for layer in module.modules() if isinstance(layer, getattr(nn, kind))]
+    assert layers
+    assert kernel_path(layers[0], x).startswith("carousel: ")
+
+
+def test_only_a_network_becomes_a_module():
+    with pytest.raises(carousel.errors.ArgumentError, match=r"`network` must be a Network, got int\."):
+        nn.module(3)
