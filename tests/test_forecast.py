@@ -288,6 +288,21 @@ def test_ctrl_c_keeps_the_best_so_far(rng: np.random.Generator, architecture: st
     assert forecaster.scores_
 
 
+def test_ctrl_c_before_the_network_keeps_the_smoothing(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("carousel.forecast.fitting.choose_linear", stop)
+    forecaster = Forecaster(4, **QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        forecaster.fit(monthly(rng))
+    assert forecaster.model_.linear is None
+    assert forecaster.model_.recurrent is None
+    assert np.isfinite(forecaster.predict()["carousel"]).all()
+
+
 def test_a_loaded_model_knows_its_arguments_and_what_it_has_not(
     rng: np.random.Generator, tmp_path: Path
 ) -> None:

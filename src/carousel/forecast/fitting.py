@@ -147,13 +147,16 @@ class _Work:
         plan, split = self.plan, self.split
         scaling, smoothing = fit_smoothing(self.panel.head(split.cut), plan)
         history = self._history(scaling, smoothing)
-        choice, linear, sums = choose_linear(history, smoothing, plan, split.train, split.choose)
-        parts = _Parts(scaling, smoothing, linear)
-        unseen = None
-        if choice is not None and sums is not None:
-            unseen = out_of_fold(history, smoothing, plan, split.train, choice, sums)
-        job = self._job(history, parts, split.train, split.choose, self.settings.epochs, unseen)
-        recurrent, run = fit_segments(job)
+        parts, choice, recurrent, run = _Parts(scaling, smoothing), None, None, Run(interrupted=True)
+        try:
+            choice, linear, sums = choose_linear(history, smoothing, plan, split.train, split.choose)
+            parts, unseen = replace(parts, linear=linear), None
+            if choice is not None and sums is not None:
+                unseen = out_of_fold(history, smoothing, plan, split.train, choice, sums)
+            job = self._job(history, parts, split.train, split.choose, self.settings.epochs, unseen)
+            recurrent, run = fit_segments(job)
+        except KeyboardInterrupt:
+            pass  # what was learned until now is a forecaster
 
         def again() -> _Round:
             every = self._every_origin()
