@@ -18,7 +18,8 @@ $(INSTALLED): pyproject.toml CMakeLists.txt constraints/cpu.txt $(shell find csr
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet "scikit-build-core>=0.10" "nanobind>=2.9" "cmake>=3.24" "ninja>=1.11"
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -c constraints/cpu.txt -e ".[dev,docs]"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pip install --quiet --no-build-isolation -c constraints/cpu.txt \
+		--config-settings=cmake.define.CAROUSEL_WERROR=ON -e ".[dev,docs]"
 	touch $@
 
 demo: setup ## the tutorials' sine wave and the airline passengers: forecasts and plots in demo/
