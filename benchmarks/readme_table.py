@@ -1,34 +1,36 @@
 """Writes the speed table of README.md and README.zh-CN.md from a result of benchmarks/layers.py.
 
-python benchmarks/layers.py --csv benchmarks/results/DATE-MACHINE.csv
-python benchmarks/readme_table.py benchmarks/results/DATE-MACHINE.csv
+python benchmarks/layers.py
+python benchmarks/readme_table.py benchmarks/results/DATE-MACHINE-layers.csv
 """
 
 from __future__ import annotations
 
-import csv
 import re
 import sys
 from pathlib import Path
+
+from carousel.bench import SIZES
+from carousel.bench.results import read_csv
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- speed:begin -->\n).*?(<!-- speed:end -->)", re.DOTALL)
 
 
 def table(path: Path) -> str:
-    with path.open(newline="") as file:
-        machine = file.readline().removeprefix("# ").strip()
-        rows = list(csv.DictReader(file))
-    ratios = {(r["cell"], r["name"], r["mode"]): float(r["ratio"]) for r in rows}
+    """Inference / training for every shape, and what they were measured on."""
+    (machine, *_), rows = read_csv(path)
+    shapes = dict.fromkeys(tuple(row[size] for size in SIZES) for row in rows)
+    ratios = {
+        (row["cell"], tuple(row[size] for size in SIZES), row["mode"]): float(row["ratio"]) for row in rows
+    }
     lines = ["| (I, H, layers, B, T) | LSTM | GRU |", "|---|---|---|"]
-    for name in dict.fromkeys(r["name"] for r in rows):
-        shape = next(r for r in rows if r["name"] == name)
-        sizes = ", ".join(shape[k] for k in ("inputs", "hidden", "layers", "batch", "steps"))
+    for shape in shapes:
         pairs = [
-            " / ".join(f"{ratios[cell, name, mode]:.3g}" for mode in ("inference", "training"))
+            " / ".join(f"{ratios[cell, shape, mode]:.3g}" for mode in ("inference", "training"))
             for cell in ("lstm", "gru")
         ]
-        lines.append(f"| ({sizes}) | {pairs[0]} | {pairs[1]} |")
+        lines.append(f"| ({', '.join(shape)}) | {pairs[0]} | {pairs[1]} |")
     return "\n".join([*lines, "", f"{machine}; {path.stem[:10]}; `{path.relative_to(ROOT)}`", ""])
 
 

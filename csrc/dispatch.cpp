@@ -82,8 +82,8 @@ carousel_status carousel_pack(const carousel_options* options, const carousel_si
   const LayerTable* layer;
   if (const carousel_status status = find(options, sizes, layer); status != CAROUSEL_OK) return status;
   if (!weights || !packed) return CAROUSEL_NULL_POINTER;
-  if (const carousel_status status = check(*sizes, *weights); status != CAROUSEL_OK) return status;
-  layer->pack(*sizes, *weights, packed);
+  if (const carousel_status status = check(*options, *sizes, *weights); status != CAROUSEL_OK) return status;
+  layer->pack(*options, *sizes, *weights, packed);
   return CAROUSEL_OK;
 }
 
@@ -92,7 +92,7 @@ carousel_status carousel_forward(const carousel_options* options, const carousel
   const LayerTable* layer;
   if (const carousel_status status = find(options, sizes, layer); status != CAROUSEL_OK) return status;
   if (!arrays) return CAROUSEL_NULL_POINTER;
-  if (const carousel_status status = check(*sizes, *arrays); status != CAROUSEL_OK) return status;
+  if (const carousel_status status = check(*options, *sizes, *arrays); status != CAROUSEL_OK) return status;
   layer->forward(*options, *sizes, *arrays, useful_threads(*options, *sizes, layer->gates));
   return CAROUSEL_OK;
 }
@@ -104,7 +104,7 @@ carousel_status carousel_backward(const carousel_options* options, const carouse
   if (!arrays) return CAROUSEL_NULL_POINTER;
   carousel_memory memory;
   layer->memory(*options, *sizes, memory);
-  if (const carousel_status status = check(*sizes, *arrays, memory.reserve > 0); status != CAROUSEL_OK) return status;
+  if (const carousel_status status = check(*options, *sizes, *arrays, memory.reserve > 0); status != CAROUSEL_OK) return status;
   layer->backward(*options, *sizes, *arrays, useful_threads(*options, *sizes, layer->gates));
   return CAROUSEL_OK;
 }
@@ -133,8 +133,8 @@ const char* carousel_status_text(carousel_status status) {
   switch (status) {
     case CAROUSEL_OK: return "ok";
     case CAROUSEL_BAD_VERSION: return "options.version is not that of this library";
-    case CAROUSEL_BAD_OPTION: return "options name an unknown cell or dtype";
-    case CAROUSEL_BAD_SIZE: return "a size is negative";
+    case CAROUSEL_BAD_OPTION: return "options name an unknown cell or dtype, or something that this cell does not offer";
+    case CAROUSEL_BAD_SIZE: return "a size is negative, a length beyond the sequence, or the steps are out of order";
     case CAROUSEL_TOO_LARGE: return "the sizes need a buffer of more than 2^52 elements";
     case CAROUSEL_NULL_POINTER: return "an array that must be there is missing";
     case CAROUSEL_BAD_ISA: return "CAROUSEL_ISA names an instruction set that is not available here";

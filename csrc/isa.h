@@ -7,13 +7,13 @@
 struct LayerTable {
   int gates;
   void (*memory)(const carousel_options&, const carousel_sizes&, carousel_memory&);
-  void (*pack)(const carousel_sizes&, const carousel_weights&, void* packed);
+  void (*pack)(const carousel_options&, const carousel_sizes&, const carousel_weights&, void* packed);
   void (*forward)(const carousel_options&, const carousel_sizes&, const carousel_forward_arrays&, int threads);
   void (*backward)(const carousel_options&, const carousel_sizes&, const carousel_backward_arrays&, int threads);
 };
 
 struct IsaTable {
-  const LayerTable* layers[5][2];  // by carousel_cell and carousel_dtype
+  const LayerTable* layers[6][2];  // by carousel_cell and carousel_dtype
   void (*apply)(int function, int dtype, int64_t count, const void* x, void* y);
 };
 

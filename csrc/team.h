@@ -8,7 +8,8 @@ struct Team {
   int member, size;
   void (*wait)(void* barrier, int size);
   void* handle;
-  void barrier() const {  // returns when every member has called it
+  // Returns when every member has called it. Never a symbol that files for several instruction sets would share.
+  __attribute__((always_inline)) void barrier() const {
     if (size > 1) wait(handle, size);
   }
 };

@@ -1,147 +1,157 @@
-// The kernels from plain C++, for the sanitizers: every cell and dtype over odd sizes, each array in an allocation of
-// exactly its size, one thread against many. Exits 1 at the first difference.
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <random>
-#include <string>
-#include <vector>
-
-#include "carousel.h"
+// The kernels from plain C++, for the sanitizers: every cell, dtype and option over odd sizes, then over sizes that
+// several threads share. Exits 1 at the first difference.
+//
+//     kernel_driver [COUNT [SEED]]    COUNT small cases of each dtype, drawn at random; then large ones
+//
+// Nothing here knows the equations, tests/kernels.py does. What must have the same bits is compared: any number of
+// threads, steps in pieces, a row alone, packed and strided sequences, scratch memory of any contents.
+#include "kernel_case.h"
 
 namespace {
 
-std::mt19937 random_bits(20260101);
-
-struct Free {
-  void operator()(void* p) const { std::free(p); }
-};
-
-// Exactly `count` elements of random values: a read or write beyond them is an error that AddressSanitizer sees.
 template <class T>
-struct Array {
-  T* data;
-  int64_t count;
-  explicit Array(int64_t n, double scale = 1) : data(static_cast<T*>(std::malloc(size_t(n) * sizeof(T)))), count(n) {
-    std::normal_distribution<double> normal(0, scale);
-    for (int64_t k = 0; k < n; ++k) data[k] = T(normal(random_bits));
-  }
-  Array(const Array& other) : Array(other.count) { std::memcpy(data, other.data, size_t(count) * sizeof(T)); }
-  Array& operator=(const Array&) = delete;
-  ~Array() { std::free(data); }
-};
-
-// Not one byte more than was asked for.
-void* scratch(int64_t bytes) {
-  void* block = nullptr;
-  if (posix_memalign(&block, 64, size_t(bytes > 0 ? bytes : 1)) != 0) std::abort();
-  return block;
-}
-
-void require(carousel_status status, const char* what) {
-  if (status == CAROUSEL_OK) return;
-  std::fprintf(stderr, "%s: %s\n", what, carousel_status_text(status));
-  std::exit(1);
+void same(const Case& c, const Results<T>& a, const Results<T>& b, const Result<T>& result, const std::string& what) {
+  if (!same_bits(a.*result.of, b.*result.of)) fail(c.name() + ": another " + result.name + ' ' + what);
 }
 
 template <class T>
-struct Case {
-  int cell;
-  bool reverse;
-  int64_t steps, batch, inputs, hidden;
+void same(const Case& c, const Results<T>& a, const Results<T>& b, const std::string& what) {
+  for (const Result<T>& result : of_rows<T>) same(c, a, b, result, what);
+  for (const Result<T>& result : of_weights<T>) same(c, a, b, result, what);
+}
 
-  int64_t gates() const { return cell == CAROUSEL_LSTM ? 4 : cell <= CAROUSEL_GRU_RESET_BEFORE ? 3 : 1; }
-  std::string name() const {
-    return "cell " + std::to_string(cell) + (sizeof(T) == 8 ? " f64" : " f32") + (reverse ? " reverse" : "") + " T" +
-           std::to_string(steps) + " B" + std::to_string(batch) + " I" + std::to_string(inputs) + " H" +
-           std::to_string(hidden);
+// Sums of another order: as far apart as a few hundred roundings.
+template <class T>
+void near(const Case& c, const std::vector<T>& a, const std::vector<T>& b, double allowed, const std::string& what) {
+  double largest = 1;
+  for (const T value : a) largest = std::max(largest, std::abs(double(value)));
+  for (size_t k = 0; k < a.size(); ++k)
+    if (!(std::abs(double(a[k]) - double(b[k])) <= allowed * largest))
+      fail(c.name() + ": " + what + ": element " + std::to_string(k) + " is " + std::to_string(b[k]) + ", not " +
+           std::to_string(a[k]));
+}
+
+// Steps [0, piece), [piece, 2 piece), … one call each.
+template <class T>
+void check_pieces(const Data<T>& data, const Results<T>& right, int64_t piece, int threads) {
+  const Results<T> found = Run<T>(data, {threads, 0x3f, piece}).results();
+  const std::string what = "in pieces of " + std::to_string(piece);
+  for (const Result<T>& result : of_rows<T>) same(data.c, right, found, result, what);
+  for (const Result<T>& result : of_weights<T>)
+    near(data.c, right.*result.of, found.*result.of, 256 * double(std::numeric_limits<T>::epsilon()),
+         result.name + (' ' + what));
+}
+
+// The row at b of a (B, ·) array, or of a (T, B, ·) array its first `steps` steps.
+template <class T>
+std::vector<T> row_of(const std::vector<T>& values, int64_t all_steps, int64_t steps, int64_t B, int64_t b) {
+  std::vector<T> row;
+  const int64_t features = all_steps > 0 ? int64_t(values.size()) / (all_steps * B) : 0;
+  for (int64_t t = 0; t < steps; ++t)
+    row.insert(row.end(), values.begin() + (t * B + b) * features, values.begin() + (t * B + b + 1) * features);
+  return row;
+}
+
+template <class T>
+void check_row(const Data<T>& data, const Results<T>& right, int64_t b) {
+  const Case& c = data.c;
+  const Data<T> alone = data.row(b);
+  const Results<T> found = Run<T>(alone, {}).results();
+  for (const Result<T>& result : of_rows<T>) {
+    const bool sequence = result.of == &Results<T>::y || result.of == &Results<T>::dx;
+    const int64_t all = sequence ? c.steps : 1, steps = sequence ? alone.c.steps : 1;
+    if (!same_bits(row_of(right.*result.of, all, steps, c.batch, b), found.*result.of))
+      fail(c.name() + ": another " + result.name + " of row " + std::to_string(b) + " alone");
+    for (int64_t t = steps; t < all; ++t)  // beyond the end of the row
+      for (const T value : row_of(std::vector<T>((right.*result.of).begin() + int64_t((right.*result.of).size()) / all * t,
+                                                 (right.*result.of).begin() + int64_t((right.*result.of).size()) / all * (t + 1)),
+                                  1, 1, c.batch, b))
+        if (value != 0) fail(c.name() + ": " + result.name + " is not 0 beyond row " + std::to_string(b));
   }
+}
 
-  // y, h_n, dx and dW after a forward and a backward pass with so many threads, one after the other.
-  std::vector<T> run(int threads, unsigned seed) const {
-    random_bits.seed(seed);
-    const int64_t T_ = steps, B = batch, I = inputs, H = hidden, G = gates();
-    const Array<T> x(T_ * B * I), h_0(B * H), c_0(B * H), W(G * H * I, 0.3), R(G * H * H, 0.3), b_W(G * H), b_R(G * H);
-    const Array<T> dy(T_ * B * H), dh_n(B * H), dc_n(B * H);
-    Array<T> y(T_ * B * H), h_n(B * H), c_n(B * H), dx(T_ * B * I), dh_0(B * H), dc_0(B * H);
-    Array<T> dW(G * H * I), dR(G * H * H), db_W(G * H), db_R(G * H);
-    carousel_options options{};
-    options.version = CAROUSEL_ABI, options.cell = cell, options.reverse = reverse, options.threads = threads;
-    options.dtype = sizeof(T) == 8 ? CAROUSEL_FLOAT64 : CAROUSEL_FLOAT32;
-    const carousel_sizes sizes{T_, B, I, H};
-    carousel_memory memory;
-    require(carousel_memory_sizes(&options, &sizes, &memory), "sizes");
-    void *reserve = scratch(memory.reserve), *forward = scratch(memory.forward_scratch);
-    void *backward = scratch(memory.backward_scratch), *packed = scratch(memory.packed);
-    const carousel_weights weights{W.data, R.data, b_W.data, b_R.data};
-    require(carousel_pack(&options, &sizes, &weights, packed), "pack");
-
-    carousel_forward_arrays f{};
-    f.x = x.data, f.x_step = B * I, f.x_row = I, f.h_0 = h_0.data, f.c_0 = c_0.data, f.weights = weights;
-    f.y = y.data, f.y_step = B * H, f.y_row = H, f.h_n = h_n.data, f.c_n = c_n.data, f.scratch = forward;
-    f.packed = packed;
-    require(carousel_forward(&options, &sizes, &f), "forward, inference");
-    const Array<T> inference(y);
-    f.packed = nullptr, f.reserve = reserve;
-    require(carousel_forward(&options, &sizes, &f), "forward, training");
-    if (std::memcmp(inference.data, y.data, size_t(y.count) * sizeof(T)) != 0) {
-      std::fprintf(stderr, "%s: inference and training differ\n", name().c_str());
-      std::exit(1);
-    }
-
-    carousel_backward_arrays b{};
-    b.x = x.data, b.x_step = B * I, b.x_row = I, b.h_0 = h_0.data, b.c_0 = c_0.data, b.weights = weights;
-    b.y = y.data, b.y_step = B * H, b.y_row = H, b.reserve = reserve;
-    b.dy = dy.data, b.dy_step = B * H, b.dy_row = H, b.dh_n = dh_n.data, b.dc_n = dc_n.data;
-    b.dx = dx.data, b.dx_step = B * I, b.dx_row = I, b.dh_0 = dh_0.data, b.dc_0 = dc_0.data;
-    b.dW = dW.data, b.dR = dR.data, b.db_W = db_W.data, b.db_R = db_R.data, b.scratch = backward;
-    require(carousel_backward(&options, &sizes, &b), "backward");
-
-    std::vector<T> all;
-    for (const Array<T>* array : {&y, &h_n, &dx, &dh_0, &dW, &dR, &db_W, &db_R})
-      all.insert(all.end(), array->data, array->data + array->count);
-    for (void* block : {reserve, forward, backward, packed}) std::free(block);
-    return all;
+template <class T>
+void check(const Case& c, std::initializer_list<int> threads) {
+  const Data<T> data(c);
+  const Results<T> right = Run<T>(data, {}).results();
+  for (const int count : threads)
+    same(c, right, Run<T>(data, {count, 0x3f}).results(), "with " + std::to_string(count) + " threads");
+  if (!c.gate_gradients)  // which are for all steps
+    for (const int64_t piece : {(c.steps + 1) / 2, int64_t(1)})
+      if (piece > 0 && c.steps <= 8) check_pieces(data, right, piece, threads.size() > 1 ? 3 : 1);
+  if (c.batch > 0) check_row(data, right, c.drawn ? 0 : c.seed % c.batch);  // draws depend on the row's number
+  if (c.packed) {
+    Data<T> strided = data;
+    strided.c.packed = false;
+    same(c, right, Run<T>(strided, {}).results(), "packed");
   }
+  if (sizeof(T) == sizeof(float) && !c.state_mask) {
+    const std::vector<T> low = Run<T>(data, {}).low_precision();
+    near(c, right.y, low, 0.1, "bfloat16");
+    if (!same_bits(low, Run<T>(data, {3, 0x3f}).low_precision())) fail(c.name() + ": bfloat16 with 3 threads");
+  }
+}
 
-  void compare() const {
-    const std::vector<T> one = run(1, 7), many = run(3, 7);
-    for (size_t k = 0; k < one.size(); ++k)
-      if (!(one[k] == many[k])) {  // NaN fails, too
-        std::fprintf(stderr, "%s: element %zu is %g with one thread, %g with three\n", name().c_str(), k,
-                     double(one[k]), double(many[k]));
-        std::exit(1);
+// Options of all kinds, each in about a third of the cases.
+Case with_options(Case c, std::mt19937& bits) {
+  const auto some = [&bits] { return bits() % 3 == 0; };
+  c.reverse = some(), c.biases = !some(), c.states = !some(), c.ragged = some();
+  c.packed = c.ragged && c.batch > 0 && some();
+  c.memory = Memory(bits() % 3);
+  c.state_mask = some(), c.candidate_mask = !c.rnn() && some(); 
+  if (some()) c.clip = 0.5;
+  if (some()) c.zoneout = 0.3, c.drawn = some();
+  if (c.lstm()) {
+    if (some()) c.cell_clip = 0.7;
+    if (some()) c.projected = 1 + int64_t(bits() % 40);
+    c.peephole = some();
+  }
+  // A plain RNN leaves nothing that they could be gradients of.
+  c.gate_gradients = some() && (!c.rnn() || c.clip > 0 || c.zoneout > 0 || c.state_mask);
+  c.seed = unsigned(bits() % 1000);
+  return c;
+}
+
+template <class T>
+int check_small(int count, unsigned seed) {
+  std::mt19937 bits(seed);
+  for (int k = 0; k < count; ++k) {
+    Case c;
+    c.cell = k % 6;
+    c.steps = int64_t(bits() % 8), c.batch = int64_t(bits() % 9), c.inputs = int64_t(bits() % 40);
+    c.hidden = int64_t(bits() % 40);
+    check<T>(with_options(c, bits), {3});
+  }
+  return count;
+}
+
+// Work for eight threads: up to six share the batch and more share the hidden units, where some have none to do; wide
+// layers share the units always. Backward there are several chunks of steps.
+template <class T>
+int check_large(unsigned seed) {
+  std::mt19937 bits(seed);
+  int count = 0;
+  for (int cell = CAROUSEL_LSTM; cell <= CAROUSEL_LSTM_COUPLED; ++cell)
+    for (const bool wide : {false, true})
+      for (int k = 0; k < 2; ++k, ++count) {
+        Case c;
+        c.cell = cell, c.batch = wide ? 3 : 13, c.inputs = k ? 40 : 9, c.hidden = wide ? 770 : 70;
+        const int64_t step = c.batch * c.hidden * c.gates() * (c.inputs + c.hidden + 16);
+        c.steps = 8'000'000 / step + 1;
+        if (k) c = with_options(c, bits);
+        check<T>(c, {2, 3, 4, 5, 6, 7, 8});
       }
-  }
-};
-
-template <class T>
-int compare_all() {
-  int cases = 0;
-  for (int cell = CAROUSEL_LSTM; cell <= CAROUSEL_RNN_RELU; ++cell) {
-    for (const int64_t steps : {0, 1, 5})
-      for (const int64_t batch : {0, 1, 7})
-        for (const int64_t inputs : {0, 1, 33})
-          for (const int64_t hidden : {0, 1, 17}) {
-            Case<T>{cell, (steps + batch) % 2 == 0, steps, batch, inputs, hidden}.compare();
-            ++cases;
-          }
-    // Large enough for threads: the batch is shared, then the hidden units.
-    Case<T>{cell, false, 6, 24, 40, 150}.compare();
-    Case<T>{cell, true, 3, 4, 5, 400}.compare();
-    cases += 2;
-  }
-  return cases;
+  return count;
 }
 
 }  // namespace
 
-int main() {
-  if (!carousel_isa()) {
-    std::fprintf(stderr, "CAROUSEL_ISA names an instruction set that is not available\n");
-    return 1;
-  }
-  const int cases = compare_all<float>() + compare_all<double>();
+int main(int argc, char** argv) {
+  if (!carousel_isa()) fail("CAROUSEL_ISA names an instruction set that is not available");
+  const int count = argc > 1 ? std::atoi(argv[1]) : 300;
+  const unsigned seed = argc > 2 ? unsigned(std::atoi(argv[2])) : 1;
+  int cases = check_small<float>(count, seed) + check_small<double>(count, seed + 1);
+  cases += check_large<float>(seed + 2) + check_large<double>(seed + 3);
   std::printf("%s: %d cases passed\n", carousel_isa(), cases);
   return 0;
 }

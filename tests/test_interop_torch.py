@@ -7,6 +7,7 @@ from carousel.errors import UnsupportedError
 from carousel.network import Dense, LastStep, Network, Recurrent, Weights
 
 torch = pytest.importorskip("torch")
+from carousel import nn, stream  # noqa: E402
 from carousel.interop.torch import difference, load, save  # noqa: E402
 
 
@@ -121,3 +122,27 @@ def test_reset_before_is_refused_on_the_way_out():
     weights = Weights(rng.normal(size=(15, 3)), rng.normal(size=(15, 5)))
     with pytest.raises(UnsupportedError, match=r"carousel\.nn\.module"):
         save(Network((Recurrent("gru", (weights,), reset="before"),)))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"peephole": True},
+        {"layer_norm": True},
+        {"zoneout": 0.1},
+        {"clip": 1.0},
+        {"learn_initial_state": True},
+    ],
+)
+def test_options_that_a_network_lacks_are_refused(options):
+    module = nn.LSTM(3, 5, **options)
+    with pytest.raises(UnsupportedError, match=next(iter(options))):
+        load(module)
+
+
+def test_a_gru_that_resets_before_the_product_goes_there():
+    module = nn.GRU(3, 5, reset="before").eval()
+    x = torch.randn(6, 4, 3)
+    with torch.no_grad():
+        expected = module(x)[0].numpy()
+    assert np.abs(stream.Model(load(module)).run(x.numpy()) - expected).max() < 1e-6

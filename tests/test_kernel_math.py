@@ -3,7 +3,8 @@
 float32 is judged by NumPy in float64, float64 by NumPy in 80-bit longdouble: 29 and 11 more bits, so that the
 judge's own rounding is below a thousandth of an ULP.
 
-    python tests/test_kernel_math.py     measures: the largest error of each function and where it is
+    python tests/test_kernel_math.py            measures: the largest error of each function and where it is
+    python tests/test_kernel_math.py --every    each of the 2^32 values of float32; exits 1 beyond the contract
 """
 
 import sys
@@ -19,6 +20,7 @@ FUNCTIONS = tuple(ULP)
 DTYPES = (np.float32, np.float64)
 WIDER = {np.float32: np.float64, np.float64: np.longdouble}
 LONG = np.finfo(np.longdouble).nmant > np.finfo(np.float64).nmant
+CHUNK = 2**14  # values at a time: their temporary arrays stay in the cache
 needs_long = pytest.mark.skipif(not LONG, reason="longdouble is double here, nothing judges float64")
 dtypes = pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=needs_long)])
 
@@ -76,13 +78,14 @@ def errors(function, x):
     info = np.finfo(x.dtype)
     y, right = computed(function, x).astype(WIDER[x.dtype.type]), exact(function, x)
     with np.errstate(all="ignore"):
-        size = np.abs(right)
-        ulp = np.exp2(np.floor(np.log2(size))) * info.eps
-        found = np.abs(y - right) / ulp
-        tiny = np.where(np.abs(y - right) <= info.smallest_normal, 0, np.inf)
+        size, off = np.abs(right), np.abs(y - right)
+        ulp = np.ldexp(right.dtype.type(info.eps), np.frexp(size)[1] - 1)
+        found = off / ulp
+        tiny = np.where(off <= info.smallest_normal, 0, np.inf)
         # exp overflows where its exact result is beyond the largest number, give or take its ULP
         found = np.where(size < info.smallest_normal, tiny, found)
-        return np.where(size > info.max, np.where(np.isposinf(y), 0, np.inf), found)
+        found = np.where(size > info.max, np.where(np.isposinf(y), 0, np.inf), found)
+        return np.where(np.isnan(x), np.where(np.isnan(y), 0, np.inf), found)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -155,7 +158,7 @@ def test_a_broken_function_is_noticed(monkeypatch):
         assert errors(function, x).max() > ULP[function]
 
 
-def main():
+def measure():
     for function in FUNCTIONS:
         for dtype in DTYPES if LONG else DTYPES[:1]:
             x = sample(dtype)
@@ -164,5 +167,29 @@ def main():
             print(f"{_core.isa():8}{function:9}{dtype.__name__:9}{error[at]:8.3f} ULP at {x[at]!r}")
 
 
+def measure_every():
+    """Whether all float32 values keep the contract; NaN of every kind among them."""
+    from rich.progress import track
+
+    kept = True
+    for function in FUNCTIONS:
+        worst, where = -1.0, np.float32(0)
+        for first in track(range(0, 2**32, CHUNK), f"{_core.isa()} {function}"):
+            x = np.arange(first, first + CHUNK, dtype=np.uint64).astype(np.uint32).view(np.float32)
+            error = errors(function, x)
+            at = np.argmax(error)
+            if error[at] > worst:
+                worst, where = float(error[at]), x[at]
+        kept &= worst <= ULP[function]
+        print(
+            f"{_core.isa()} {function}: {worst:.4f} ULP at {float(where).hex()} = {where!s}, "
+            f"{ULP[function]} allowed",
+            flush=True,
+        )
+    return kept
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:] == ["--every"]:
+        sys.exit(0 if measure_every() else 1)
+    measure()

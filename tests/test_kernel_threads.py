@@ -1,4 +1,4 @@
-"""Threads change nothing but the time, and processes may fork; memory stays where it is.
+"""Threads change nothing but the time, and processes may fork.
 
 OpenMP's runtime, which the kernels share with torch, learns from torch.set_num_threads how many there are.
 """
@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,57 @@ def test_same_bits_for_any_number_of_threads(cell, sizes, threads):
             threads(count)
             assert not same(by_address(problem, data), right), f"{problem} with {count} threads"
             assert not same(by_layer(problem, data), {name: right[name] for name in ("y", "h_n")}), count
+
+
+def mixes(sizes, count, seed):
+    """Problems of these sizes with any options."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield replace(Problem.drawn(rng), ln=False, **dict(zip("TBIH", sizes, strict=True)))
+
+
+# By the batch; by units, of few rows, and of wide layers. Backward in several chunks of steps.
+@pytest.mark.parametrize("sizes", [(16, 40, 9, 140), (3, 3, 40, 400), (2, 6, 5, 800)], ids=str)
+def test_same_bits_for_any_number_of_threads_and_any_options(sizes, threads):
+    for problem in mixes(sizes, 10, 1):
+        data = problem.data()
+        threads(1)
+        right = by_address(problem, data)
+        for count in range(2, 9):
+            threads(count)
+            assert not same(by_address(problem, data), right), f"{problem} with {count} threads"
+
+
+OF_ROWS = ("h_0", "c_0", "dh_n", "dc_n", "lengths", "candidate_mask", "state_mask")
+OF_STEPS = ("x", "dy", "zoneout_h", "zoneout_c")
+
+
+def rows_of(values, rows):
+    """A named tuple with only these rows of the batch."""
+    few = {name: getattr(values, name)[rows] for name in OF_ROWS if getattr(values, name, None) is not None}
+    few |= {
+        name: getattr(values, name)[:, rows] for name in OF_STEPS if getattr(values, name, None) is not None
+    }
+    return values._replace(**few)
+
+
+@pytest.mark.parametrize("sizes", [(12, 41, 9, 140), (3, 5, 40, 400), (7, 23, 5, 33)], ids=str)
+def test_a_row_with_any_options_does_not_depend_on_the_others(sizes, threads):
+    """Some rows by themselves, on one thread, have the bits that they have among all, on several."""
+    B = sizes[1]
+    for problem in mixes(sizes, 12, 2):
+        data = problem.data()
+        threads(3)
+        together = by_address(problem, data)
+        # What is drawn in the kernel depends on the row's number: then it is the first rows.
+        rows = slice(0, 2) if problem.zone else slice(1, None, B // 2)
+        few = replace(problem, B=len(range(B)[rows]))
+        threads(1)
+        alone = by_address(few, rows_of(data, rows)._replace(options=rows_of(data.options, rows)))
+        for name in {"h_n", "c_n", "dh_0", "dc_0"} & set(together):
+            assert np.array_equal(alone[name], together[name][rows]), f"{problem}: {name}"
+        for name in ("y", "dx"):
+            assert np.array_equal(alone[name], together[name][:, rows]), f"{problem}: {name}"
 
 
 def test_same_bits_every_time(threads):
@@ -131,41 +183,6 @@ sys.exit(status or not all(np.array_equal(found[n], right[n]) for n in right))
 def test_a_forked_child_finishes(sizes, python):
     done = python("-W", "ignore", "-c", FORK, Problem("lstm", *sizes), timeout=60)
     assert done.returncode == 0, f"{done.returncode} {done.stderr}"
-
-
-MEMORY = """
-import numpy as np, torch
-from carousel import nn
-
-def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * 4096 / 2**20
-
-torch.set_num_threads(1)
-rng = np.random.default_rng(0)
-module = nn.LSTM(4, 16, num_layers=2)
-shapes = [(T, B) for T in range(1, 41) for B in range(1, 31)]
-
-def passes(shapes):
-    for T, B in shapes:
-        module(torch.zeros(T, B, 4))[0].sum().backward()
-        with torch.no_grad():
-            module(torch.zeros(T, B, 4))
-
-passes([(41, 31)] * 20)  # allocators are warm, larger than all that follows
-before = resident()
-passes([shapes[k] for k in rng.permutation(len(shapes))[:1000]])
-print(resident() - before)
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc")
-def test_memory_stays_flat_over_a_thousand_shapes(python):
-    done = python("-c", MEMORY)
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 8, (
-        "MiB more after 1000 shapes"
-    )  # a cache of torch.nn.LSTM's kind takes over 100
 
 
 def test_sums_have_one_order():

@@ -41,7 +41,27 @@ def problems():
             yield Problem(cell, 5, 3, 4, 19, *options, dtype)
 
 
-PROBLEMS = list(problems())
+# Options, alone and together: sizes where threads share the batch, where they share the units, several chunks.
+OPTIONED = {
+    "lstm": ("ln", "ln,proj7", "proj7", "peep", "coupled", "zone", "zonemean", "gdrop", "hdrop", "clip0.5", "cclip0.7",
+             "ragged", "proj7,peep,coupled,zone,gdrop,hdrop,clip0.5,cclip0.7,ragged",
+             "proj7,peep,coupled,ln,zonemean,gdrop,hdrop,clip0.5,cclip0.7,ragged"),
+    "gru": ("ln", "zone", "gdrop", "hdrop", "clip0.5", "ragged", "ln,zonemean,gdrop,hdrop,clip0.5,ragged"),
+    "gru_reset_before": ("ln", "zone", "gdrop", "hdrop", "clip0.5", "ragged", "ln,zonemean,gdrop,hdrop,clip0.5,ragged"),
+    "rnn_tanh": ("ln", "zone", "hdrop", "clip0.5", "ragged", "ln,zonemean,hdrop,clip0.5,ragged"),
+    "rnn_relu": ("ln", "zone", "hdrop", "clip0.5", "ragged"),
+}  # fmt: skip
+PLACES = itertools.cycle(
+    ("T5,B3,I4,H19", "T40,B40,I40,H33,rev", "T4,B3,I33,H400,batch", "T3,B7,I5,H16,rev,half")
+)
+PROBLEMS = list(problems()) + [
+    # Normalised products pass errors on undamped: in float32 forty steps would say nothing.
+    Problem.parse(f"{cell}:{next(PLACES)},{words},{dtype}".replace("T40", "T4" if "ln" in words else "T40"))
+    for cell, each in OPTIONED.items()
+    for words in each
+    for dtype in ("f32", "f64")
+    for _ in range(2)
+]
 STATES = ("h_0", "c_0", "dh_n", "dc_n")
 several = pytest.mark.parametrize("cell", CELLS)
 both = pytest.mark.parametrize("dtype", ["f32", "f64"])
@@ -292,15 +312,24 @@ def test_layer_refuses_what_does_not_fit(dtype):
 
 
 def test_sizes_that_cannot_be_are_refused():
+    layer = _core.Layers(0, 0, 1, 1)
     with pytest.raises(ValueError, match="negative"):
-        _core.reserve_size(0, 0, -1, 1, 1, 1)
+        layer.reserve_bytes(-1, 1)
     with pytest.raises(ValueError, match="2\\^52"):
-        _core.reserve_size(0, 0, 2**40, 2**20, 1, 1)
-    for cell, dtype in ((5, 0), (-1, 0), (0, 2)):
+        layer.reserve_bytes(2**40, 2**20)
+    for cell, dtype in ((6, 0), (-1, 0), (0, 2)):
         with pytest.raises(ValueError, match="unknown cell or dtype"):
-            _core.reserve_size(cell, dtype, 1, 1, 1, 1)
+            _core.Layers(cell, dtype, 1, 1)
+    for refused in ({"clip": -1.0}, {"clip": float("nan")}, {"zoneout_h": 1.5}, {"cell_clip": float("nan")}):
+        with pytest.raises(ValueError, match="does not offer"):
+            _core.Layers(0, 0, 1, 1, **refused)
+    for refused in ({"projected": 3}, {"cell_clip": 1.0}, {"zoneout_c": 0.1}):
+        with pytest.raises(ValueError, match="does not offer"):
+            _core.Layers(1, 0, 1, 1, **refused)
     with pytest.raises(ValueError, match="missing"):
-        _core.forward(0, 0, False, 1, 1, 1, 1, *[0] * 15)
+        layer.forward(1, 1, 0, 0, 0, 0, 0, [0] * 4, [], 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
+    with pytest.raises(ValueError, match="number of addresses"):
+        layer.forward(1, 1, 0, 0, 0, 0, 0, [0] * 11, [], 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
 
 
 def test_a_wrong_result_is_noticed():

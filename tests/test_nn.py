@@ -162,7 +162,8 @@ def test_half_precision(kind, dtype):
     x = torch.randn(4, 3, dtype=dtype) if kind in CELLS else torch.randn(6, 4, 3, dtype=dtype)
     for a, b in zip(flat(ours(x)), flat(theirs(x)), strict=True):
         assert a.dtype is dtype
-        assert torch.equal(a, b)
+        # bfloat16 keeps 8 bits; ours sums in float32, and of 6 steps each may be off by one rounding.
+        torch.testing.assert_close(a, b, rtol=0, atol=0 if dtype is torch.float16 or kind in CELLS else 0.03)
 
 
 @modules

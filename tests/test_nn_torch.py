@@ -444,11 +444,13 @@ def test_autocast(kind):
     ours, theirs = pair(kind, 3, 5)
     x = inputs(kind)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert kernel_path(ours, x) == "torch: autocast"
+        cell = kind in CELLS
+        expected = "torch: autocast" if cell else f"carousel: {_core.isa()} bfloat16"
+        assert kernel_path(ours, x) == expected
         found, right = flat(ours(x)), flat(theirs(x))
     for a, b in zip(found, right, strict=True):
         assert a.dtype is b.dtype
-        assert torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=0, atol=0 if cell else 0.03)
 
 
 def test_meta_device():
@@ -486,10 +488,7 @@ def test_path_tells_why():
     class Mine(torch.Tensor):
         pass
 
-    packed = torch.nn.utils.rnn.pack_sequence([torch.zeros(2, 3)])
     expected = {
-        "PackedSequence": lambda: kernel_path(module, packed),
-        "proj_size": lambda: kernel_path(nn.LSTM(3, 5, proj_size=2), x),
         "an argument that is not a tensor": lambda: kernel_path(module, [1.0]),
         "hx of another form": lambda: kernel_path(module, x, h),
         "hx of another shape": lambda: kernel_path(module, x, (h[:, :2], h)),
@@ -500,7 +499,7 @@ def test_path_tells_why():
         "layout torch.sparse_coo": lambda: kernel_path(module, x.to_sparse()),
         "an input of shape (0, 4, 3)": lambda: kernel_path(module, x[:0]),
         "an input of shape (6, 4, 2)": lambda: kernel_path(module, x[..., :2]),
-        "autocast": lambda: inside(torch.autocast("cpu"), lambda: kernel_path(module, x)),
+        "autocast": lambda: inside(torch.autocast("cpu", torch.float16), lambda: kernel_path(module, x)),
         "a torch dispatch or function mode": lambda: inside(
             torch.overrides.BaseTorchFunctionMode(), lambda: kernel_path(module, x)
         ),

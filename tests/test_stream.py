@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carousel import stream
+from carousel import _core, stream
 from carousel.errors import ArgumentError, FormatError, ShapeError, UnsupportedError
 from carousel.layout import Weights as Arrays
 from carousel.network import Dense, LastStep, Network, Recurrent, Weights, save
@@ -108,11 +108,25 @@ def test_deep_networks(rng, last, dtype):
     np.testing.assert_allclose(y, reference(network, x), rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    ("I", "O"), [(1, 1), (4, 6), (7, 8), (16, 9), (33, 20)]
+)  # the kernel's panels are of 8
 @pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh", "relu"])
-def test_heads(rng, activation):
-    network = Network((recurrent(rng, "lstm", 3, 4), dense(rng, 4, 6, activation)))
-    x = rng.normal(size=(5, 2, 3))
-    np.testing.assert_allclose(stream.Model(network).run(x), reference(network, x), rtol=0, atol=1e-13)
+def test_heads(rng, activation, I, O, dtype):
+    network = Network((recurrent(rng, "lstm", 3, I, dtype=dtype), dense(rng, I, O, activation, dtype)))
+    x = rng.normal(size=(5, 3, 3)).astype(dtype)
+    y = stream.Model(network).run(x)
+    np.testing.assert_allclose(y, reference(network, x), rtol=0, atol=TOLERANCE[dtype])
+    np.testing.assert_array_equal(stream.Model(network).run(x[:, 1:2]), y[:, 1:2])
+
+
+@pytest.mark.parametrize("activation", ["identity", "sigmoid", "tanh", "relu"])
+def test_heads_pass_nan_on(rng, activation):
+    model = stream.Model(Network((dense(rng, 3, 9, activation),)))
+    y = model.run(np.array([[[1, np.nan, 2], [1, 0, 2]]]))
+    assert np.isnan(y[0, 0]).all()
+    assert np.isfinite(y[0, 1]).all()
 
 
 def test_nan_comes_out_where_it_went_in(rng):
@@ -302,6 +316,25 @@ def test_arguments_are_checked(rng):
         stream.Model("model.carousel")
 
 
+def test_compiled_layers_must_fit(rng):
+    gru = recurrent(rng, "gru", 3, 4).directions[0]
+    layer = (_core.Layer("gru", gru.W, gru.R, gru.b_W, gru.b_R),)
+    head = _core.Dense(np.ones((2, 4)), np.ones(2), "relu")
+    for layers, text in [
+        ((), "There must be a layer with weights"),
+        ((None,), "There must be a layer with weights"),
+        ((head, layer), "must take what the one before it gives"),
+        ((layer, _core.Dense(np.ones((2, 4), "f4"), np.ones(2, "f4"), "relu")), "must take what"),
+        ((_core.Dense(np.ones((3, 5)), np.ones(3), "relu"), None, layer), "No recurrent layer may follow"),
+    ]:
+        with pytest.raises(ValueError, match=text):
+            _core.Stack(layers)
+    with pytest.raises(ValueError, match="`activation` must be identity, sigmoid, tanh or relu, got exp"):
+        _core.Dense(np.ones((2, 4)), np.ones(2), "exp")
+    with pytest.raises(ValueError, match=r"`b` must have shape \(2,\), got \(3,\)"):
+        _core.Dense(np.ones((2, 4)), np.ones(3), "relu")
+
+
 # The door
 
 
@@ -324,3 +357,31 @@ def test_import_is_light():
     code = "import sys, carousel.stream; print(*sorted({'torch', 'pandas', 'scipy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_products_in_bfloat16(cell):
+    """Rounded numbers, the same however a sequence is cut; refused where they cannot be."""
+    rng = np.random.default_rng(1)
+    rows = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * 21
+
+    def weights(inputs):
+        return Weights(
+            *(
+                rng.normal(size=s, scale=0.2).astype(np.float32)
+                for s in ((rows, inputs), (rows, 21), rows, rows)
+            )
+        )
+
+    network = Network([Recurrent(cell, [weights(3)]), Recurrent(cell, [weights(21)])])
+    x = rng.normal(size=(9, 4, 3)).astype(np.float32)
+    exact, rounded = stream.Model(network).run(x), stream.Model(network, products="bfloat16")
+    y = rounded.run(x)
+    # 2^-9 of each factor; sums of 21 such terms, nine steps
+    assert 0 < np.abs(y - exact).max() < 0.03
+    state = rounded.start(4)
+    for t in range(len(x)):
+        step, state = rounded.step(x[t], state)
+        assert np.array_equal(step, y[t])
+    with pytest.raises(ArgumentError, match="`products` must be"):
+        stream.Model(network, products="half")

@@ -4,46 +4,88 @@
 // of the sums before the activations, and  dh = da R  carries it one step back. Then, for the whole chunk at once,
 //   dW += daᵀ x    dR += daᵀ h    db += Σ da    dx = da W
 // which are products of depth chunk * B. `da` is a row of blocks of H, one per gate; a reset-after GRU has a fourth,
-// because its candidate reaches W x and R h through different factors.
+// because its candidate reaches W x and R h through different factors. Options add blocks: terms of the gradients of
+// peephole weights, what a projection read, and at the end of the row the gradient of what it gave.
 //
 // Every sum has one fixed order: weight gradients are shared among threads by output elements, never by terms.
 #ifndef CAROUSEL_KERNELS_BACKWARD_H
 #define CAROUSEL_KERNELS_BACKWARD_H
 
-#include "math.h"
-#include "sequence.h"
+#include "forward.h"
 
 namespace {
 
 template <class T>
+struct Backward;
+
+// Rows and columns of one member within a step. Where threads share the columns they do so in whole strips.
+struct Part {
+  Rows rows;
+  Range units, states;
+};
+
+template <class T>
 struct Backward {
-  int64_t steps, batch, inputs, hidden, blocks;
+  Traits cell;
+  Mode mode;
+  Places at;
+  // From the gradient of h and c after step s to that before it; da of the step is left behind.
+  void (*step)(const Backward<T>& f, int64_t s, const Part& part, const Team& team);
+  int64_t steps, first, last, batch, inputs, hidden, state;
+  int64_t blocks, peephole_block, shown_block;  // of H in a row of da; 0: no such block
+  Ragged ragged;
   carousel_weights weights;
   Sequence<const T> x, y, h_0, c_0, gates, cells, dy;
-  Sequence<const T> dh_n, dc_n;
+  const T *dh_n, *dc_n;
   Sequence<T> dx;
-  T *dh_0, *dc_0, *dW, *dR, *db_W, *db_R;
+  T *dh_0, *dc_0, *dW, *dR, *db_W, *db_R, *dprojection, *dpeephole;
+  T *dgain_x, *dgain_h, *dgain_c, *dshift_c;
+  Sequence<const T> x_hat, h_hat, inverses;  // of a normalised layer, from the forward pass
+  T* row_buffer;                             // [B, 3H], likewise
+  Extras<T> extras;
 
-  T *dh, *dc;          // [B, H]: carried from step to step
+  T *dh, *dc;          // [B, P], [B, H]: carried from step to step
+  T *dh_here;          // [B, H], of an optioned step: the gradient of the cell's output
+  T *carried;          // [B, H], likewise: what of it goes past the gates
+  T *kept, *back;      // [B, P], likewise: what zoneout takes past the cell; da R
   T *dreset;           // [B, H]: gradient of r ∘ h (reset-before GRU)
-  T *da;               // [chunk * B, blocks * H]
+  T *da;               // [chunk * B, width]
   T *da_tiles;         // the same, transposed into tiles of rows
   T *db;               // [blocks * H]
-  T *W_strips, *R_strips;              // W and R by rows of gates, in strips of columns
-  T *x_strips, *h_strips, *rh_strips;  // x, h and r ∘ h of a chunk, in strips of columns
+  T *W_strips, *R_strips, *projection_strips;        // by rows of gates, or of P, in strips of columns
+  T *x_strips, *h_strips, *rh_strips, *shown_strips;  // rows of a chunk in strips of columns
   int64_t chunk;
   bool by_units;
 
-  int64_t width() const { return blocks * hidden; }
+  bool projected() const { return shown_block > 0; }
+  int64_t width() const { return blocks * hidden + (projected() ? state : 0); }
   const T* h(int64_t s, int64_t b) const { return s > 0 ? y(s - 1, b) : h_0(0, b); }
-  const T* c(int64_t s, int64_t b) const { return s > 0 ? cells(s - 1, b) : c_0(0, b); }
-  T* da_row(int64_t s, int64_t b) const { return da + ((s % chunk) * batch + b) * width(); }
-};
+  const T* c(int64_t s, int64_t b) const { return s > first ? cells(s - 1, b) : c_0(0, b); }
+  int64_t chunk_start(int64_t s) const { return first + (s - first) / chunk * chunk; }
+  T* da_row(int64_t s, int64_t b) const { return da + (ragged.slots(chunk_start(s), s) + b) * width(); }
+  // The gradient of the k-th row that a chunk starting at s0 holds, and that row's step and place in the batch.
+  int64_t step_of(int64_t s0, int64_t k) const {
+    if (!ragged.order) return s0 + k / batch;
+    int64_t low = s0, high = s0 + chunk < last ? s0 + chunk : last;  // slots(s0, low) <= k < slots(s0, high)
+    while (high - low > 1) {
+      const int64_t middle = (low + high) / 2;
+      (ragged.slots(s0, middle) <= k ? low : high) = middle;
+    }
+    return low;
+  }
+  int64_t row_of(int64_t s0, int64_t s, int64_t k) const { return k - ragged.slots(s0, s); }
 
-// A product of blocks [first, first + count) of da with the rows of the gates `gate[0..count)` of a weight matrix.
-struct Blocks {
-  int first, count;
-  int gate[4];
+  CAROUSEL_INLINE Vec<T> output_gradient(int64_t s, int64_t b, int64_t j, int64_t left) const {
+    if (dh_here) return load(dh_here + b * hidden + j, left);
+    return load(dh + b * hidden + j, left) + load(dy(s, b) + j, left);
+  }
+  CAROUSEL_INLINE void carry(int64_t b, int64_t j, Vec<T> gradient, int64_t left) const {
+    store((dh_here ? carried : dh) + b * hidden + j, gradient, left);
+  }
+  CAROUSEL_INLINE void carry_more(int64_t b, int64_t j, Vec<T> gradient, int64_t left) const {
+    T* to = (dh_here ? carried : dh) + b * hidden + j;
+    store(to, load(to, left) + gradient, left);
+  }
 };
 
 // Strips of the weight rows that belong to `blocks`, in their order. The team shares the rows.
@@ -58,76 +100,87 @@ void pack_weights(const T* weights, int64_t H, int64_t columns, Blocks blocks, T
                to + strips.offset(strip, K) + k * strips.step(strip));
 }
 
-// to[row] (+)= da[row] weights, rows of step s, hidden units of `units` (whole strips).
+// to[b] (+)= da[b, from column `at` on, K of them] packed, for rows of step s and columns `mine` (whole strips) of `columns`.
 template <class T>
-void multiply_da(const Backward<T>& f, int64_t s, Range rows, Range units, Blocks blocks, const T* packed, T* to,
-                 bool accumulate) {
-  const Strips<T> strips(f.hidden);
-  const int64_t K = blocks.count * f.hidden;
-  for (int64_t strip = units.begin / strips.width; strip * strips.width < units.end; ++strip)
-    multiply_strip<T>(strips, strip, rows.begin, rows.end, K, {f.da_row(s, 0) + blocks.first * f.hidden, 1, f.width(), 0},
-                      packed + strips.offset(strip, K), {to, 1, f.hidden, 0}, accumulate);
+void multiply_da(const Backward<T>& f, int64_t s, Rows rows, Range mine, int64_t columns, int64_t at, int64_t K,
+                 const T* packed, T* to, bool accumulate) {
+  const Strips<T> strips(columns);
+  const auto da = [&](int64_t i) { return f.da_row(s, rows(i)) + at; };
+  const auto target = [&](int64_t i) { return to + rows(i) * columns; };
+  for (int64_t strip = mine.begin / strips.width; strip * strips.width < mine.end; ++strip)
+    multiply_strip<T>(strips, strip, 0, rows.count, K, lines<const T>(da), packed + strips.offset(strip, K),
+                      lines<T>(target), accumulate);
 }
 
-// Rows of a chunk, row(k) for k in [0, K), in strips. The team shares the rows.
-template <class T, class Row>
-void pack_rows(int64_t columns, int64_t K, Row&& row, T* to, const Team& team) {
+// Rows of a chunk, row(k) for k in [0, K), times mask(k) where there is one, in strips. The team shares the rows.
+template <class T>
+void pack_rows(int64_t columns, int64_t K, Lines<const T> row, Lines<const T> mask, T* to, const Team& team) {
   const Strips<T> strips(columns);
   const Range mine = share(K, team);
-  for (int64_t strip = 0; strip < strips.count(); ++strip)
-    for (int64_t k = mine.begin; k < mine.end; ++k)
-      pack_row(strips, strip, row(k), to + strips.offset(strip, K) + k * strips.step(strip));
+  for (int64_t k = mine.begin; k < mine.end; ++k) {
+    const T *from = row(k), *factor = mask(k);
+    for (int64_t strip = 0; strip < strips.count(); ++strip)
+      pack_row(strips, strip, from, to + strips.offset(strip, K) + k * strips.step(strip), factor);
+  }
 }
 
 constexpr int tile_rows = rows_per_tile(4);
 
-// to[tile][k][tile_rows] = daᵀ, the hidden units of `units` in every block.
+// to[tile][k][tile_rows] = daᵀ, columns `at` + [begin, end) of da.
 template <class T>
-void pack_da(const Backward<T>& f, int64_t K, Range units) {
-  for (int64_t block = 0; block < f.blocks; ++block) {
-    T* to = f.da_tiles + block * f.hidden * K;
-    for (int64_t u = units.begin; u < units.end; u += tile_rows) {
-      const int64_t height = units.end - u < tile_rows ? units.end - u : tile_rows;
-      const T* from = f.da + block * f.hidden + u;
+void pack_da(const Backward<T>& f, int64_t K, int64_t at, Range columns) {
+  const int64_t width = f.width();
+  for (int64_t u = columns.begin; u < columns.end; u += tile_rows) {
+    const int64_t height = columns.end - u < tile_rows ? columns.end - u : tile_rows;
+    const T* from = f.da + at + u;
+    T* to = f.da_tiles + (at + u) * K;
+    if (height == tile_rows)  // a size that the compiler knows is copied in a register or two
+      for (int64_t k = 0; k < K; ++k) __builtin_memcpy(to + k * tile_rows, from + k * width, tile_rows * sizeof(T));
+    else
       for (int64_t k = 0; k < K; ++k)
-        for (int64_t m = 0; m < height; ++m) to[u * K + k * height + m] = from[k * f.width() + m];
-    }
+        for (int64_t m = 0; m < height; ++m) to[k * height + m] = from[k * width + m];
   }
 }
 
-// dw[gate * H + u][column] (+)= Σ_k da[k][block * H + u] rows[k][column], hidden units of `units`.
+// dw[u][column] (+)= Σ_k da[k][at + u] rows[k][column], u in `mine`.
 template <class T>
-__attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t K, Range units, Blocks blocks, int64_t columns, const T* rows,
-                         T* dw, bool accumulate) {
+__attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t K, int64_t at, Range mine,
+                                                   int64_t columns, const T* rows, T* dw, bool accumulate) {
   const Strips<T> strips(columns);
+  const T* tiles = f.da_tiles + at * K;
   for (int64_t strip = 0; strip < strips.count(); ++strip) {
     const int64_t first = strip * strips.width, left = columns - first, step = strips.step(strip);
     const T* b = rows + strips.offset(strip, K);
     with_registers(strips.registers(strip), [&](auto registers) __attribute__((always_inline)) {
       constexpr int N = decltype(registers)::count;
-      for (int q = 0; q < blocks.count; ++q) {
-        const T* tiles = f.da_tiles + (blocks.first + q) * f.hidden * K;
-        T* out = dw + blocks.gate[q] * f.hidden * columns + first;
-        // One tile at a time: for_row_tiles only turns its height into a constant.
-        for (int64_t u = units.begin; u < units.end; u += tile_rows) {
-          const int64_t end = u + tile_rows < units.end ? u + tile_rows : units.end;
-          for_row_tiles<tile_rows>(u, end, [&](auto count, int64_t) __attribute__((always_inline)) {
-            constexpr int M = decltype(count)::count;
-            const T* a[M];
-            T* to[M];
-            for (int m = 0; m < M; ++m) {
-              a[m] = tiles + u * K + m;
-              to[m] = out + (u + m) * columns;
-            }
-            Sums<T, M, N> sums;
-            sums.start(to, left, accumulate);
-            tile<T, M, N>(K, a, M, b, step, sums.data);
-            sums.write(to, left);
-          });
-        }
+      // One tile at a time: for_row_tiles only turns its height into a constant.
+      for (int64_t u = mine.begin; u < mine.end; u += tile_rows) {
+        const int64_t end = u + tile_rows < mine.end ? u + tile_rows : mine.end;
+        for_row_tiles<tile_rows>(u, end, [&](auto count, int64_t) __attribute__((always_inline)) {
+          constexpr int M = decltype(count)::count;
+          Product<T, M> product{K, {}, M, b, step};
+          T* to[M];
+          for (int m = 0; m < M; ++m) {
+            product.a[m] = tiles + u * K + m;
+            to[m] = dw + (u + m) * columns + first;
+          }
+          Sums<T, M, N> sums;
+          sums.start(to, left, accumulate);
+          sums.add(product);
+          sums.write(to, left);
+        });
       }
     });
   }
+}
+
+// The same for the rows of all gates of a weight matrix.
+template <class T>
+void add_gate_gradients(const Backward<T>& f, int64_t K, Range units, Blocks blocks, int64_t columns, const T* rows,
+                        T* dw, bool accumulate) {
+  for (int q = 0; q < blocks.count; ++q)
+    add_weight_gradient(f, K, (blocks.first + q) * f.hidden, units, columns, rows,
+                        dw + blocks.gate[q] * f.hidden * columns, accumulate);
 }
 
 // db (+)= Σ_k da[k], columns of `mine`.
@@ -149,103 +202,201 @@ void write_bias_gradient(const Backward<T>& f, Blocks blocks, Range units, T* db
 }
 
 template <class T>
-void fill(T* to, int64_t begin, int64_t end) {
-  for (int64_t k = begin; k < end; ++k) to[k] = T(0);
+void fill(T* to, Range range) {
+  for (int64_t k = range.begin; to && k < range.end; ++k) to[k] = T(0);
 }
 
-template <class T, class Cell>
-void step_back(const Backward<T>& f, int64_t s, Range rows, Range units, const Team& team) {
-  const auto each = [&](auto phase) __attribute__((always_inline)) {
-    for (int64_t b = rows.begin; b < rows.end; ++b)
-      for (int64_t j = units.begin; j < units.end; j += lanes<T>)
-        Cell::template backward<T, decltype(phase)::count>(f, s, b, j, units.end - j);
-    if (f.by_units) team.barrier();
-  };
-  each(Rows<0>{});
-  if constexpr (Cell::phases == 1) {
-    multiply_da(f, s, rows, units, Cell::recurrent_blocks, f.R_strips, f.dh, true);
-  } else {
-    constexpr Blocks reset = Cell::recurrent_blocks, candidate = Cell::candidate_blocks;
-    const T* R_candidate = f.R_strips + Strips<T>(f.hidden).size(reset.count * f.hidden);
-    multiply_da(f, s, rows, units, candidate, R_candidate, f.dreset, false);
-    each(Rows<1>{});
-    multiply_da(f, s, rows, units, reset, f.R_strips, f.dh, true);
+template <class T, class Cell, int Phase, bool On>
+void cells_back(const Backward<T>& f, int64_t s, const Part& part, const Team& team) {
+  for (int64_t i = 0; i < part.rows.count; ++i)
+    for (int64_t j = part.units.begin; j < part.units.end; j += lanes<T>)
+      Cell::template backward<T, Phase, On>(f, s, part.rows(i), j, part.units.end - j);
+  if (f.by_units) team.barrier();
+}
+
+// Before an optioned step: dh_here, the gradient of what the cell gave, from that of h. Zoneout passes a part of it by;
+// a projection is multiplied through.
+template <class T>
+void before_step(const Backward<T>& f, int64_t s, const Part& part, const Team& team) {
+  const double rate = f.extras.zoneout_h;
+  for (int64_t i = 0; i < part.rows.count; ++i) {
+    const int64_t b = part.rows(i);
+    for (int64_t j = part.states.begin; j < part.states.end; j += lanes<T>) {
+      const int64_t left = part.states.end - j, at = b * f.state + j;
+      Vec<T> dh = load(f.dh + at, left) + load(f.dy(s, b) + j, left), kept{};
+      if (rate > 0) {
+        kept = f.extras.kept(rate, false, s, b, j, f.state) * dh;
+        dh -= kept;
+      }
+      store(f.kept + at, kept, left);
+      store((f.projected() ? f.da_row(s, b) + f.blocks * f.hidden : f.dh_here + b * f.hidden) + j, dh, left);
+    }
+  }
+  if (!f.projected()) return;
+  if (f.by_units) team.barrier();
+  multiply_da(f, s, part.rows, part.units, f.hidden, f.blocks * f.hidden, f.state, f.projection_strips, f.dh_here, false);
+}
+
+// After it: dh of the step before, from da R and what went past the cell.
+template <class T>
+void after_step(const Backward<T>& f, const Part& part) {
+  for (int64_t i = 0; i < part.rows.count; ++i) {
+    const int64_t b = part.rows(i);
+    for (int64_t j = part.states.begin; j < part.states.end; j += lanes<T>) {
+      const int64_t left = part.states.end - j, at = b * f.state + j;
+      const Vec<T> back = Equations<T, true>{f.extras}.masked_state(load(f.back + at, left), b, j, left);
+      const Vec<T> past = f.projected() ? Vec<T>{} : load(f.carried + at, left);
+      store(f.dh + at, back + past + load(f.kept + at, left), left);
+    }
   }
 }
 
-template <class T, class Cell>
+template <class T, class Cell, bool On>
+void step_back(const Backward<T>& f, int64_t s, const Part& part, const Team& team) {
+  constexpr Blocks reset = Cell::traits.recurrent;
+  const int64_t H = f.hidden, P = f.state, K = reset.count * H;
+  if constexpr (On) before_step(f, s, part, team);
+  cells_back<T, Cell, 0, On>(f, s, part, team);
+  if constexpr (Cell::traits.phases == 2) {
+    constexpr Blocks candidate = Cell::traits.candidate;
+    const T* R_candidate = f.R_strips + Strips<T>(P).size(K);
+    multiply_da(f, s, part.rows, part.states, P, candidate.first * H, candidate.count * H, R_candidate, f.dreset, false);
+    cells_back<T, Cell, 1, On>(f, s, part, team);
+  }
+  multiply_da(f, s, part.rows, part.states, P, reset.first * H, K, f.R_strips, On ? f.back : f.dh, !On);
+  if constexpr (On) after_step(f, part);
+}
+
+template <class T>
 void chunk_gradients(const Backward<T>& f, int64_t s0, int64_t s1, bool accumulate, const Team& team) {
-  const int64_t K = (s1 - s0) * f.batch;
-  const auto step_of = [&](int64_t k) { return s0 + k / f.batch; };
-  const auto row_of = [&](int64_t k) { return k % f.batch; };
-  const Range units = share(f.hidden, team, tile_rows);
-  if (f.dW || f.dR) pack_da(f, K, units);
-  if (f.dW) pack_rows(f.inputs, K, [&](int64_t k) { return f.x(step_of(k), row_of(k)); }, f.x_strips, team);
+  const int64_t K = f.ragged.slots(s0, s1), H = f.hidden;
+  const Range units = share(H, team, tile_rows), states = share(f.state, team, tile_rows);
+  const auto step = [&](int64_t k) { return f.step_of(s0, k); };
+  const auto row = [&](int64_t s, int64_t k) { return f.row_of(s0, s, k); };
+  const auto x = [&](int64_t k) { const int64_t s = step(k); return f.x(s, row(s, k)); };
+  const auto h = [&](int64_t k) { const int64_t s = step(k); return f.h(s, row(s, k)); };
+  const auto q = [&](int64_t k) { const int64_t s = step(k); return f.gates(s, row(s, k)) + 3 * f.hidden; };
+  const auto dx = [&](int64_t k) { const int64_t s = step(k); return f.dx(s, row(s, k)); };
+  const auto da = [&](int64_t k) { return f.da + k * f.width() + f.at.input.first * f.hidden; };
+  const auto shown = [&](int64_t k) { return f.da + k * f.width() + f.shown_block * f.hidden; };
+  const auto mask = [&](int64_t k) { return f.extras.state_mask(0, row(step(k), k)); };
+  const auto none = [](int64_t) -> const T* { return nullptr; };
+  const Lines<const T> no_mask = lines<const T>(none), state_mask = f.extras.state_mask.data ? lines<const T>(mask) : no_mask;
+  if (f.dW || f.dR)
+    for (int64_t block = 0; block < f.at.products; ++block) pack_da(f, K, block * H, units);
+  if (f.dprojection) pack_da(f, K, f.blocks * H, states);
+  if (f.dW) pack_rows(f.inputs, K, lines<const T>(x), no_mask, f.x_strips, team);
   if (f.dR) {
-    pack_rows(f.hidden, K, [&](int64_t k) { return f.h(step_of(k), row_of(k)); }, f.h_strips, team);
-    if constexpr (Cell::phases == 2)
-      pack_rows(f.hidden, K, [&](int64_t k) { return f.gates(step_of(k), row_of(k)) + 3 * f.hidden; }, f.rh_strips, team);
+    pack_rows(f.state, K, lines<const T>(h), state_mask, f.h_strips, team);
+    if (f.cell.phases == 2) pack_rows(H, K, lines<const T>(q), no_mask, f.rh_strips, team);
   }
+  if (f.dprojection) pack_rows(H, K, lines<const T>(shown), no_mask, f.shown_strips, team);
   if (f.dx.data) {
     const Strips<T> strips(f.inputs);
-    const int64_t depth = Cell::input_blocks.count * f.hidden;
+    const int64_t depth = f.at.input.count * H;
     const Range mine = share(K, team);
     for (int64_t strip = 0; strip < strips.count(); ++strip)
-      multiply_strip<T>(strips, strip, mine.begin, mine.end, depth,
-                        {f.da + Cell::input_blocks.first * f.hidden, 1, f.width(), 0},
-                        f.W_strips + strips.offset(strip, depth), {f.dx(s0, 0), f.batch, f.dx.step, f.dx.row}, false);
+      multiply_strip<T>(strips, strip, mine.begin, mine.end, depth, lines<const T>(da),
+                        f.W_strips + strips.offset(strip, depth), lines<T>(dx), false);
   }
-  if (f.db_W || f.db_R) add_bias_gradient(f, K, share(f.width(), team, lanes<T>), accumulate);
+  if (f.db_W || f.db_R || f.dpeephole || f.mode == normalized) add_bias_gradient(f, K, share(f.blocks * H, team, lanes<T>), accumulate);
   team.barrier();  // the strips are complete
-  if (f.dW) add_weight_gradient(f, K, units, Cell::input_blocks, f.inputs, f.x_strips, f.dW, accumulate);
+  if (f.dW) add_gate_gradients(f, K, units, f.at.input, f.inputs, f.x_strips, f.dW, accumulate);
   if (f.dR) {
-    add_weight_gradient(f, K, units, Cell::recurrent_blocks, f.hidden, f.h_strips, f.dR, accumulate);
-    if constexpr (Cell::phases == 2)
-      add_weight_gradient(f, K, units, Cell::candidate_blocks, f.hidden, f.rh_strips, f.dR, accumulate);
+    add_gate_gradients(f, K, units, f.at.recurrent, f.state, f.h_strips, f.dR, accumulate);
+    if (f.cell.phases == 2)
+      add_gate_gradients(f, K, units, f.at.candidate, f.state, f.rh_strips, f.dR, accumulate);
   }
+  if (f.dprojection) add_weight_gradient(f, K, f.blocks * H, states, H, f.shown_strips, f.dprojection, accumulate);
 }
 
-template <class T, class Cell>
-void backward(const Backward<T>& f, const Team& team) {
-  const int64_t H = f.hidden;
-  const Range rows = f.by_units ? Range{0, f.batch} : share(f.batch, team);
-  const Range units = f.by_units ? share(H, team, Strips<T>::width) : Range{0, H};
-  pack_weights(static_cast<const T*>(f.weights.R), H, H, Cell::recurrent_blocks, f.R_strips, team);
-  if constexpr (Cell::phases == 2)
-    pack_weights(static_cast<const T*>(f.weights.R), H, H, Cell::candidate_blocks,
-                 f.R_strips + Strips<T>(H).size(Cell::recurrent_blocks.count * H), team);
-  if (f.dx.data)
-    pack_weights(static_cast<const T*>(f.weights.W), H, f.inputs, Cell::input_blocks, f.W_strips, team);
-  const Range mine = share(f.batch, team);
-  copy_rows<T>(mine, H, f.dh_n, f.dh);
-  copy_rows<T>(mine, H, f.dc_n, f.dc);
-  team.barrier();
-
+template <class T>
+void steps_back(const Backward<T>& f, const Team& team) {
+  const Range rows = share(f.batch, team);
+  const auto part_at = [&](int64_t s) {
+    const int64_t alive = f.ragged.alive(s);
+    if (f.by_units)
+      return Part{{alive, 0, 1}, share(f.hidden, team, Strips<T>::width), share(f.state, team, Strips<T>::width)};
+    const Range units{0, f.hidden}, states{0, f.state};
+    if (!f.ragged.order) return Part{{rows.end - rows.begin, rows.begin, 1}, units, states};
+    return Part{{(alive - team.member + team.size - 1) / team.size, team.member, team.size}, units, states};
+  };
   bool accumulate = false;
-  for (int64_t s1 = f.steps; s1 > 0; accumulate = true) {
-    const int64_t s0 = (s1 - 1) / f.chunk * f.chunk;
-    for (int64_t s = s1; s-- > s0;) step_back<T, Cell>(f, s, rows, units, team);
+  for (int64_t s1 = f.last; s1 > f.first;) {
+    const int64_t s0 = f.chunk_start(s1 - 1);
+    for (int64_t s = s1; s-- > s0;) f.step(f, s, part_at(s), team);
     team.barrier();  // da of the chunk is complete
-    chunk_gradients<T, Cell>(f, s0, s1, accumulate, team);
+    if (f.ragged.slots(s0, s1) > 0) {
+      chunk_gradients(f, s0, s1, accumulate, team);
+      accumulate = true;
+    }
     team.barrier();  // before da and the strips are written again
     s1 = s0;
   }
+  if (accumulate) return;
+  const Range nothing{0, 0}, gates = team.member == 0 ? Range{0, f.cell.gates * f.hidden} : nothing;  // no row at all
+  fill(f.dW, {gates.begin * f.inputs, gates.end * f.inputs});
+  fill(f.dR, {gates.begin * f.state, gates.end * f.state});
+  fill(f.db, team.member == 0 ? Range{0, f.blocks * f.hidden} : nothing);
+  fill(f.dprojection, team.member == 0 ? Range{0, f.state * f.hidden} : nothing);
+  team.barrier();
+}
 
-  if (f.dh_0) copy_rows<T>(mine, H, {f.dh, 0, H}, f.dh_0);
-  if (f.dc_0) copy_rows<T>(mine, H, {f.dc, 0, H}, f.dc_0);
-  const Range weight_rows = share(Cell::gates * H, team), my_units = share(H, team);
-  if (f.steps == 0 || f.batch == 0) {
-    if (f.dW) fill(f.dW, weight_rows.begin * f.inputs, weight_rows.end * f.inputs);
-    if (f.dR) fill(f.dR, weight_rows.begin * H, weight_rows.end * H);
-    if (f.db_W) fill(f.db_W, weight_rows.begin, weight_rows.end);
-    if (f.db_R) fill(f.db_R, weight_rows.begin, weight_rows.end);
-    return;
+// dx is 0 where a row has no step.
+template <class T>
+void clear_missing(const Backward<T>& f, Range rows) {
+  if (!f.ragged.order || !f.dx.data || f.dx.packed) return;
+  for (int64_t b = rows.begin; b < rows.end; ++b) {
+    const int64_t length = f.ragged.length[b];
+    for (int64_t s = length > f.first ? length : f.first; s < f.last; ++s) {
+      T* dx = f.dx.step < 0 ? f.dx(-1 - (s - length), b) : f.dx(s, b);  // as in the forward pass
+      for (int64_t j = 0; j < f.inputs; ++j) dx[j] = T(0);
+    }
   }
-  if (f.db_W) write_bias_gradient(f, Cell::input_blocks, my_units, f.db_W);
+}
+
+template <class T>
+void backward(const Backward<T>& f, const Team& team) {
+  const int64_t H = f.hidden, P = f.state;
+  const T *R = static_cast<const T*>(f.weights.R), *W = static_cast<const T*>(f.weights.W);
+  pack_weights(R, H, P, f.at.recurrent, f.R_strips, team);
+  if (f.cell.phases == 2)
+    pack_weights(R, H, P, f.at.candidate, f.R_strips + Strips<T>(P).size(f.at.recurrent.count * H), team);
+  if (f.dx.data) pack_weights(W, H, f.inputs, f.at.input, f.W_strips, team);
+  if (f.projected())
+    pack_weights(static_cast<const T*>(f.weights.projection), P, H, Blocks{0, 1, {0}}, f.projection_strips, team);
+  const Range mine = share(f.batch, team);
+  const auto given = [&f](const T* state, int64_t width) {
+    return [&f, state, width](int64_t b) { return state + f.ragged.row(b) * width; };
+  };
+  const auto carried = [](T* to, int64_t width) { return [to, width](int64_t b) { return to + b * width; }; };
+  if (f.dh_n) copy_rows<T>(mine, P, given(f.dh_n, P), carried(f.dh, P));
+  else fill(f.dh, {mine.begin * P, mine.end * P});
+  if (f.dc_n) copy_rows<T>(mine, H, given(f.dc_n, H), carried(f.dc, H));
+  else fill(f.dc, {mine.begin * H, mine.end * H});
+  team.barrier();
+
+  steps_back(f, team);
+
+  clear_missing(f, mine);
+  const auto wanted = [&f](T* state, int64_t width) {
+    return [&f, state, width](int64_t b) { return state + f.ragged.row(b) * width; };
+  };
+  if (f.dh_0) copy_rows<T>(mine, P, carried(f.dh, P), wanted(f.dh_0, P));
+  if (f.dc_0) copy_rows<T>(mine, H, carried(f.dc, H), wanted(f.dc_0, H));
+  const Range units = share(H, team);
+  if (f.db_W) write_bias_gradient(f, f.at.bias_W, units, f.db_W);
   if (f.db_R) {
-    write_bias_gradient(f, Cell::recurrent_blocks, my_units, f.db_R);
-    if constexpr (Cell::phases == 2) write_bias_gradient(f, Cell::candidate_blocks, my_units, f.db_R);
+    write_bias_gradient(f, f.at.bias_R, units, f.db_R);
+    if (f.at.candidate_bias) write_bias_gradient(f, f.at.candidate, units, f.db_R);
   }
+  const int G = f.cell.gates;
+  if (f.dpeephole) write_bias_gradient(f, {int(f.peephole_block), G - 1, {0, 1, 2, 3}}, units, f.dpeephole);
+  const NormBlocks at = norm_blocks(G, f.cell.has_cells);
+  if (f.dgain_x) write_bias_gradient(f, {at.gain_x, G, {0, 1, 2, 3}}, units, f.dgain_x);
+  if (f.dgain_h) write_bias_gradient(f, {at.gain_h, G, {0, 1, 2, 3}}, units, f.dgain_h);
+  if (f.dgain_c) write_bias_gradient(f, {at.gain_cell, 1, {0, 0, 0, 0}}, units, f.dgain_c);
+  if (f.dshift_c) write_bias_gradient(f, {at.cell, 1, {0, 0, 0, 0}}, units, f.dshift_c);
 }
 
 }  // namespace

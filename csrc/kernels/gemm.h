@@ -6,7 +6,7 @@
 #ifndef CAROUSEL_KERNELS_GEMM_H
 #define CAROUSEL_KERNELS_GEMM_H
 
-#include "vec.h"
+#include "bfloat16.h"
 
 namespace {
 
@@ -16,33 +16,74 @@ constexpr int rows_per_tile(int N) { return accumulators / N < row_limit ? int(a
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// sums[m * N + v] += Σ_k a[m][k * a_step] b[k * b_step + v * lanes + ·], in registers of lanes
+template <int M>
+struct Count {  // a number known to the compiler
+  static constexpr int count = M;
+};
+
+// One product of a tile: rows a[m][k * a_step], packed columns b[k * b_step + ·], k < depth.
+template <class T, int M>
+struct Product {
+  int64_t depth;
+  const T* a[M];
+  int64_t a_step;
+  const T* b;
+  int64_t b_step;
+};
+
+// sums[m][v] = start[m][v] + Σ_k first + Σ_k second, in registers of lanes, N registers a row.
 //
-// A function of its own, sums in memory on both sides: inlined, the compiler keeps the constants of the activations
-// that follow in registers and spills the sums inside the loop.
-template <class T, int M, int N>
-__attribute__((noinline)) void tile(int64_t K, const T* const (&a)[M], int64_t a_step, const T* b, int64_t b_step,
-                                    T* sums) {
-  Vec<T> sum[M][N];
+// With Apart, the last of the N columns of `second` is summed apart from that of `first`, into a register N of its own,
+// which starts at `apart`: the candidate of a GRU needs both. With Pairs, elements are pairs of bfloat16.
+//
+// A function of its own, sums in memory: inlined, the compiler keeps the constants of the activations that follow in
+// registers and spills the sums inside the loop.
+template <class T, int M, int N, bool Apart = false, bool Pairs = false>
+__attribute__((noinline)) void tile(const T* const (&start)[M], const Product<T, M>& first, const Product<T, M>& second,
+                                    T* sums, const T* apart = nullptr) {
+  constexpr int all = N + Apart;
+  Vec<T> sum[M][all];
 #pragma GCC unroll 8
-  for (int m = 0; m < M; ++m)
+  for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) sum[m][v] = load(sums + (m * N + v) * lanes<T>);
-  for (int64_t k = 0; k < K; ++k, b += b_step) {
-    Vec<T> row[N];
-#pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) row[v] = load(b + v * lanes<T>);
-#pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      const Vec<T> s = splat(a[m][k * a_step]);
-#pragma GCC unroll 4
-      for (int v = 0; v < N; ++v) sum[m][v] += s * row[v];
-    }
+    for (int v = 0; v < N; ++v) sum[m][v] = load(start[m] + v * lanes<T>);
+    if constexpr (Apart) sum[m][N] = load(apart);
   }
+  const auto add = [&](const Product<T, M>& product, auto last) __attribute__((always_inline)) {
+    int64_t k = product.depth;
+    if (k <= 0) return;  // and not `while`: the compiler would keep a second copy of the sums
+    const T *a[M], *b = product.b;
+    const int64_t a_step = product.a_step, b_step = product.b_step;
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) a[m] = product.a[m];
+    do {
+      Vec<T> row[N];
+#pragma GCC unroll 4
+      for (int v = 0; v < N; ++v) row[v] = load(b + v * lanes<T>);
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        const Vec<T> s = splat(*a[m]);
+        a[m] += a_step;
+#pragma GCC unroll 4
+        for (int v = 0; v < N; ++v) {
+          Vec<T>& to = sum[m][v < N - 1 ? v : decltype(last)::count];
+          to = multiply_add<Pairs>(to, s, row[v]);
+        }
+      }
+      b += b_step;
+    } while (--k > 0);
+  };
+  add(first, Count<N - 1>{});
+  add(second, Count<all - 1>{});
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4
-    for (int v = 0; v < N; ++v) store(sums + (m * N + v) * lanes<T>, sum[m][v]);
+    for (int v = 0; v < all; ++v) store(sums + (m * all + v) * lanes<T>, sum[m][v]);
+}
+
+template <class T, int M, int N>
+CAROUSEL_INLINE void tile(const T* const (&start)[M], const Product<T, M>& product, T* sums) {
+  tile<T, M, N>(start, product, Product<T, M>{}, sums);
 }
 
 // The sums of a tile between memory and `tile`: M rows of N registers, of which the first `left` elements exist.
@@ -56,6 +97,11 @@ struct Sums {
         store(data + (m * N + v) * lanes<T>,
               accumulate ? load(from[m] + v * lanes<T>, left - v * lanes<T>) : Vec<T>{});
   }
+  CAROUSEL_INLINE void add(const Product<T, M>& product) {
+    const T* start[M];
+    for (int m = 0; m < M; ++m) start[m] = data + m * N * lanes<T>;
+    tile<T, M, N>(start, product, data);
+  }
   CAROUSEL_INLINE void write(T* const (&to)[M], int64_t left) const {
     for (int m = 0; m < M; ++m)
       for (int v = 0; v < N; ++v)
@@ -63,24 +109,19 @@ struct Sums {
   }
 };
 
-// body(Rows<M>, first row) over [begin, end) in tiles of nearly equal height, at most `most` rows each.
-template <int M>
-struct Rows {
-  static constexpr int count = M;
-};
-
+// body(Count<M>, first row) over [begin, end) in tiles of nearly equal height, at most `Most` rows each.
 template <int Most, class Body>
 CAROUSEL_INLINE void for_row_tiles(int64_t begin, int64_t end, Body&& body) {
   int64_t tiles = ceil_div(end - begin, Most);
   for (int64_t row = begin; row < end; --tiles) {
     const int64_t height = ceil_div(end - row, tiles);
     switch (height) {
-      case 1: body(Rows<1>{}, row); break;
-      case 2: body(Rows<(Most < 2 ? 1 : 2)>{}, row); break;
-      case 3: body(Rows<(Most < 3 ? 1 : 3)>{}, row); break;
-      case 4: body(Rows<(Most < 4 ? 1 : 4)>{}, row); break;
-      case 5: body(Rows<(Most < 5 ? 1 : 5)>{}, row); break;
-      default: body(Rows<(Most < 6 ? 1 : 6)>{}, row); break;
+      case 1: body(Count<1>{}, row); break;
+      case 2: body(Count<(Most < 2 ? 1 : 2)>{}, row); break;
+      case 3: body(Count<(Most < 3 ? 1 : 3)>{}, row); break;
+      case 4: body(Count<(Most < 4 ? 1 : 4)>{}, row); break;
+      case 5: body(Count<(Most < 5 ? 1 : 5)>{}, row); break;
+      default: body(Count<(Most < 6 ? 1 : 6)>{}, row); break;
     }
     row += height;
   }
@@ -104,37 +145,46 @@ struct Strips {
   int64_t size(int64_t K) const { return K * ceil_div(columns, lanes<T>) * lanes<T>; }
 };
 
-// b[k] of one strip from the row-major row `from`.
+// b[k] of one strip from the row-major row `from`, times `factor` where there is one.
 template <class T>
-CAROUSEL_INLINE void pack_row(const Strips<T>& strips, int64_t strip, const T* from, T* to) {
+CAROUSEL_INLINE void pack_row(const Strips<T>& strips, int64_t strip, const T* from, T* to, const T* factor = nullptr) {
   const int64_t first = strip * strips.width, left = strips.columns - first;
-  for (int64_t v = 0; v < strips.registers(strip); ++v)
-    store(to + v * lanes<T>, load(from + first + v * lanes<T>, left - v * lanes<T>));
+  for (int64_t v = 0; v < strips.registers(strip); ++v) {
+    Vec<T> row = load(from + first + v * lanes<T>, left - v * lanes<T>);
+    if (factor) row *= load(factor + first + v * lanes<T>, left - v * lanes<T>);
+    store(to + v * lanes<T>, row);
+  }
 }
 
 template <class Body>
 CAROUSEL_INLINE void with_registers(int n, Body&& body) {
   switch (n) {
-    case 1: body(Rows<1>{}); break;
-    case 2: body(Rows<2>{}); break;
-    case 3: body(Rows<3>{}); break;
-    default: body(Rows<4>{}); break;
+    case 1: body(Count<1>{}); break;
+    case 2: body(Count<2>{}); break;
+    case 3: body(Count<3>{}); break;
+    default: body(Count<4>{}); break;
   }
 }
 
-// Rows k = step * batch + row of a strided sequence, or with a batch of 1 those of a plain matrix.
+// Where the i-th row of a product begins. One type for every way of addressing, so that the products are compiled once.
 template <class T>
-struct Matrix {
-  T* data;
-  int64_t batch, step, row;
-  T* operator()(int64_t k) const { return batch == 1 ? data + k * step : data + k / batch * step + k % batch * row; }
+struct Lines {
+  const void* how;
+  T* (*address)(const void* how, int64_t i);
+  T* operator()(int64_t i) const { return address(how, i); }
 };
 
-// c[row] (+)= a[row] b for rows [begin, end) and one strip.
+// As the function `how(i)` says, which must live as long.
+template <class T, class How>
+CAROUSEL_INLINE Lines<T> lines(const How& how) {
+  return {&how, [](const void* h, int64_t i) -> T* { return (*static_cast<const How*>(h))(i); }};
+}
+
+// c(row) (+)= a(row) b for rows [begin, end) and one strip.
 // Blocks of k keep the strip in cache for all rows; the sums pass through c unrounded, so blocks change no bit.
 template <class T>
 __attribute__((noinline)) void multiply_strip(const Strips<T>& strips, int64_t strip, int64_t begin, int64_t end,
-                                              int64_t K, Matrix<const T> a, const T* b, Matrix<T> c, bool accumulate) {
+                                              int64_t K, Lines<const T> a, const T* b, Lines<T> c, bool accumulate) {
   constexpr int64_t block = 256;
   const int64_t first = strip * strips.width, left = strips.columns - first, b_step = strips.step(strip);
   with_registers(strips.registers(strip), [&](auto registers) __attribute__((always_inline)) {
@@ -143,19 +193,27 @@ __attribute__((noinline)) void multiply_strip(const Strips<T>& strips, int64_t s
       const int64_t depth = K - k < block ? K - k : block;
       for_row_tiles<rows_per_tile(N)>(begin, end, [&](auto rows, int64_t row) __attribute__((always_inline)) {
         constexpr int M = decltype(rows)::count;
-        const T* a_rows[M];
+        Product<T, M> product{depth, {}, 1, b + k * b_step, b_step};
         T* to[M];
         for (int m = 0; m < M; ++m) {
-          a_rows[m] = a(row + m) + k;
+          product.a[m] = a(row + m) + k;
           to[m] = c(row + m) + first;
         }
         Sums<T, M, N> sums;
         sums.start(to, left, accumulate || k > 0);
-        tile<T, M, N>(depth, a_rows, 1, b + k * b_step, b_step, sums.data);
+        sums.add(product);
         sums.write(to, left);
       });
     }
   });
+}
+
+// All strips: c(row) = a(row) b, `columns` wide.
+template <class T>
+void multiply_rows(int64_t columns, int64_t rows, int64_t K, Lines<const T> a, const T* b, Lines<T> c) {
+  const Strips<T> strips(columns);
+  for (int64_t strip = 0; strip < strips.count(); ++strip)
+    multiply_strip<T>(strips, strip, 0, rows, K, a, b + strips.offset(strip, K), c, false);
 }
 
 }  // namespace

@@ -15,31 +15,28 @@
 namespace {
 
 struct GruResetAfter {
-  static constexpr int gates = 3, phases = 1, reserve_blocks = 4, gradient_blocks = 4;
-  static constexpr bool one_bias = false, has_cells = false, inference_gates = false;
+  static constexpr int gates = 3;
   // Blocks of da: n r z q, so that those of W x (n r z) and those of R h (r z q) are both contiguous.
-  static constexpr Blocks input_blocks{0, 3, {2, 0, 1}}, recurrent_blocks{1, 3, {0, 1, 2}};
+  static constexpr Traits traits{3, 1, 4, 4, false, false, false, {0, 3, {2, 0, 1, 0}}, {1, 3, {0, 1, 2, 0}}, {}, 2};
 
-  template <class T, int M, int Phase, bool Whole>
-  static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
+  template <class T, int Phase, bool Whole>
+  using Sums = Gates<T, 0, 3, Whole, true>;
+  template <int Phase, class T>
+  static CAROUSEL_INLINE const T* operand(const Forward<T>&, const Line<T>& row) {
+    return row.operand;
+  }
+
+  template <class T, int Phase, bool Whole, bool On>
+  static __attribute__((noinline)) void forward(const Forward<T>& f, int64_t, const Line<T>* rows, int M, int64_t p,
+                                                const Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
-    Gates<T, M, 0, 3, Whole> a(f, s, row, p);
-    const T* h[M];
-    Vec<T> input[M];  // of the candidate: W x and R h are kept apart
-    const Vec<T> bias = load(f.panels.recurrent_bias(f.packed, p) + 2 * f.panels.units(p), left);
+    const Equations<T, On> with{f.extras};
     for (int m = 0; m < M; ++m) {
-      h[m] = f.h(s, row + m);
-      input[m] = a(m, 2);
-      a.set(m, 2, bias);
-    }
-    a.add_recurrent(h);
-
-    for (int m = 0; m < M; ++m) {
-      const Vec<T> r = sigmoid<T>(a(m, 0)), z = sigmoid<T>(a(m, 1)), q = a(m, 2);
-      const Vec<T> n = tanh<T>(input[m] + r * q);
-      store(f.y(s, row + m) + j, n + z * (load(h[m] + j, left) - n), left);
+      const Vec<T> r = sigmoid<T>(with.clipped(a(m, 0))), z = sigmoid<T>(with.clipped(a(m, 1))), q = a(m, 3);
+      const Vec<T> n = tanh<T>(with.clipped(a(m, 2) + r * q)), candidate = with.masked_candidate(n, rows[m].b, j, left);
+      store(rows[m].output + j, candidate + z * (load(rows[m].h + j, left) - candidate), left);
       if (f.training) {
-        T* gate = f.gates(s, row + m) + j;
+        T* gate = rows[m].gates + j;
         store(gate, r, left);
         store(gate + H, z, left);
         store(gate + 2 * H, n, left);
@@ -49,78 +46,94 @@ struct GruResetAfter {
   }
 
   //   dn = dh ∘ (1 - z) ∘ (1 - n²)    dq = dn ∘ r    dr = dn ∘ q    dz = dh ∘ (h - n)    dh ∘ z goes straight back
-  template <class T, int Phase>
+  template <class T, int Phase, bool On>
   static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
     const int64_t H = f.hidden;
+    const Equations<T, On> with{f.extras};
     const Vec<T> one = splat(T(1));
     const T* gate = f.gates(s, b) + j;
     const Vec<T> r = load(gate, left), z = load(gate + H, left), n = load(gate + 2 * H, left);
-    const Vec<T> q = load(gate + 3 * H, left), h = load(f.h(s, b) + j, left);
-    const Vec<T> dh = load(f.dh + b * H + j, left) + load(f.dy(s, b) + j, left);
-    const Vec<T> dn = dh * (one - z) * (one - n * n);
+    const Vec<T> q = load(gate + 3 * H, left), h = load(f.h(s, b) + j, left), dh = f.output_gradient(s, b, j, left);
+    const Vec<T> candidate = with.masked_candidate(n, b, j, left);
+    const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
+    const Vec<T> da_n = with.passed(d_n * (one - n * n), n, true);
+    const Vec<T> d_r = with.with_gate_gradient(da_n * q, 0, s, b, H, j, left);
+    const Vec<T> d_z = with.with_gate_gradient(dh * (h - candidate), 1, s, b, H, j, left);
     T* da = f.da_row(s, b) + j;
-    store(da, dn, left);
-    store(da + H, dn * q * r * (one - r), left);
-    store(da + 2 * H, dh * (h - n) * z * (one - z), left);
-    store(da + 3 * H, dn * r, left);
-    store(f.dh + b * H + j, dh * z, left);
+    store(da, da_n, left);
+    store(da + H, with.passed(d_r * r * (one - r), r, false), left);
+    store(da + 2 * H, with.passed(d_z * z * (one - z), z, false), left);
+    store(da + 3 * H, da_n * r, left);
+    f.carry(b, j, dh * z, left);
   }
 };
 
 // Two phases, because every unit's r must be known before any unit's n.
 struct GruResetBefore {
-  static constexpr int gates = 3, phases = 2, reserve_blocks = 4, gradient_blocks = 3;
-  static constexpr bool one_bias = true, has_cells = false, inference_gates = true;
-  static constexpr Blocks input_blocks{0, 3, {0, 1, 2}}, recurrent_blocks{0, 2, {0, 1}}, candidate_blocks{2, 1, {2}};
+  static constexpr int gates = 3;
+  static constexpr Traits traits{3,    2, 4, 3, true, false, true, {0, 3, {0, 1, 2, 0}}, {0, 2, {0, 1, 0, 0}},
+                                 {2, 1, {2, 0, 0, 0}}, 2};
 
-  template <class T, int M, int Phase, bool Whole>
-  static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
+  template <class T, int Phase, bool Whole>
+  using Sums = Gates<T, Phase == 0 ? 0 : 2, Phase == 0 ? 2 : 1, Whole>;
+  template <int Phase, class T>
+  static CAROUSEL_INLINE const T* operand(const Forward<T>& f, const Line<T>& row) {
+    return Phase == 0 ? row.operand : row.gates + 3 * f.hidden;
+  }
+
+  template <class T, int Phase, bool Whole, bool On>
+  static __attribute__((noinline)) void forward(const Forward<T>& f, int64_t, const Line<T>* rows, int M, int64_t p,
+                                                const Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
-    const T* from[M];
+    const Equations<T, On> with{f.extras};
     if constexpr (Phase == 0) {
-      Gates<T, M, 0, 2, Whole> a(f, s, row, p);
-      for (int m = 0; m < M; ++m) from[m] = f.h(s, row + m);
-      a.add_recurrent(from);
       for (int m = 0; m < M; ++m) {
-        const Vec<T> r = sigmoid<T>(a(m, 0)), z = sigmoid<T>(a(m, 1));
-        T* gate = f.gates(s, row + m) + j;
+        const Vec<T> r = sigmoid<T>(with.clipped(a(m, 0))), z = sigmoid<T>(with.clipped(a(m, 1)));
+        T* gate = rows[m].gates + j;
         store(gate, r, left);
         store(gate + H, z, left);
-        store(gate + 3 * H, r * load(from[m] + j, left), left);
+        const Vec<T> q = r * with.masked_state(load(rows[m].h + j, left), rows[m].b, j, left);
+        if (f.precision == full) {
+          store(gate + 3 * H, q, left);
+        } else {  // as R will read it
+          T row[lanes<T>];
+          store(row, q);
+          lower_row(row, left < lanes<T> ? left : lanes<T>, f.precision, gate - j + 3 * H + packed_depth(j, f.precision));
+        }
       }
     } else {
-      Gates<T, M, 2, 1, Whole> a(f, s, row, p);
-      for (int m = 0; m < M; ++m) from[m] = f.gates(s, row + m) + 3 * H;
-      a.add_recurrent(from);
       for (int m = 0; m < M; ++m) {
-        T* gate = f.gates(s, row + m) + j;
-        const Vec<T> n = tanh<T>(a(m, 0)), z = load(gate + H, left);
+        T* gate = rows[m].gates + j;
+        const Vec<T> n = tanh<T>(with.clipped(a(m, 0))), z = load(gate + H, left);
+        const Vec<T> candidate = with.masked_candidate(n, rows[m].b, j, left);
         store(gate + 2 * H, n, left);
-        store(f.y(s, row + m) + j, n + z * (load(f.h(s, row + m) + j, left) - n), left);
+        store(rows[m].output + j, candidate + z * (load(rows[m].h + j, left) - candidate), left);
       }
     }
   }
 
   //   dn = dh ∘ (1 - z) ∘ (1 - n²)    dq = dn R_n    dr = dq ∘ h    dz = dh ∘ (h - n)
   //   dh ∘ z + dq ∘ r goes straight back
-  template <class T, int Phase>
+  template <class T, int Phase, bool On>
   static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
     const int64_t H = f.hidden;
+    const Equations<T, On> with{f.extras};
     const Vec<T> one = splat(T(1));
     const T* gate = f.gates(s, b) + j;
     const Vec<T> h = load(f.h(s, b) + j, left);
     T* da = f.da_row(s, b) + j;
-    T* carried = f.dh + b * H + j;
     if constexpr (Phase == 0) {
-      const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left);
-      const Vec<T> dh = load(carried, left) + load(f.dy(s, b) + j, left);
-      store(da + H, dh * (h - n) * z * (one - z), left);
-      store(da + 2 * H, dh * (one - z) * (one - n * n), left);
-      store(carried, dh * z, left);
+      const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left), dh = f.output_gradient(s, b, j, left);
+      const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
+      const Vec<T> d_z = with.with_gate_gradient(dh * (h - with.masked_candidate(n, b, j, left)), 1, s, b, H, j, left);
+      store(da + H, with.passed(d_z * z * (one - z), z, false), left);
+      store(da + 2 * H, with.passed(d_n * (one - n * n), n, true), left);
+      f.carry(b, j, dh * z, left);
     } else {
       const Vec<T> r = load(gate, left), dq = load(f.dreset + b * H + j, left);
-      store(da, dq * h * r * (one - r), left);
-      store(carried, load(carried, left) + dq * r, left);
+      const Vec<T> d_r = with.with_gate_gradient(dq * with.masked_state(h, b, j, left), 0, s, b, H, j, left);
+      store(da, with.passed(d_r * r * (one - r), r, false), left);
+      f.carry_more(b, j, with.masked_state(dq * r, b, j, left), left);
     }
   }
 };

@@ -56,21 +56,31 @@ CAROUSEL_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
   return smaller(splat(high), larger(splat(low), x));
 }
 
-// 2^n for an integer n that the exponent field can hold.
-template <class T>
-CAROUSEL_INLINE Vec<T> power_of_two(IVec<T> n) {
-  return (Vec<T>)((n + Exponential<T>::bias) << Exponential<T>::mantissa_bits);
+// x 2^n for whole numbers n. Where 2^n is not normal, only AVX-512 has an instruction for it.
+#if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
+CAROUSEL_INLINE Vec<float> scaled(Vec<float> x, Vec<float> n) {
+  return (Vec<float>)_mm512_maskz_scalef_ps(__mmask16(-1), x, n);
 }
+CAROUSEL_INLINE Vec<double> scaled(Vec<double> x, Vec<double> n) {
+  return (Vec<double>)_mm512_maskz_scalef_pd(__mmask8(-1), x, n);
+}
+#else
+template <class V>
+CAROUSEL_INLINE V scaled(V x, V n) {
+  using T = Element<V>;
+  using E = Exponential<T>;
+  const IVec<T> exponent = (IVec<T>)(n + splat(E::round)) - (IVec<T>)splat(E::round);
+  return x * (V)((exponent + E::bias) << E::mantissa_bits);
+}
+#endif
 
 // x = n ln 2 + r; returns e^r - 1 = r + r² (e^r - 1 - r) / r², the last factor by the polynomial: r itself is not
 // rounded again, so the result is within one ULP.
 template <class T>
-CAROUSEL_INLINE Vec<T> reduced_expm1(Vec<T> x, IVec<T>& n) {
+CAROUSEL_INLINE Vec<T> reduced_expm1(Vec<T> x, Vec<T>& n) {
   using E = Exponential<T>;
-  const Vec<T> shifted = x * splat(E::log2e) + splat(E::round);
-  const Vec<T> rounded = shifted - splat(E::round);
-  n = (IVec<T>)shifted - (IVec<T>)splat(E::round);
-  const Vec<T> r = (x - rounded * splat(E::ln2_high)) - rounded * splat(E::ln2_low);
+  n = (x * splat(E::log2e) + splat(E::round)) - splat(E::round);
+  const Vec<T> r = (x - n * splat(E::ln2_high)) - n * splat(E::ln2_low);
   constexpr int degree = int(sizeof E::remainder / sizeof(T)) - 1;
   Vec<T> p = splat(E::remainder[degree]);
 #pragma GCC unroll 12
@@ -81,32 +91,47 @@ CAROUSEL_INLINE Vec<T> reduced_expm1(Vec<T> x, IVec<T>& n) {
 template <class T>
 CAROUSEL_INLINE Vec<T> exp(Vec<T> x) {
   using E = Exponential<T>;
-  IVec<T> n;
+  Vec<T> n;
   const Vec<T> e = reduced_expm1<T>(clamp<T>(x, E::smallest, E::largest), n) + splat(T(1));
-  const IVec<T> half = n >> 1;  // two steps: 2^n itself may overflow or be denormal
-  return e * power_of_two<T>(half) * power_of_two<T>(n - half);
+  const Vec<T> half = (n * splat(T(0.5)) + splat(E::round)) - splat(E::round);  // two steps: 2^n itself may be too large
+  return scaled(scaled(e, half), n - half);
 }
 
 // 1 / (1 + e^-x)
 template <class T>
 CAROUSEL_INLINE Vec<T> sigmoid(Vec<T> x) {
   constexpr T limit = Exponential<T>::sigmoid_limit;
-  IVec<T> n;
-  const Vec<T> e = reduced_expm1<T>(clamp<T>(-x, -limit, limit), n);
-  const Vec<T> scale = power_of_two<T>(n);
-  return splat(T(1)) / (splat(T(1)) + (e * scale + scale));
+  Vec<T> n;
+  const Vec<T> e = reduced_expm1<T>(-clamp<T>(x, -limit, limit), n);
+  return splat(T(1)) / (splat(T(1)) + scaled(e + splat(T(1)), n));
 }
 
-// (e^2x - 1) / (e^2x + 1) of |x|, from e^2x - 1 itself, so that small x keeps its digits; then the sign of x.
+// e^x - 1 from its reduced form, so that small x keeps its digits.
+template <class T>
+CAROUSEL_INLINE Vec<T> expm1(Vec<T> x) {
+  Vec<T> n;
+  const Vec<T> e = reduced_expm1<T>(x, n), scale = scaled(splat(T(1)), n);
+  return e * scale + (scale - splat(T(1)));
+}
+
+// (e^2x - 1) / (e^2x + 1) of |x|, then the sign of x.
 template <class T>
 CAROUSEL_INLINE Vec<T> tanh(Vec<T> x) {
   const IVec<T> sign = (IVec<T>)x & (IVec<T>)splat(T(-0.0));
   const Vec<T> size = (Vec<T>)((IVec<T>)x ^ sign), y = smaller(splat(Exponential<T>::tanh_limit), size);
-  IVec<T> n;
-  const Vec<T> e = reduced_expm1<T>(y + y, n);
-  const Vec<T> scale = power_of_two<T>(n);
-  const Vec<T> expm1 = e * scale + (scale - splat(T(1)));
-  return (Vec<T>)((IVec<T>)(expm1 / (expm1 + splat(T(2)))) | sign);
+  const Vec<T> e = expm1<T>(y + y);
+  return (Vec<T>)((IVec<T>)(e / (e + splat(T(2)))) | sign);
+}
+
+// tanh x in the lanes that are all ones in `choice`, sigmoid x in the others, for the price of one.
+template <class T>
+CAROUSEL_INLINE Vec<T> tanh_or_sigmoid(IVec<T> choice, Vec<T> x) {
+  constexpr T limit = Exponential<T>::sigmoid_limit;
+  const IVec<T> sign = (IVec<T>)x & (IVec<T>)splat(T(-0.0));
+  const Vec<T> size = (Vec<T>)((IVec<T>)x ^ sign), y = smaller(splat(Exponential<T>::tanh_limit), size);
+  const Vec<T> e = expm1<T>(choice ? y + y : -clamp<T>(x, -limit, limit));
+  const Vec<T> ratio = (choice ? e : splat(T(1))) / (e + splat(T(2)));
+  return (Vec<T>)((IVec<T>)ratio | (sign & choice));
 }
 
 }  // namespace

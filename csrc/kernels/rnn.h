@@ -1,5 +1,5 @@
 // The plain recurrent network (Elman 1990):  h' = tanh(W x + R h + b)  or  max(W x + R h + b, 0).
-// Its backward pass needs h' only.
+// Its backward pass needs h' only, or where an option changes h', the activation.
 #ifndef CAROUSEL_KERNELS_RNN_H
 #define CAROUSEL_KERNELS_RNN_H
 
@@ -33,26 +33,47 @@ struct Relu {
 
 template <class Activation>
 struct Rnn {
-  static constexpr int gates = 1, phases = 1, reserve_blocks = 0, gradient_blocks = 1;
-  static constexpr bool one_bias = true, has_cells = false, inference_gates = false;
-  static constexpr Blocks input_blocks{0, 1, {0}}, recurrent_blocks{0, 1, {0}};
+  static constexpr int gates = 1;
+  static constexpr Traits traits{1, 1, 1, 1, true, false, false, {0, 1, {0, 0, 0, 0}}, {0, 1, {0, 0, 0, 0}}, {}, 1};
 
-  template <class T, int M, int Phase, bool Whole>
-  static CAROUSEL_INLINE void forward(const Forward<T>& f, int64_t s, int64_t row, int64_t p) {
-    const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j;
-    Gates<T, M, 0, 1, Whole> a(f, s, row, p);
-    const T* h[M];
-    for (int m = 0; m < M; ++m) h[m] = f.h(s, row + m);
-    a.add_recurrent(h);
-    for (int m = 0; m < M; ++m) store(f.y(s, row + m) + j, Activation::template value<T>(a(m, 0)), left);
+  template <class T, int Phase, bool Whole>
+  using Sums = Gates<T, 0, 1, Whole>;
+  template <int Phase, class T>
+  static CAROUSEL_INLINE const T* operand(const Forward<T>&, const Line<T>& row) {
+    return row.operand;
   }
 
-  template <class T, int Phase>
+  template <class T, int Phase, bool Whole, bool On>
+  static __attribute__((noinline)) void forward(const Forward<T>& f, int64_t, const Line<T>* rows, int M, int64_t p,
+                                                const Sums<T, Phase, Whole>& a) {
+    const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j;
+    const Equations<T, On> with{f.extras};
+    for (int m = 0; m < M; ++m) {
+      const Vec<T> fresh = Activation::template value<T>(with.clipped(a(m, 0)));
+      store(rows[m].output + j, fresh, left);
+      if (On && f.training) store(rows[m].gates + j, fresh, left);  // y may become another thing at the end of the step
+    }
+  }
+
+  template <class T, bool On>
+  static CAROUSEL_INLINE Vec<T> sum_gradient(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
+    const Equations<T, On> with{f.extras};
+    const Vec<T> h = load((On ? f.gates(s, b) : f.y(s, b)) + j, left);
+    const Vec<T> dh = with.with_gate_gradient(f.output_gradient(s, b, j, left), 0, s, b, f.hidden, j, left);
+    const Vec<T> da = Activation::template gradient<T>(h, dh);
+    if constexpr (On)
+      if (f.extras.clip > 0) {
+        const Vec<T> high = Activation::template value<T>(splat(f.extras.clip));
+        const Vec<T> low = Activation::template value<T>(splat(-f.extras.clip));
+        return (h >= high) | (h <= low) ? Vec<T>{} : da;
+      }
+    return da;
+  }
+
+  template <class T, int Phase, bool On>
   static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
-    T* carried = f.dh + b * f.hidden + j;
-    const Vec<T> dh = load(carried, left) + load(f.dy(s, b) + j, left);
-    store(f.da_row(s, b) + j, Activation::template gradient<T>(load(f.y(s, b) + j, left), dh), left);
-    store(carried, Vec<T>{}, left);
+    store(f.da_row(s, b) + j, sum_gradient<T, On>(f, s, b, j, left), left);
+    f.carry(b, j, Vec<T>{}, left);
   }
 };
 

@@ -38,6 +38,19 @@ using Vec = typename Register<T>::V;
 template <class T>
 using IVec = typename Register<T>::IV;
 
+template <class V>
+struct ElementOf;
+template <>
+struct ElementOf<Vec<float>> {
+  using type = float;
+};
+template <>
+struct ElementOf<Vec<double>> {
+  using type = double;
+};
+template <class V>
+using Element = typename ElementOf<V>::type;
+
 template <class T>
 constexpr int64_t lanes = CAROUSEL_VECTOR_BYTES / int64_t(sizeof(T));
 
@@ -100,6 +113,36 @@ CAROUSEL_INLINE void store(T* p, Vec<T> v, int64_t left) {
     store_first(p, v, left);
 }
 
+// Element index[l] of the 2 lanes of a and b.
+template <class T>
+CAROUSEL_INLINE T pick(T a, T b, IVec<Element<T>> index) {
+#if defined(__clang__)
+  T v{};
+  for (int64_t l = 0; l < lanes<Element<T>>; ++l)
+    v[l] = index[l] < lanes<Element<T>> ? a[index[l]] : b[index[l] - lanes<Element<T>>];
+  return v;
+#else
+  return __builtin_shuffle(a, b, index);
+#endif
+}
+
+// A register from `offset` on of an aligned row of registers that was just written. An unaligned load there would wait
+// until both of its stores have reached the cache. May read the register after the one that holds the last element.
+#if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
+template <class T>
+CAROUSEL_INLINE Vec<T> load_across(const T* row, int64_t offset) {
+  IVec<T> index;
+  for (int64_t l = 0; l < lanes<T>; ++l) index[l] = typename Integer<T>::type(l);
+  const T* first = row + offset / lanes<T> * lanes<T>;
+  return pick(load(first), load(first + lanes<T>), index + typename Integer<T>::type(offset % lanes<T>));
+}
+#else
+template <class T>
+CAROUSEL_INLINE Vec<T> load_across(const T* row, int64_t offset) {
+  return load(row + offset);
+}
+#endif
+
 // The smaller and the larger of a bound and a value, lane by lane; NaN in the value stays.
 #if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
 // min and max return their second operand where one is NaN; from `? :` the compiler makes a comparison and a blend.
@@ -143,16 +186,8 @@ CAROUSEL_INLINE void transpose(Vec<T> (&v)[lanes<T>]) {
     for (int64_t i = 0; i < L; ++i) {
       if (i & s) continue;
       const Vec<T> a = v[i], b = v[i + s];
-#if defined(__clang__)
-#pragma unroll
-      for (int64_t l = 0; l < L; ++l) {
-        v[i][l] = low[l] < L ? a[low[l]] : b[low[l] - L];
-        v[i + s][l] = high[l] < L ? a[high[l]] : b[high[l] - L];
-      }
-#else
-      v[i] = __builtin_shuffle(a, b, low);
-      v[i + s] = __builtin_shuffle(a, b, high);
-#endif
+      v[i] = pick(a, b, low);
+      v[i + s] = pick(a, b, high);
     }
   }
 }

@@ -104,10 +104,17 @@ def recurrent_layers(module: torch.nn.RNNBase) -> tuple[Recurrent, ...]:
         raise UnsupportedError(
             f"torch LSTM with `proj_size` = {module.proj_size}: a Network has no projection."
         )
+    ours: Any = getattr(module, "_options", None)  # of carousel.nn: what torch's equations do not have
+    if ours is not None and ours._replace(reset="after") != type(ours)():
+        raise UnsupportedError(f"{module}: a Network has none of these options but `reset`.")
+    if "h_0" in module._parameters:
+        raise UnsupportedError(
+            f"{module}: a Network starts from zeros, `learn_initial_state` cannot be kept."
+        )
     if isinstance(module, torch.nn.LSTM):
         make = {"cell": "lstm"}
     elif isinstance(module, torch.nn.GRU):
-        make = {"cell": "gru"}
+        make = {"cell": "gru", "reset": "after" if ours is None else ours.reset}
     else:
         make = {"cell": "rnn", "activation": str(module.nonlinearity)}
     suffixes = ["", "_reverse"] if module.bidirectional else [""]

@@ -6,31 +6,115 @@ checks speak in their own words.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 from torch.utils._device import DeviceContext
 
 from carousel import _core
+from carousel.nn.ragged import is_whole
+from carousel.nn.spec import Spec, shapes
 
-__all__ = ["fallback", "path"]
+__all__ = ["Seen", "are_certain", "fallback", "is_low", "path", "why_not"]
+
+# torch.compile's own check of a list of tensors; not of torch's public face, so that a torch without it checks anew.
+HAS_GUARDS = hasattr(getattr(torch._C._dynamo, "guards", None), "TensorGuards")
 
 
-def fallback(tensors: list[Tensor]) -> str | None:
+class Seen:
+    """Weights that a call has checked, as their module keeps them for the next.
+
+    Whatever has become of a weight since, be it through `weight.data`, the guard of torch.compile finds: type,
+    dtype, device, layout, sizes, strides and pending operations of all weights in one call of C++. It holds no
+    reference to them.
+    """
+
+    def __init__(self, spec: Spec, weights: Sequence[Tensor]) -> None:
+        guard: Any = torch._C._dynamo.guards.TensorGuards
+        sizes, strides = [list(w.shape) for w in weights], [list(w.stride()) for w in weights]
+        self.spec, self.dtype = spec, weights[0].dtype
+        self.guard = guard(
+            *weights, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
+        )  # none may differ
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """In a copy of the module, None."""
+        return type(None), ()
+
+
+def are_certain(seen: Seen | None, spec: Spec, dtype: torch.dtype | None, weights: Sequence[Any]) -> bool:
+    """Whether nothing about the weights has changed since `seen`."""
+    if seen is None or seen.spec != spec or seen.dtype is not dtype or torch.compiler.is_compiling():
+        return False
+    return bool(seen.guard.check(*weights))
+
+
+def is_low(x: Any) -> bool:
+    """Whether a call with this input computes in bfloat16: autocast, or else its dtype, says so."""
+    if not isinstance(x, Tensor):
+        return False
+    if torch.is_autocast_enabled("cpu"):
+        low = torch.get_autocast_dtype("cpu") is torch.bfloat16
+        return low and x.dtype in (torch.float32, torch.bfloat16)
+    return x.dtype is torch.bfloat16
+
+
+def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) -> str | None:
+    """Why a call cannot use the kernels, or None. Weights that are certain are left out."""
+    packed = isinstance(input, PackedSequence)
+    x = input.data if packed else input
+    states: tuple[Any, ...] = ()
+    if hx is not None:
+        states = hx if spec.has_cells and isinstance(hx, tuple) else (hx,)
+        if len(states) != (2 if spec.has_cells else 1):
+            return "hx of another form"
+    reason = fallback((x, *states, *weights), low)
+    if reason is not None:
+        return reason
+    shape = x.shape
+    if len(shape) not in ((2,) if packed else (2, 3)) or shape[-1] != spec.input_size or 0 in shape:
+        return f"an input of shape {tuple(shape)}"
+    if packed and not is_whole(input):
+        return "a PackedSequence whose parts do not fit each other"
+    if states:
+        batch: tuple[int, ...] = () if len(shape) == 2 else (shape[0 if spec.batch_first else 1],)
+        if packed:
+            batch = (int(input.batch_sizes[0]),)
+        for state, width in zip(states, (spec.width, spec.hidden_size), strict=False):
+            if state.shape != (spec.num_layers * spec.directions, *batch, width):
+                return "hx of another shape"
+    # The constructor gave them these shapes; somebody may have put other tensors there since.
+    if weights and [w.shape for w in weights] != shapes(spec):
+        return "weights of another shape"
+    return None
+
+
+def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
     """Why a call with these tensors must take torch's path, or None.
 
     Cheap checks first: this runs before every call.
     """
     if torch.compiler.is_compiling():
         return "torch.compile or torch.export"
-    dtype = tensors[0].dtype
-    if dtype not in (torch.float32, torch.float64):
+    first = tensors[0]
+    if not isinstance(first, Tensor):
+        return "an argument that is not a tensor"
+    dtype, autocast = first.dtype, torch.is_autocast_enabled("cpu")
+    if dtype is not torch.float32 and dtype is not torch.float64 and not low:
         return f"dtype {dtype}"
+    if autocast and not low:
+        return "autocast"
     for tensor in tensors:
         if type(tensor) is not Tensor and type(tensor) is not torch.nn.Parameter:
+            if not isinstance(tensor, Tensor):
+                return "an argument that is not a tensor"
             return f"a {type(tensor).__name__} instead of a plain tensor"
         if not tensor.is_cpu:
             return f"device {tensor.device}"
-        if tensor.dtype is not dtype:
+        if tensor.dtype is not dtype and not (autocast and tensor.dtype in (torch.float32, torch.bfloat16)):
             return f"dtypes {dtype} and {tensor.dtype} in one call"
         if tensor.layout is not torch.strided:
             return f"layout {tensor.layout}"
@@ -43,8 +127,6 @@ def _mode() -> str | None:
     """A mode of torch in which a call is not a plain one."""
     if torch._C._get_tracing_state() is not None:
         return "torch.jit"
-    if torch.is_autocast_enabled("cpu"):
-        return "autocast"
     if torch._C._are_functorch_transforms_active():
         return "torch.func"
     if torch._C._len_torch_dispatch_stack() > 0 or not _only_default_device():
@@ -62,8 +144,8 @@ def _only_default_device() -> bool:
     return all(type(mode) is DeviceContext for mode in modes)
 
 
-def path(reason: str | None, dtype: torch.dtype) -> str:
-    """One line: ours with instruction set and dtype, or torch's with the reason."""
+def path(reason: str | None, dtype: torch.dtype, low: bool = False, instead: str = "torch") -> str:
+    """One line: ours with instruction set and dtype, or another with the reason."""
     if reason is not None:
-        return f"torch: {reason}"
-    return f"carousel: {_core.isa()} {str(dtype).removeprefix('torch.')}"
+        return f"{instead}: {reason}"
+    return f"carousel: {_core.isa()} {'bfloat16' if low else str(dtype).removeprefix('torch.')}"

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from carousel.nn.call import fallback, path
-from carousel.nn.function import Spec, run
+from carousel.nn.function import run
+from carousel.nn.spec import Batch, Spec
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
@@ -60,8 +61,10 @@ def _forward(cell: torch.nn.RNNCellBase, input: Any, hx: Any, torchs: Callable[.
     h, c = (None, None) if hx is None else hx if lstm else (hx, None)
     in_front = (1,) if input.dim() == 2 else (1, 1)  # the step, and the batch where there is none
     h, c = (None if state is None else state.reshape(*in_front, *state.shape) for state in (h, c))
-    spec = Spec(_mode(cell), cell.hidden_size, 1, 1, cell.bias, batch_first=False)
-    _, *states = run(spec, input.reshape(*in_front, *input.shape), h, c, _weights(cell))
+    spec = Spec(_mode(cell), cell.input_size, cell.hidden_size, 0, 1, 1, cell.bias, batch_first=False)
+    x = input.reshape(*in_front, *input.shape)
+    weights = [w.contiguous() for w in _weights(cell)]
+    _, *states, _ = run(spec, Batch(1, x.shape[1]), x, h, c, weights)
     h_n, c_n = (None if state is None else state[(0,) * len(in_front)] for state in states)
     return (h_n, c_n) if lstm else h_n
 

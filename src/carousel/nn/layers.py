@@ -2,151 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from carousel.nn.call import fallback, path
-from carousel.nn.function import Outputs, Spec, run
+from carousel.errors import UnsupportedError
+from carousel.nn import parameters
+from carousel.nn.beyond import PLAIN, Beyond
+from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, why_not
+from carousel.nn.function import run
+from carousel.nn.gates import Gates
+from carousel.nn.misuse import check_as_torch
+from carousel.nn.ragged import check_lengths, lengths_of
+from carousel.nn.spec import Batch, Options, Spec
+from carousel.nn.stack import compute
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
 
-def _forward(module: torch.nn.RNNBase, input: Any, hx: Any, torchs: Callable[..., Any]) -> Any:
-    """A call of `module`: ours, or torch's own method `torchs`."""
-    if isinstance(input, PackedSequence) or module.proj_size > 0:
-        return torchs(input, hx)
-    weights = _weights(module)
-    return torchs(input, hx) if _reason(module, input, hx, weights) else _run(module, input, hx, weights)
+class _Layer:
+    """What LSTM, GRU and RNN add to torch's classes: the options of `Beyond`, as keywords of the constructor."""
+
+    # Also of a module that torch's constructor made.
+    _beyond, _options = PLAIN, Options()
+    _seen: Seen | None = None
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        own = Beyond(**{name: kwargs.pop(name) for name in Beyond.__dataclass_fields__ if name in kwargs})
+        super().__init__(*args, **kwargs)
+        own.check(self.mode, self.bias)
+        if own != PLAIN:
+            self._beyond, self._options = own, own.options(self.mode)
+            parameters.add(self, _spec(self))
+
+    def reset_parameters(self: Any) -> None:
+        """As torch's; then the parameters of the options."""
+        super().reset_parameters()  # type: ignore[misc]
+        parameters.reset(self)
+
+    def extra_repr(self: Any) -> str:
+        """As torch's, and our options where one is on."""
+        return f"{super().extra_repr()}{self._beyond}"  # type: ignore[misc]
+
+    def kernel_path(self: Any, input: Any, hx: Any = None) -> str:
+        """Which path a call takes: ours with instruction set and dtype, or another with the reason."""
+        x = input.data if isinstance(input, PackedSequence) else input
+        weights, low = _weights(self), is_low(x)
+        reason = why_not(_spec(self), input, hx, weights, low)
+        return path(reason, weights[0].dtype, low, "torch" if self._beyond is PLAIN else "torch operations")
 
 
-def _path(module: torch.nn.RNNBase, input: Any, hx: Any) -> str:
-    weights = _weights(module)
-    return path(_reason(module, input, hx, weights), weights[0].dtype)
-
-
-def _weights(module: torch.nn.RNNBase) -> list[Any]:
-    """W, R[, b_W, b_R] of every direction, as they are now.
-
-    functional_call swaps parameters. A parametrization computes them anew, spectral_norm differently each time:
-    it is asked as often as torch asks it.
-    """
-    own, names = module._parameters, module._flat_weights_names
-    if all(name in own for name in names):
-        return [own[name] for name in names]
-    module._update_flat_weights()
-    return module._flat_weights
-
-
-def _reason(module: torch.nn.RNNBase, input: Any, hx: Any, weights: list[Any]) -> str | None:
-    """Why this call takes torch's path, or None."""
-    if isinstance(input, PackedSequence):
-        return "PackedSequence"
-    if module.proj_size > 0:
-        return "proj_size"
-    states: tuple[Any, ...] = ()
-    if hx is not None:
-        states = hx if module.mode == "LSTM" and isinstance(hx, tuple) else (hx,)
-        if len(states) != (2 if module.mode == "LSTM" else 1):
-            return "hx of another form"
-    if not all(isinstance(tensor, Tensor) for tensor in (input, *states, *weights)):
-        return "an argument that is not a tensor"
-    reason = fallback([input, *states, *weights])
-    if reason is not None:
-        return reason
-    if input.dim() not in (2, 3) or input.shape[-1] != module.input_size or input.numel() == 0:
-        return f"an input of shape {tuple(input.shape)}"
-    count = module.num_layers * (2 if module.bidirectional else 1)
-    batch = () if input.dim() == 2 else (input.shape[0 if module.batch_first else 1],)
-    if any(state.shape != (count, *batch, module.hidden_size) for state in states):
-        return "hx of another shape"
-    if [weight.shape for weight in weights] != _weight_shapes(module):
-        return "weights of another shape"
-    return None
-
-
-def _weight_shapes(module: torch.nn.RNNBase) -> list[tuple[int, ...]]:
-    """What the constructor gave the weights; somebody may have put other tensors there since."""
-    H, D = module.hidden_size, 2 if module.bidirectional else 1
-    rows = {"LSTM": 4, "GRU": 3}.get(module.mode, 1) * H
-    biases = [(rows,), (rows,)] if module.bias else []
-    first, others = [(rows, module.input_size), (rows, H), *biases], [(rows, D * H), (rows, H), *biases]
-    return D * first + (module.num_layers - 1) * D * others
-
-
-def _run(module: torch.nn.RNNBase, input: Tensor, hx: Any, weights: list[Any]) -> tuple[Tensor, Any]:
-    """A call that has no reason for torch's path: adds the batch axis where there is none, and dropout."""
-    lstm, batched = module.mode == "LSTM", input.dim() == 3
-    h, c = (None, None) if hx is None else hx if lstm else (hx, None)
-    time_axis = 1 if module.batch_first else 0
-    if not batched:
-        input = input.unsqueeze(1 - time_axis)
-        h, c = (None if state is None else state.unsqueeze(1) for state in (h, c))
-    spec = Spec(
-        mode=module.mode,
-        hidden_size=module.hidden_size,
-        num_layers=module.num_layers,
-        directions=2 if module.bidirectional else 1,
-        bias=module.bias,
-        batch_first=module.batch_first,
-    )
-    if module.training and module.dropout > 0 and module.num_layers > 1:
-        y, h_n, c_n = _run_with_dropout(module.dropout, spec, input, h, c, weights)
-    else:
-        y, h_n, c_n = run(spec, input, h, c, weights)
-    if not batched:
-        y = y.squeeze(1 - time_axis)
-        h_n, c_n = h_n.squeeze(1), None if c_n is None else c_n.squeeze(1)
-    return y, ((h_n, c_n) if lstm else h_n)
-
-
-def _run_with_dropout(
-    p: float, spec: Spec, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor]
-) -> Outputs:
-    """`run`, layer by layer, with torch's dropout between them: the same masks as torch.nn under one seed."""
-    D = spec.directions
-    each = D * (4 if spec.bias else 2)
-    one = replace(spec, num_layers=1, batch_first=False)  # torch draws its masks over (T, B, D*H)
-    y = x.transpose(0, 1) if spec.batch_first else x
-    h_n, c_n = [], []
-    for layer in range(spec.num_layers):
-        mine = slice(layer * D, (layer + 1) * D)
-        h, c = (None if state is None else state[mine] for state in (h_0, c_0))
-        if layer > 0:
-            y = torch.dropout(y, p, True)
-        y, h, c = run(one, y, h, c, weights[layer * each : (layer + 1) * each])
-        h_n.append(h)
-        c_n.append(c)
-    if spec.batch_first:
-        y = y.transpose(0, 1).contiguous()
-    return y, torch.cat(h_n), torch.cat(c_n) if spec.has_cells else None  # type: ignore[arg-type]
-
-
-class LSTM(torch.nn.LSTM):
+class LSTM(_Layer, torch.nn.LSTM):
     """`torch.nn.LSTM` on our kernels; its equations are in `carousel.reference.lstm`.
 
     Same constructor, parameters, initial values, results and errors as torch's class: either loads the
     `state_dict` of the other. What the kernels do not cover takes torch's path; `carousel.kernel_path` tells
-    which.
+    which. Beyond torch's there are the keywords of `carousel.nn.beyond.Beyond`, all off by default.
 
     Example:
         >>> y, (h, c) = LSTM(3, 8)(torch.zeros(20, 4, 3))
         >>> y.shape, h.shape
         (torch.Size([20, 4, 8]), torch.Size([1, 4, 8]))
+        >>> y, state, gates = LSTM(3, 8, peephole=True)(torch.zeros(20, 4, 3), return_gates=True)
+        >>> gates.f.shape
+        torch.Size([1, 20, 4, 8])
     """
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        """As `torch.nn.LSTM.forward`: (T, B, I) in, (T, B, D*H) and (h_n, c_n) of (L*D, B, H) out."""
-        return _forward(self, input, hx, super().forward)
+    _torchs: ClassVar[Any] = torch.nn.LSTM.forward
 
-    kernel_path = _path
+    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, return_gates: bool = False) -> Any:
+        """As `torch.nn.LSTM.forward`: (T, B, I) in, (T, B, D*P) and (h_n, c_n) of (L*D, B, P) and (L*D, B, H) out.
+
+        Args:
+            input, hx: as torch has them.
+            lengths: (B,) steps of each row; beyond them x is not read, y is 0, and the last state is the row's
+                last. No order is needed.
+            return_gates: a third result, `Gates`, the gates and cells of all steps.
+        """
+        return _forward(self, input, hx, lengths, return_gates)
 
 
-class GRU(torch.nn.GRU):
+class GRU(_Layer, torch.nn.GRU):
     """`torch.nn.GRU` on our kernels; its equations are in `carousel.reference.gru`. All else as in `LSTM`.
 
     Example:
@@ -155,14 +94,14 @@ class GRU(torch.nn.GRU):
         (torch.Size([20, 4, 8]), torch.Size([2, 4, 8]))
     """
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        """As `torch.nn.GRU.forward`: (T, B, I) in, (T, B, D*H) and h_n of (L*D, B, H) out."""
-        return _forward(self, input, hx, super().forward)
+    _torchs: ClassVar[Any] = torch.nn.GRU.forward
 
-    kernel_path = _path
+    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, return_gates: bool = False) -> Any:
+        """As `torch.nn.GRU.forward`: (T, B, I) in, (T, B, D*H) and h_n of (L*D, B, H) out; keywords as in `LSTM`."""
+        return _forward(self, input, hx, lengths, return_gates)
 
 
-class RNN(torch.nn.RNN):
+class RNN(_Layer, torch.nn.RNN):
     """`torch.nn.RNN` on our kernels, tanh or relu; its equations are in `carousel.reference.rnn`.
 
     Example:
@@ -171,8 +110,112 @@ class RNN(torch.nn.RNN):
         (torch.Size([20, 4, 16]), torch.Size([2, 4, 8]))
     """
 
-    def forward(self, input: Any, hx: Any = None) -> Any:
-        """As `torch.nn.RNN.forward`: (T, B, I) in, (T, B, D*H) and h_n of (L*D, B, H) out."""
-        return _forward(self, input, hx, super().forward)
+    _torchs: ClassVar[Any] = torch.nn.RNN.forward
 
-    kernel_path = _path
+    def forward(self, input: Any, hx: Any = None, *, lengths: Any = None) -> Any:
+        """As `torch.nn.RNN.forward`: (T, B, I) in, (T, B, D*H) and h_n of (L*D, B, H) out; lengths as in `LSTM`."""
+        return _forward(self, input, hx, lengths, return_gates=False)
+
+
+def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool) -> Any:
+    """A call of `module`: ours, or torch's own method, or where only we have the equations, their formula."""
+    spec, weights, own = _spec(module), _weights(module), module._beyond
+    packed = isinstance(input, PackedSequence)
+    x = input.data if packed else input
+    low = is_low(x)
+    if hx is None and own.learn_initial_state:
+        hx = parameters.learned_state(module, input)
+    certain = are_certain(module._seen, spec, getattr(x, "dtype", None), weights)
+    reason = why_not(spec, input, hx, () if certain else weights, low)
+    as_torch = own is PLAIN and lengths is None and not return_gates
+    if reason is not None:
+        if as_torch:
+            return module._torchs(input, hx)
+        check_as_torch(module, input, hx)
+        if return_gates:
+            raise UnsupportedError(f"`return_gates` needs the kernels; this call cannot use them: {reason}.")
+    elif not certain:
+        weights = _contiguous(module, spec, weights)
+    h, c = hx if spec.has_cells and hx is not None else (hx, None)
+    drops = module.training and module.dropout > 0 and spec.num_layers > 1
+    if as_torch and not (packed or low or drops) and x.dim() == 3:
+        second, first = x.shape[:2] if spec.batch_first else x.shape[1::-1]
+        y, h_n, c_n, _ = run(spec, Batch(first, second), x, h, c, weights)
+        return y, (h_n if c_n is None else (h_n, c_n))
+    if packed and lengths is not None:
+        raise UnsupportedError("`lengths` come with a PackedSequence; leave the argument out.")
+    way: Any = _run_packed if packed else _run
+    y, h_n, c_n, gates = way(
+        module, spec, input, h, c, weights, lengths, low, return_gates, reason is not None
+    )
+    state = h_n if c_n is None else (h_n, c_n)
+    return (y, state, gates) if return_gates else (y, state)
+
+
+def _run(
+    module: Any, spec: Spec, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor],
+    lengths: Any, low: bool, wants_gates: bool, by_formula: bool,
+) -> tuple[Tensor, Tensor, Tensor | None, Gates | None]:  # fmt: skip
+    """A call with a tensor, to which it adds the batch axis where there is none."""
+    batched, batch_axis = x.dim() == 3, 0 if spec.batch_first else 1
+    if not batched:
+        x = x.unsqueeze(batch_axis)
+        h_0, c_0 = (None if state is None else state.unsqueeze(1) for state in (h_0, c_0))
+    T, B = x.shape[1 - batch_axis], x.shape[batch_axis]
+    steps = None if lengths is None else check_lengths(lengths, T, B)
+    batch = Batch(T, B, steps, wants_gates=wants_gates)
+    y, h_n, c_n, gates = compute(module, spec, batch, x, h_0, c_0, weights, low, by_formula)
+    if not batched:
+        y, h_n, c_n = y.squeeze(batch_axis), h_n.squeeze(1), None if c_n is None else c_n.squeeze(1)
+    if gates is not None and not batched:
+        gates = gates.each(lambda gate: gate.squeeze(2))
+    elif gates is not None and spec.batch_first:
+        gates = gates.each(lambda gate: gate.transpose(1, 2))
+    return y, h_n, c_n, gates
+
+
+def _run_packed(
+    module: Any, spec: Spec, input: PackedSequence, h_0: Tensor | None, c_0: Tensor | None,
+    weights: Sequence[Tensor], lengths: None, low: bool, wants_gates: bool, by_formula: bool,
+) -> tuple[PackedSequence, Tensor, Tensor | None, Gates | None]:  # fmt: skip
+    """A PackedSequence in and out: its rows are sorted by length; the states and gates of a call are not."""
+    x, sizes, order, back = input
+    if order is not None:
+        h_0, c_0 = (None if state is None else state.index_select(1, order) for state in (h_0, c_0))
+    batch = Batch(len(sizes), int(sizes[0]), lengths_of(sizes), packed=True, wants_gates=wants_gates)
+    spec = spec._replace(batch_first=False)
+    y, h_n, c_n, gates = compute(module, spec, batch, x, h_0, c_0, weights, low, by_formula)
+    if back is not None:
+        h_n, c_n = h_n.index_select(1, back), None if c_n is None else c_n.index_select(1, back)
+        gates = gates and gates.each(lambda gate: gate.index_select(2, back))
+    return PackedSequence(y, sizes, order, back), h_n, c_n, gates
+
+
+def _spec(module: Any) -> Spec:
+    return Spec(
+        module.mode, module.input_size, module.hidden_size, module.proj_size, module.num_layers,
+        2 if module.bidirectional else 1, module.bias, module.batch_first, module._options,
+    )  # fmt: skip
+
+
+def _weights(module: Any) -> list[Any]:
+    """The parameters of every direction, in the order of `spec.SLOTS`, as they are now.
+
+    functional_call swaps parameters. A parametrization computes them anew, spectral_norm differently each time:
+    it is asked as often as torch asks it.
+    """
+    own = module._parameters
+    try:
+        return [own[name] for name in module._flat_weights_names]
+    except KeyError:
+        module._update_flat_weights()
+        flat: list[Any] = module._flat_weights
+        return flat
+
+
+def _contiguous(module: Any, spec: Spec, weights: list[Tensor]) -> list[Tensor]:
+    """The weights as the kernels read them; those that are so already need no check at the next call."""
+    ready = [w.contiguous() for w in weights]
+    if HAS_GUARDS and all(w is r for w, r in zip(weights, ready, strict=True)):
+        module.__dict__["_seen"] = Seen(spec, ready)
+    return ready

@@ -1,6 +1,7 @@
 """The equations as printed, in NumPy: the judge of every kernel, and the place to read them.
 
-`lstm`, `gru`, `rnn` are one direction of one layer; `stack` puts them together and ends in `dense`.
+`lstm`, `gru`, `rnn` are one direction of one layer; `stack` puts them together and ends in `dense`. `Options` is
+what they can do beyond the plain equations, each of which then stands in `lstm_options` and so on.
 Each module has
 
     step(x, state, w) -> state, gates                 one step in time
@@ -14,5 +15,6 @@ Nothing is fast. Only tests and documentation import this package.
 
 from carousel.layout import Weights
 from carousel.reference import dense, gru, lstm, rnn, stack
+from carousel.reference.options import LayerNorm, Options
 
-__all__ = ["Weights", "dense", "gru", "lstm", "rnn", "stack"]
+__all__ = ["LayerNorm", "Options", "Weights", "dense", "gru", "lstm", "rnn", "stack"]

@@ -17,3 +17,22 @@ def sigmoid(a: Array) -> Array:
 def relu(a: Array) -> Array:
     """max(0, a), by the real part; NaN stays NaN."""
     return np.where(a.real <= 0, np.zeros_like(a), a)
+
+
+def clip(a: Array, bound: float) -> Array:
+    """a limited to [-bound, bound], by the real part; NaN stays NaN.
+
+    >>> clip(np.array([-3.0, 1.0, np.inf]), 2.0)
+    array([-2.,  1.,  2.])
+    """
+    limit = a.dtype.type(bound)
+    return np.where(a.real > bound, limit, np.where(a.real < -bound, -limit, a))
+
+
+def within(a: Array, bound: float) -> Array:
+    """The derivative of `clip`: 1 inside and at the bound, 0 beyond.
+
+    >>> within(np.array([-3.0, 1.0, 2.0]), 2.0)
+    array([0., 1., 1.])
+    """
+    return np.where(np.abs(a.real) <= bound, np.ones_like(a), np.zeros_like(a))

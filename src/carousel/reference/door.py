@@ -28,9 +28,9 @@ def enter(cell: Cell, x: Array, w: Weights, **state: Array | None) -> tuple[Arra
     return x, Weights(W, R, b_W, b_R), states
 
 
-def zeros_or(name: str, value: Array | None, like: Array) -> Array:
+def zeros_or(name: str, value: Array | None, like: Array, axes: str = "B, H") -> Array:
     """`value`, which must be (B, H) as `like` is; zeros where it is None."""
     if value is None:
         return np.zeros_like(like)
-    check_shape(name, value, "B, H", B=like.shape[0], H=like.shape[1])
+    check_shape(name, value, axes, **dict(zip(axes.split(", "), like.shape, strict=True)))
     return value

@@ -7,7 +7,8 @@
     h_t = (1 - z_t) ∘ n_t + z_t ∘ h_{t-1}                        (4)  z is the share of the old "state"
     h_t = (1 - z_t) ∘ h_{t-1} + z_t ∘ n_t                        (4') z is the share of the "candidate"
 
-W is (3H, I) and R (3H, H), their gates stacked r z n.
+W is (3H, I) and R (3H, H), their gates stacked r z n. With options or lengths the equations are those of
+`gru_options`.
 
 (4') with the rows of z negated is (4): `carousel.layout.opposite_update`. (3) and (3') are different
 networks, and no change of weights makes up for it.
@@ -16,14 +17,19 @@ Source: (1 2 3' 4) Cho et al. (2014), equations 5 to 8. (1 2 3' 4') Chung et al.
 print this one. (1 2 3 4) is what cuDNN, torch and Keras (reset_after=True) compute.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from carousel.errors import check_choice, check_shape
 from carousel.layout import Array, Weights
+from carousel.reference import gru_options
 from carousel.reference.activations import sigmoid
 from carousel.reference.door import enter, zeros_or
+from carousel.reference.door_options import enter_with_options
+from carousel.reference.options import Gradients as OptionedGradients
+from carousel.reference.options import Options
 
 Reset: TypeAlias = Literal["after", "before"]
 Update: TypeAlias = Literal["state", "candidate"]
@@ -60,7 +66,13 @@ class Gradients(NamedTuple):
 
 
 def step(
-    x: Array, h: Array, w: Weights, *, reset: Reset = "after", update: Update = "state"
+    x: Array,
+    h: Array,
+    w: Weights,
+    *,
+    reset: Reset = "after",
+    update: Update = "state",
+    options: Options | None = None,
 ) -> tuple[Array, Gates]:
     """One step.
 
@@ -70,6 +82,7 @@ def step(
         w: the weights.
         reset: the reset gate acts "after" the product with R_n (3) or "before" it (3').
         update: z is the share of the old "state" (4) or of the "candidate" (4').
+        options: those of this step; zoneout shares are (1, B, H).
 
     Returns:
         The new h and the gates.
@@ -79,6 +92,10 @@ def step(
     """
     check_choice("reset", reset, ("after", "before"))
     check_choice("update", update, ("state", "candidate"))
+    if options is not None:
+        (x,), w, (h,), complete = enter_with_options("gru", x[None], w, options, h=h)
+        h, r, z, n, m, *_ = gru_options.step(0, x, h, w, complete, reset=reset, update=update)
+        return h, Gates(r, z, n, m)
     R_r, R_z, R_n = np.split(w.R, 3)
     b_r, b_z, b_n = np.split(w.b_R, 3)
     a_r, a_z, a_n = np.split(x @ w.W.T + w.b_W, 3, axis=-1)
@@ -98,8 +115,15 @@ def step(
 
 
 def forward(
-    x: Array, w: Weights, state: Array | None = None, *, reset: Reset = "after", update: Update = "state"
-) -> tuple[Array, Array, Cache]:
+    x: Array,
+    w: Weights,
+    state: Array | None = None,
+    *,
+    reset: Reset = "after",
+    update: Update = "state",
+    options: Options | None = None,
+    lengths: Array | Sequence[int] | None = None,
+) -> tuple[Array, Array, Cache | gru_options.Cache]:
     """T steps.
 
     Args:
@@ -108,13 +132,16 @@ def forward(
         state: h before the first step, (B, H); None is zeros.
         reset: "after" or "before", see `step`.
         update: "state" or "candidate", see `step`.
+        options: what the layer does beyond the equations above.
+        lengths: the steps of each row, (B,); beyond them x is not read, the state stays and y is 0. None is T.
 
     Returns:
         y (T, B, H), h after every step; h after the last one (B, H); the cache.
 
     Raises:
         ShapeError: an array has the wrong shape.
-        ArgumentError: `reset` or `update` is something else.
+        ArgumentError: `reset` or `update` is something else, a length or an option out of its range.
+        UnsupportedError: a GRU does not offer the option.
 
     Example:
         >>> w = Weights(np.ones((6, 3)), np.ones((6, 2)), np.zeros(6), np.zeros(6))
@@ -124,6 +151,10 @@ def forward(
     """
     check_choice("reset", reset, ("after", "before"))
     check_choice("update", update, ("state", "candidate"))
+    if options is not None or lengths is not None:
+        options = options or Options()
+        x, w, (h_0,), complete = enter_with_options("gru", x, w, options, lengths, h=state)
+        return gru_options.forward(x, w, h_0, complete, options, reset=reset, update=update)
     x, w, (h_0,) = enter("gru", x, w, h=state)
     T, B, H = *x.shape[:2], w.R.shape[1]
     h = np.empty((T + 1, B, H), x.dtype)
@@ -135,7 +166,9 @@ def forward(
     return h[1:], h[-1], Cache(x, h, r, z, n, m, reset, update)
 
 
-def backward(dy: Array, w: Weights, cache: Cache, dstate: Array | None = None) -> Gradients:
+def backward(
+    dy: Array, w: Weights, cache: Cache | gru_options.Cache, dstate: Array | None = None
+) -> Gradients | OptionedGradients:
     """The gradients, back through all T steps; dz stands for ∂L/∂z.
 
     Args:
@@ -144,9 +177,14 @@ def backward(dy: Array, w: Weights, cache: Cache, dstate: Array | None = None) -
         cache: what `forward` returned.
         dstate: ∂L/∂h of the last state beyond what `dy` says, (B, H); None is zeros.
 
+    Returns:
+        The gradients; where `forward` had options or lengths, with those of the options.
+
     Raises:
         ShapeError: an array has the wrong shape.
     """
+    if isinstance(cache, gru_options.Cache):
+        return OptionedGradients(*gru_options.backward(dy, w, cache, dstate))
     x, h, r, z, n, m, reset, update = cache
     T, B, H = r.shape
     check_shape("dy", dy, "T, B, H", T=T, B=B, H=H)

@@ -7,19 +7,25 @@
     o_t = σ(W_o x_t + R_o h_{t-1} + b_o)            (5)  output gate: how much of the cell is shown
     h_t = o_t ∘ tanh(c_t)                           (6)  hidden state
 
-W is (4H, I) and R (4H, H), their gates stacked i f g o; b = b_W + b_R.
+W is (4H, I) and R (4H, H), their gates stacked i f g o; b = b_W + b_R. With options or lengths the equations are
+those of `lstm_options`.
 
 Source: Hochreiter and Schmidhuber (1997); the forget gate is Gers, Schmidhuber and Cummins (2000).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from carousel.errors import check_shape
 from carousel.layout import Array, Weights
+from carousel.reference import lstm_options
 from carousel.reference.activations import sigmoid
 from carousel.reference.door import enter, zeros_or
+from carousel.reference.door_options import enter_with_options
+from carousel.reference.options import Gradients as OptionedGradients
+from carousel.reference.options import Options
 
 
 class State(NamedTuple):
@@ -58,18 +64,25 @@ class Gradients(NamedTuple):
     state: State
 
 
-def step(x: Array, state: State | tuple[Array, Array], w: Weights) -> tuple[State, Gates]:
+def step(
+    x: Array, state: State | tuple[Array, Array], w: Weights, *, options: Options | None = None
+) -> tuple[State, Gates]:
     """One step.
 
     Args:
         x: (B, I).
         state: h and c, each (B, H).
         w: the weights.
+        options: those of this step; zoneout shares are (1, B, H).
 
     Returns:
         The new state and the gates.
     """
     h, c = state
+    if options is not None:
+        (x,), w, (h, c), complete = enter_with_options("lstm", x[None], w, options, h=h, c=c)
+        h, c, i, f, g, o, *_ = lstm_options.step(0, x, h, c, w, complete)
+        return State(h, c), Gates(i, f, g, o)
     a_i, a_f, a_g, a_o = np.split(x @ w.W.T + w.b_W + h @ w.R.T + w.b_R, 4, axis=-1)
     f = sigmoid(a_f)  # (1)
     i = sigmoid(a_i)  # (2)
@@ -81,20 +94,29 @@ def step(x: Array, state: State | tuple[Array, Array], w: Weights) -> tuple[Stat
 
 
 def forward(
-    x: Array, w: Weights, state: State | tuple[Array | None, Array | None] | None = None
-) -> tuple[Array, State, Cache]:
+    x: Array,
+    w: Weights,
+    state: State | tuple[Array | None, Array | None] | None = None,
+    *,
+    options: Options | None = None,
+    lengths: Array | Sequence[int] | None = None,
+) -> tuple[Array, State, Cache | lstm_options.Cache]:
     """T steps.
 
     Args:
         x: (T, B, I).
         w: the weights.
-        state: h and c before the first step, each (B, H); None is zeros.
+        state: h and c before the first step, each (B, H); None is zeros. With a projection h is (B, P), and
+            so is y.
+        options: what the layer does beyond the equations above.
+        lengths: the steps of each row, (B,); beyond them x is not read, the state stays and y is 0. None is T.
 
     Returns:
         y (T, B, H), the hidden state after every step; the state after the last one; the cache.
 
     Raises:
         ShapeError: an array has the wrong shape.
+        ArgumentError: a length or the value of an option is out of its range.
 
     Example:
         >>> w = Weights(np.zeros((8, 3)), np.zeros((8, 2)), np.ones(8), np.zeros(8))
@@ -103,6 +125,11 @@ def forward(
         ((5, 1, 2), (6, 1, 2), True)
     """
     h_0, c_0 = state or (None, None)
+    if options is not None or lengths is not None:
+        options = options or Options()
+        x, w, (h_0, c_0), complete = enter_with_options("lstm", x, w, options, lengths, h=h_0, c=c_0)
+        y, h, c, seen = lstm_options.forward(x, w, h_0, c_0, complete, options)
+        return y, State(h, c), seen
     x, w, (h_0, c_0) = enter("lstm", x, w, h=h_0, c=c_0)
     T, B, H = *x.shape[:2], w.R.shape[1]
     h, c = np.empty((2, T + 1, B, H), x.dtype)
@@ -114,8 +141,11 @@ def forward(
 
 
 def backward(
-    dy: Array, w: Weights, cache: Cache, dstate: State | tuple[Array | None, Array | None] | None = None
-) -> Gradients:
+    dy: Array,
+    w: Weights,
+    cache: Cache | lstm_options.Cache,
+    dstate: State | tuple[Array | None, Array | None] | None = None,
+) -> Gradients | OptionedGradients:
     """The gradients, back through all T steps; dz stands for ∂L/∂z.
 
     Args:
@@ -124,13 +154,19 @@ def backward(
         cache: what `forward` returned.
         dstate: ∂L/∂h and ∂L/∂c of the last state beyond what `dy` says, each (B, H); None is zeros.
 
+    Returns:
+        The gradients; where `forward` had options or lengths, with those of the options.
+
     Raises:
         ShapeError: an array has the wrong shape.
     """
+    dh, dc = dstate or (None, None)
+    if isinstance(cache, lstm_options.Cache):
+        dx, dw, dh, dc, doptions = lstm_options.backward(dy, w, cache, dh, dc)
+        return OptionedGradients(dx, dw, State(dh, dc), doptions)
     x, h, c, i, f, g, o = cache
     T, B, H = i.shape
     check_shape("dy", dy, "T, B, H", T=T, B=B, H=H)
-    dh, dc = dstate or (None, None)
     dh, dc = zeros_or("dh", dh, h[0]), zeros_or("dc", dc, c[0])
     da = np.empty((T, B, 4 * H), np.result_type(h, dy))
     for t in reversed(range(T)):

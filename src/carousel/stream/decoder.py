@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from carousel import _core
+from carousel.network import LastStep
 from carousel.network.forecaster import RecurrentPath
-from carousel.stream.layers import compiled, dense, recurrent
+from carousel.stream.layers import compiled, zeros
 
 __all__ = ["SegmentDecoder"]
 
@@ -19,7 +21,9 @@ class SegmentDecoder:
 
     def __init__(self, path: RecurrentPath) -> None:
         self.path = path
-        self._kernels = [compiled(layer) for layer in path.layers]
+        layers = [compiled(layer) for layer in path.layers]
+        self._reader = _core.Stack((compiled(path.embed), *layers, compiled(LastStep())))
+        self._writer = _core.Stack((compiled(path.position), *layers, compiled(path.head)))
 
     def run(self, past: Array, future: Array) -> Array:
         """What the path says of every row to come, before it is shrunk.
@@ -33,16 +37,14 @@ class SegmentDecoder:
         """
         path = self.path
         J, B, _ = future.shape
-        states = []
-        x = dense(path.embed, past)
-        for layer, kernels in zip(path.layers, self._kernels, strict=True):
-            h = np.zeros((B, layer.hidden_size), x.dtype)
-            c = np.zeros_like(h) if layer.cell == "lstm" else None
-            x = recurrent(kernels, x, [(h, c)])
-            states.append((h, c))
+        h, c = zeros(path.layers, B)
+        read = self._reader.run(past, h, c, np.empty((B, path.layers[-1].output_size), past.dtype))
+        assert read
         # Each future segment is one step from the same last state: J segments are a batch of J * B.
-        x = dense(path.position, future).reshape(1, J * B, -1)
-        for kernels, (h, c) in zip(self._kernels, states, strict=True):
-            x = recurrent(kernels, x, [(np.tile(h, (J, 1)), None if c is None else np.tile(c, (J, 1)))])
-        rows = dense(path.head, x[0]).reshape(J, B, path.segment)
+        h = tuple(np.tile(a, (J, 1)) for a in h)
+        c = tuple(None if a is None else np.tile(a, (J, 1)) for a in c)
+        rows = np.empty((J * B, path.segment), past.dtype)
+        written = self._writer.step_into(future.reshape(J * B, -1), h, c, rows)
+        assert written
+        rows = rows.reshape(J, B, path.segment)
         return np.ascontiguousarray(rows.swapaxes(0, 1)).reshape(B, J * path.segment)

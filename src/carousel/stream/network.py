@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from carousel import _core
 from carousel.errors import (
     ArgumentError,
     ShapeError,
     UnsupportedError,
+    check_choice,
     check_dtype,
     check_integer,
     check_shape,
 )
-from carousel.network import Dense, Network, Recurrent
-from carousel.stream.layers import compiled, dense, recurrent
+from carousel.network import Network
+from carousel.stream.layers import compiled, zeros
 
 __all__ = ["NetworkModel", "State"]
 
@@ -48,14 +51,23 @@ class NetworkModel:
 
     Args:
         network: its weights are packed here, once.
+        products: "full", or "bfloat16": the recurrent layers round W, R, x and h to bfloat16 (8 bits) for their
+            products and sum in float32, which takes half the time for large layers; float32 networks only.
+
+    Raises:
+        ArgumentError: `products` is something else, or does not go with the network's dtype.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, products: Literal["full", "bfloat16"] = "full") -> None:
+        check_choice("products", products, ("full", "bfloat16"))
+        low = products == "bfloat16"
+        if low and network.dtype != np.float32:
+            raise ArgumentError(
+                f'`products` = "bfloat16" is for float32 networks, got one of {network.dtype}.'
+            )
         self.network = network
-        self._plan = [
-            (layer, compiled(layer) if isinstance(layer, Recurrent) else ()) for layer in network.layers
-        ]
-        # What every step asks of the network, which would work it out anew each time.
+        self._stack = _core.Stack(tuple(compiled(layer, low_precision=low) for layer in network.layers))
+        # What a call asks of the network, which would work it out anew each time.
         self._recurrent, self._per_step = network.recurrent, network.per_step
         self._input_size, self._output_size = network.input_size, network.output_size
         self._dtype, self._bidirectional = network.dtype, network.bidirectional
@@ -72,8 +84,8 @@ class NetworkModel:
         Raises:
             ShapeError: `x` has another shape or dtype, or no step and the network wants its last.
         """
-        x = self._sequence(x)
-        return self._forward(x, self._zeros(x.shape[1]))
+        x = self._input(x, "T, B, I")
+        return self._run(x, self._zeros(x.shape[1]))
 
     def start(self, batch: int = 1) -> State:
         """The state before the first step: zeros, for `batch` sequences side by side."""
@@ -91,10 +103,10 @@ class NetworkModel:
             ShapeError: `x` or `state` does not fit.
             UnsupportedError: the network reads in both directions.
         """
-        x = self._sequence(x)
+        x = self._input(x, "T, B, I")
         self._check_state(state, x.shape[1])
         state = state.copy()
-        return self._forward(x, state), state
+        return self._run(x, state), state
 
     def step(self, x: Array, state: State) -> tuple[Array, State]:
         """One step: (y, state after it).
@@ -110,10 +122,14 @@ class NetworkModel:
             ShapeError: `x` or `state` does not fit.
             UnsupportedError: the network reads in both directions.
         """
-        x = self._row(x)
-        self._check_state(state, len(x))
-        state = state.copy()
-        return self._step(x, state), state
+        after = self._stack.step(x, state.h, state.c) if type(state) is State else None
+        if after is None:  # an error, or arrays that must be copied first
+            x = self._input(x, "B, I")
+            self._check_state(state, len(x))
+            state = state.copy()
+            return self._run(x[None], state).reshape(len(x), self._output_size), state
+        y, h, c = after
+        return y, State(h, c)
 
     def step_into(self, x: Array, state: State, out: Array) -> None:
         """One step in place: `state` becomes the state after it, `out` (B, O) its output.
@@ -122,59 +138,35 @@ class NetworkModel:
             ShapeError: `x`, `state` or `out` does not fit; nothing was written.
             UnsupportedError: the network reads in both directions.
         """
-        x = self._row(x)
+        if type(state) is State and self._stack.step_into(x, state.h, state.c, out):
+            return
+        # An error, or arrays that must be copied first.
+        x = self._input(x, "B, I")
         self._check_state(state, len(x))
-        if out.shape != (len(x), self._output_size) or out.dtype != self._dtype:
-            check_shape("out", out, "B, O", B=len(x), O=self._output_size)
-            check_dtype("out", out, (str(self._dtype),))
-        for name, array in (("state", state.h[0] if state.h else out), ("out", out)):
-            if not array.flags.writeable:
-                raise ArgumentError(f"`{name}` must be writable; copy it first.")
-        out[...] = self._step(x, state)
+        self._check_written(state, out, len(x))
+        out[...] = self._run(x[None].copy(), state)
 
-    def _step(self, x: Array, state: State) -> Array:
-        y = self._forward(x[None], state)
-        return y[0] if self._per_step else y
-
-    def _forward(self, x: Array, state: State) -> Array:
-        """All layers, one after the other; `state` is overwritten."""
-        states = list(zip(state.h, state.c, strict=True))
-        for layer, kernels in self._plan:
-            if isinstance(layer, Recurrent):
-                x = recurrent(kernels, x, states[: len(kernels)])
-                del states[: len(kernels)]
-            elif isinstance(layer, Dense):
-                x = dense(layer, x)
-            else:
-                x = x[-1]
-        return x
+    def _run(self, x: Array, state: State) -> Array:
+        """The output for x (T, B, I); `state` is overwritten."""
+        T, B, _ = x.shape
+        y = np.empty((T, B, self._output_size) if self._per_step else (B, self._output_size), self._dtype)
+        done = self._stack.run(x, tuple(state.h), tuple(state.c), y)
+        assert done
+        return y
 
     def _zeros(self, batch: int) -> State:
-        h = tuple(
-            np.zeros((batch, layer.hidden_size), layer.dtype)
-            for layer in self._recurrent
-            for _ in layer.directions
-        )
-        cells = (layer.cell for layer in self._recurrent for _ in layer.directions)
-        return State(
-            h, tuple(np.zeros_like(a) if cell == "lstm" else None for a, cell in zip(h, cells, strict=True))
-        )
+        return State(*zeros(self._recurrent, batch))
 
-    def _sequence(self, x: Array) -> Array:
+    def _input(self, x: Array, axes: str) -> Array:
+        """`x`, checked and as it must lie in memory."""
         x = np.asarray(x)
-        check_shape("x", x, "T, B, I", I=self._input_size)
-        check_dtype("x", x, (str(self._dtype),))
-        if not self._per_step and len(x) == 0:
-            raise ShapeError("`x` must have at least one step, got T = 0: the network gives its last one.")
-        return np.ascontiguousarray(x)
-
-    def _row(self, x: Array) -> Array:
-        x = np.asarray(x)
-        # The checks spell a shape out in 10 us, a step may take 2: they run when there is something to say.
-        if x.ndim != 2 or x.shape[1] != self._input_size or x.dtype != self._dtype:
-            check_shape("x", x, "B, I", I=self._input_size)
+        # The checks spell a shape out in 10 us: they run when there is something to say.
+        if x.ndim != axes.count(",") + 1 or x.shape[-1] != self._input_size or x.dtype != self._dtype:
+            check_shape("x", x, axes, I=self._input_size)
             check_dtype("x", x, (str(self._dtype),))
-        return np.ascontiguousarray(x)
+        if x.ndim == 3 and len(x) == 0 and not self._per_step:
+            raise ShapeError("`x` must have at least one step, got T = 0: the network gives its last one.")
+        return np.require(x, requirements=["C", "A"])
 
     def _check_state(self, state: State, batch: int) -> None:
         if self._bidirectional:
@@ -182,13 +174,39 @@ class NetworkModel:
                 "This network reads in both directions: no step is known before the last one came; "
                 "run whole sequences, with `run`."
             )
-        if not isinstance(state, State) or len(state.h) != len(self._recurrent):
+        if not isinstance(state, State) or not len(self._recurrent) == len(state.h) == len(state.c):
             raise ArgumentError("`state` must be of this network: what `start`, `step` or `advance` gave.")
         for k, (layer, h, c) in enumerate(zip(self._recurrent, state.h, state.c, strict=True)):
             if (c is None) == (layer.cell == "lstm"):
                 raise ArgumentError(f"`state.c[{k}]` must be an array for an LSTM and None for others.")
             shape = (batch, layer.directions[0].R.shape[1])
             for name, array in (("h", h), ("c", c)):
-                if array is not None and (array.shape != shape or array.dtype != self._dtype):
+                if array is None and name == "c":
+                    continue
+                if not isinstance(array, np.ndarray):
+                    kind = type(array).__name__
+                    raise ArgumentError(f"`state.{name}[{k}]` must be a NumPy array, got {kind}.")
+                if array.shape != shape or array.dtype != self._dtype:
                     check_shape(f"state.{name}[{k}]", array, "B, H", B=batch, H=shape[1])
                     check_dtype(f"state.{name}[{k}]", array, (str(self._dtype),))
+
+    def _check_written(self, state: State, out: Array, batch: int) -> None:
+        """What `step_into` writes must be writable, and no two of it in the same memory."""
+        if not isinstance(out, np.ndarray):
+            raise ArgumentError(f"`out` must be a NumPy array, got {type(out).__name__}.")
+        check_shape("out", out, "B, O", B=batch, O=self._output_size)
+        check_dtype("out", out, (str(self._dtype),))
+        written = {f"state.h[{k}]": h for k, h in enumerate(state.h)}
+        written |= {f"state.c[{k}]": c for k, c in enumerate(state.c) if c is not None}
+        for name, array in written.items():
+            if not (array.flags.c_contiguous and array.flags.aligned):
+                raise ArgumentError(
+                    f"`{name}` must be contiguous and aligned in memory; copy the state first."
+                )
+        written["out"] = out
+        for name, array in written.items():
+            if not array.flags.writeable:
+                raise ArgumentError(f"`{name}` must be writable; copy it first.")
+        for (name, array), (other, its) in combinations(written.items(), 2):
+            if np.shares_memory(array, its):
+                raise ArgumentError(f"`{name}` and `{other}` must not share memory.")

@@ -1,0 +1,493 @@
+// Layer normalisation within a step (Ba et al. 2016):  W x and R h are normalised each by itself before they meet.
+//
+//   LN(s) = gain ∘ ŝ + b    ŝ = (s - mean s) / sqrt(var s + ε)
+//   LSTM   a = LN(W x) + LN(R h), over all gates                    h' = o ∘ tanh(LN(c'))
+//   GRU    a = LN(W x) + LN(R h), over r and z together, and over n     n = tanh(LN(W_n x) + r ∘ LN(R_n h)), or reset before
+//   RNN    a = LN(W x) + LN(R h)
+//
+// The mean of a row needs all its units, so that a step is a product to memory, and then row by row the equations; threads
+// share the batch. The backward pass of  y = gain ∘ ŝ  is
+//   ds = (u - mean u - ŝ ∘ mean(u ∘ ŝ)) / sqrt(var s + ε)    u = gain ∘ dy    dgain = Σ dy ∘ ŝ
+// and a row of da holds, in blocks of H:  ds of W x, ds of R h, dy of both (for the biases), dy ∘ ŝ of both (for the
+// gains), and for an LSTM's cell dy and dy ∘ ŝ.
+#ifndef CAROUSEL_KERNELS_NORMALIZED_H
+#define CAROUSEL_KERNELS_NORMALIZED_H
+
+#include "gru.h"
+#include "lstm.h"
+#include "rnn.h"
+
+namespace {
+
+template <class T>
+CAROUSEL_INLINE T total(Vec<T> v) {
+  T sum = 0;
+  for (int64_t l = 0; l < lanes<T>; ++l) sum += v[l];
+  return sum;
+}
+
+template <class T>
+struct Moments {
+  T mean, inverse;
+};
+
+template <class T>
+Moments<T> moments(const T* row, int64_t n, T epsilon) {
+  Vec<T> sum{};
+  for (int64_t j = 0; j < n; j += lanes<T>) sum += load(row + j, n - j);
+  const T mean = n > 0 ? total<T>(sum) / T(n) : T(0);
+  Vec<T> squares{};
+  for (int64_t j = 0; j < n; j += lanes<T>) {
+    const Vec<T> d = load(row + j, n - j) - splat(mean);
+    squares += n - j >= lanes<T> ? d * d : Vec<T>{};
+  }
+  T variance = total<T>(squares);
+  for (int64_t j = n / lanes<T> * lanes<T>; j < n; ++j) variance += (row[j] - mean) * (row[j] - mean);
+  return {mean, T(1.0 / __builtin_sqrt(double(variance) / double(n > 0 ? n : 1) + double(epsilon)))};
+}
+
+// hat = (row - mean) * inverse; the same memory is fine.
+template <class T>
+T standardize(const T* row, int64_t n, T epsilon, T* hat) {
+  const Moments<T> m = moments(row, n, epsilon);
+  for (int64_t j = 0; j < n; j += lanes<T>)
+    store(hat + j, (load(row + j, n - j) - splat(m.mean)) * splat(m.inverse), n - j);
+  return m.inverse;
+}
+
+// ds from dy, the standardized row and its inverse; dy ∘ ŝ, the terms of dgain, besides.
+template <class T>
+void standardize_back(const T* dy, const T* hat, const T* gain, T inverse, int64_t n, T* ds, T* dgain) {
+  Vec<T> sum{}, product{};
+  for (int64_t j = 0; j < n; j += lanes<T>) {
+    const int64_t left = n - j;
+    const Vec<T> d = load(dy + j, left), h = load(hat + j, left), u = d * load(gain + j, left);
+    sum += u;
+    product += u * h;
+    store(dgain + j, d * h, left);
+  }
+  const Vec<T> mean = splat(total<T>(sum) / T(n)), along = splat(total<T>(product) / T(n));
+  for (int64_t j = 0; j < n; j += lanes<T>) {
+    const int64_t left = n - j;
+    const Vec<T> u = load(dy + j, left) * load(gain + j, left);
+    store(ds + j, (u - mean - load(hat + j, left) * along) * splat(inverse), left);
+  }
+}
+
+// Which sums share a mean: [first, first + count) gates.
+struct Group {
+  int first, count;
+};
+
+// r and z of a GRU together, and n; all gates of another cell.
+inline Group group_of(const Traits& cell, int g) { return cell.groups == 1 ? Group{0, cell.gates} : g == 0 ? Group{0, 2} : Group{2, 1}; }
+
+template <class Cell>
+constexpr NormBlocks places = norm_blocks(Cell::gates, Cell::traits.has_cells);
+
+// W x of a chunk, normalised, with the biases: those of R h too, but where its gate keeps them apart.
+template <class T>
+__attribute__((noinline)) void project_normalized(const Forward<T>& f, int64_t s0, int64_t s1, Rows rows, Range) {
+  const int64_t H = f.hidden, GH = f.cell.gates * H;
+  const T *b_W = static_cast<const T*>(f.weights.b_W), *b_R = static_cast<const T*>(f.weights.b_R);
+  const int64_t joined = f.cell.one_bias ? GH : GH - H;
+  for (int64_t s = s0; s < s1; ++s) {
+    const Rows here = f.ragged.running(rows, s);
+    const auto x = [&](int64_t i) { return f.x(s, here(i)); };
+    const auto sums = [&](int64_t i) { return f.projected + f.ahead_row(s, here(i)) * GH; };
+    multiply_rows<T>(GH, here.count, f.inputs, lines<const T>(x), f.W_columns, lines<T>(sums));
+    for (int64_t i = 0; i < here.count; ++i) {
+      const int64_t b = here(i);
+      T* row = f.projected + f.ahead_row(s, b) * GH;
+      T* hat = f.training ? f.x_hat(s, b) : row;
+      for (int g = 0; g < f.cell.groups; ++g) {
+        const Group group = group_of(f.cell, g);
+        const T inverse = standardize(row + group.first * H, group.count * H, f.extras.epsilon, hat + group.first * H);
+        if (f.training) f.inverses(s, b)[g] = inverse;
+      }
+      for (int64_t j = 0; j < GH; j += lanes<T>) {
+        const int64_t left = GH - j;
+        Vec<T> a = load(hat + j, left) * load(f.extras.gain_x + j, left);
+        if (b_W) a += load(b_W + j, left);
+        store(row + j, a, left);
+      }
+      for (int64_t j = 0; b_R && j < joined; ++j) row[j] += b_R[j];
+    }
+  }
+}
+
+// The g-th group of R h of one row, normalised in place.
+template <class T>
+__attribute__((noinline)) void normalize_recurrent(const Forward<T>& f, int64_t s, int64_t b, int g) {
+  const Group group = group_of(f.cell, g);
+  const int64_t H = f.hidden, at = group.first * H, n = group.count * H;
+  T* row = f.sums_h + b * f.cell.gates * H + at;
+  T* hat = f.training ? f.h_hat(s, b) + at : row;
+  const T inverse = standardize(row, n, f.extras.epsilon, hat);
+  if (f.training) f.inverses(s, b)[f.cell.groups + g] = inverse;
+  for (int64_t j = 0; j < n; j += lanes<T>)
+    store(row + j, load(hat + j, n - j) * load(f.extras.gain_h + at + j, n - j), n - j);
+}
+
+template <class T, bool Coupled>
+void normalized_row(const LstmCell<Coupled>&, const Forward<T>& f, int64_t s, int64_t b) {
+  using Cell = LstmCell<Coupled>;
+  using At = LstmGates<Coupled>;
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  normalize_recurrent(f, s, b, 0);
+  const T *x = f.projected + f.ahead_row(s, b) * Cell::gates * H, *h = f.sums_h + b * Cell::gates * H;
+  T *fresh = f.fresh + b * 2 * H, *open = fresh + H;
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const auto a = [&](int g) __attribute__((always_inline)) { return load(x + g * H + j, left) + load(h + g * H + j, left); };
+    const Vec<T> c_old = load(f.c(s, b) + j, left);
+    const Vec<T> i = sigmoid<T>(with.clipped(with.seen(a(At::i), 0, c_old, H, j, left)));
+    const Vec<T> fg = Coupled ? splat(T(1)) - i : sigmoid<T>(with.clipped(with.seen(a(At::f), 1, c_old, H, j, left)));
+    const Vec<T> g = tanh<T>(with.clipped(a(At::g)));
+    const Vec<T> c = with.bounded_cell(fg * c_old + i * with.masked_candidate(g, b, j, left));
+    const Vec<T> o = sigmoid<T>(with.clipped(with.seen(a(At::o), Coupled ? 1 : 2, c, H, j, left)));
+    store(fresh + j, c, left);
+    store(open + j, o, left);
+    store(f.cells(s, b) + j, with.kept_cell(c, c_old, s, b, j, H), left);
+    if (f.training) {
+      T* gate = f.gates(s, b) + j;
+      store(gate + At::i * H, i, left);
+      if constexpr (!Coupled) store(gate + At::f * H, fg, left);
+      store(gate + At::g * H, g, left);
+      store(gate + At::o * H, o, left);
+    }
+  }
+  const T *gain = f.extras.gain_c, *shift = f.extras.shift_c;
+  if (gain) standardize(fresh, H, f.extras.epsilon, fresh);
+  T* to = f.output(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    Vec<T> c = load(fresh + j, left);
+    if (gain) c *= load(gain + j, left);
+    if (shift) c += load(shift + j, left);
+    store(to + j, load(open + j, left) * tanh<T>(c), left);
+  }
+}
+
+template <class T>
+void normalized_row(const GruResetAfter&, const Forward<T>& f, int64_t s, int64_t b) {
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  const T* b_R = static_cast<const T*>(f.weights.b_R);
+  normalize_recurrent(f, s, b, 0);
+  normalize_recurrent(f, s, b, 1);
+  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *h = f.sums_h + b * 3 * H, *old = f.h(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const Vec<T> r = sigmoid<T>(with.clipped(load(x + j, left) + load(h + j, left)));
+    const Vec<T> z = sigmoid<T>(with.clipped(load(x + H + j, left) + load(h + H + j, left)));
+    Vec<T> q = load(h + 2 * H + j, left);
+    if (b_R) q += load(b_R + 2 * H + j, left);
+    const Vec<T> n = tanh<T>(with.clipped(load(x + 2 * H + j, left) + r * q));
+    const Vec<T> candidate = with.masked_candidate(n, b, j, left);
+    store(f.y(s, b) + j, candidate + z * (load(old + j, left) - candidate), left);
+    if (f.training) {
+      T* gate = f.gates(s, b) + j;
+      store(gate, r, left);
+      store(gate + H, z, left);
+      store(gate + 2 * H, n, left);
+      store(gate + 3 * H, q, left);
+    }
+  }
+}
+
+template <class T>
+void normalized_row(const GruResetBefore&, const Forward<T>& f, int64_t s, int64_t b) {
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  normalize_recurrent(f, s, b, 1);
+  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *h = f.sums_h + b * 3 * H, *old = f.h(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    T* gate = f.gates(s, b) + j;
+    const Vec<T> z = load(gate + H, left);
+    const Vec<T> n = tanh<T>(with.clipped(load(x + 2 * H + j, left) + load(h + 2 * H + j, left)));
+    const Vec<T> candidate = with.masked_candidate(n, b, j, left);
+    store(gate + 2 * H, n, left);
+    store(f.y(s, b) + j, candidate + z * (load(old + j, left) - candidate), left);
+  }
+}
+
+// r, z and r ∘ h, which the second product reads.
+template <class T>
+void normalized_reset_row(const Forward<T>& f, int64_t s, int64_t b) {
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  normalize_recurrent(f, s, b, 0);
+  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *h = f.sums_h + b * 3 * H, *old = f.h(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    T* gate = f.gates(s, b) + j;
+    const Vec<T> r = sigmoid<T>(with.clipped(load(x + j, left) + load(h + j, left)));
+    store(gate, r, left);
+    store(gate + H, sigmoid<T>(with.clipped(load(x + H + j, left) + load(h + H + j, left))), left);
+    store(gate + 3 * H, r * with.masked_state(load(old + j, left), b, j, left), left);
+  }
+}
+
+template <class T, class Activation>
+void normalized_row(const Rnn<Activation>&, const Forward<T>& f, int64_t s, int64_t b) {
+  const int64_t H = f.hidden;
+  normalize_recurrent(f, s, b, 0);
+  const T *x = f.projected + f.ahead_row(s, b) * H, *h = f.sums_h + b * H;
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const Vec<T> a = Equations<T, true>{f.extras}.clipped(load(x + j, left) + load(h + j, left));
+    const Vec<T> fresh = Activation::template value<T>(a);
+    store(f.y(s, b) + j, fresh, left);
+    if (f.training) store(f.gates(s, b) + j, fresh, left);
+  }
+}
+
+template <class T, class Cell>
+void normalized_step(const Forward<T>& f, int64_t s, Rows rows, Range) {
+  const int64_t H = f.hidden, GH = Cell::gates * H, P = f.state;
+  const auto operand = [&](int64_t i) { return f.operand(s, rows(i)); };
+  const auto sums = [&](int64_t i) { return f.sums_h + rows(i) * GH; };
+  if constexpr (Cell::traits.phases == 1) {
+    multiply_rows<T>(GH, rows.count, P, lines<const T>(operand), f.R_columns, lines<T>(sums));
+  } else {
+    const auto reset = [&](int64_t i) { return f.gates(s, rows(i)) + 3 * H; };
+    const auto candidate = [&](int64_t i) { return f.sums_h + rows(i) * GH + 2 * H; };
+    multiply_rows<T>(2 * H, rows.count, P, lines<const T>(operand), f.R_columns, lines<T>(sums));
+    for (int64_t i = 0; i < rows.count; ++i) normalized_reset_row(f, s, rows(i));
+    multiply_rows<T>(H, rows.count, P, lines<const T>(reset), f.R_columns + Strips<T>(2 * H).size(P), lines<T>(candidate));
+  }
+  for (int64_t i = 0; i < rows.count; ++i) normalized_row(Cell{}, f, s, rows(i));
+}
+
+// ---- backward: from dy of the sums, which a cell's equations wrote to its row of da, to ds ----
+
+// The g-th group of one product's gradient, `dy` at block dy_x or dy_h.
+template <class T>
+__attribute__((noinline)) void product_back(const Backward<T>& f, int64_t s, int64_t b, int g, bool of_h) {
+  const NormBlocks N = norm_blocks(f.cell.gates, f.cell.has_cells);
+  const Group group = group_of(f.cell, g);
+  const int64_t H = f.hidden, at = group.first * H;
+  T* da = f.da_row(s, b) + at;
+  standardize_back(da + (of_h ? N.dy_h : N.dy_x) * H, (of_h ? f.h_hat : f.x_hat)(s, b) + at,
+                   (of_h ? f.extras.gain_h : f.extras.gain_x) + at,
+                   f.inverses(s, b)[(of_h ? f.cell.groups : 0) + g], group.count * H,
+                   da + (of_h ? N.d_h : N.d_x) * H, da + (of_h ? N.gain_h : N.gain_x) * H);
+}
+
+template <class T>
+void products_back(const Backward<T>& f, int64_t s, int64_t b, bool of_x, bool of_h) {
+  for (int g = 0; g < f.cell.groups; ++g) {
+    if (of_x) product_back(f, s, b, g, false);
+    if (of_h) product_back(f, s, b, g, true);
+  }
+}
+
+template <class T, bool Coupled>
+void normalized_row_back(const LstmCell<Coupled>&, const Backward<T>& f, int64_t s, int64_t b) {
+  using Cell = LstmCell<Coupled>;
+  using At = LstmGates<Coupled>;
+  constexpr NormBlocks N = places<Cell>;
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  const Vec<T> one = splat(T(1));
+  const T *gates = f.gates(s, b), *gain = f.extras.gain_c, *shift = f.extras.shift_c;
+  T *da = f.da_row(s, b), *sum = f.row_buffer + b * 3 * H, *hat = sum + H, *dc_fresh = hat + H;
+
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const Vec<T> i = load(gates + At::i * H + j, left), g = load(gates + At::g * H + j, left);
+    const Vec<T> fg = Coupled ? one - i : load(gates + At::f * H + j, left);
+    store(sum + j, fg * load(f.c(s, b) + j, left) + i * with.masked_candidate(g, b, j, left), left);
+    store(hat + j, with.bounded_cell(load(sum + j, left)), left);
+  }
+  const T inverse = gain ? standardize(hat, H, f.extras.epsilon, hat) : T(1);
+  // h' = o ∘ tanh(l), l = gain ∘ ĉ + shift: dl, and the gradient of o on its way to da_o
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    Vec<T> l = load(hat + j, left);
+    if (gain) l *= load(gain + j, left);
+    if (shift) l += load(shift + j, left);
+    const Vec<T> o = load(gates + At::o * H + j, left), q = tanh<T>(l), dh = f.output_gradient(s, b, j, left);
+    store(da + N.cell * H + j, dh * o * (one - q * q), left);
+    const Vec<T> d_o = with.with_gate_gradient(dh * q, At::o, s, b, H, j, left);
+    store(da + (N.dy_x + At::o) * H + j, with.passed(d_o * o * (one - o), o, false), left);
+    if (f.shown_block) store(da + f.shown_block * H + j, o * q, left);
+  }
+  if (gain) {
+    standardize_back(da + N.cell * H, hat, gain, inverse, H, dc_fresh, da + N.gain_cell * H);
+  } else {
+    for (int64_t j = 0; j < H; ++j) dc_fresh[j] = da[N.cell * H + j], da[N.gain_cell * H + j] = T(0);
+  }
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const Vec<T> i = load(gates + At::i * H + j, left), g = load(gates + At::g * H + j, left);
+    const Vec<T> fg = Coupled ? one - i : load(gates + At::f * H + j, left), c_old = load(f.c(s, b) + j, left);
+    const Vec<T> candidate = with.masked_candidate(g, b, j, left), da_o = load(da + (N.dy_x + At::o) * H + j, left);
+    const Vec<T> raw = load(sum + j, left);
+    Vec<T> dc = with.with_cell_gradient(load(f.dc + b * H + j, left), s, b, j, left), dc_old{};
+    if (f.extras.zoneout_c > 0) {
+      dc_old = f.extras.kept(f.extras.zoneout_c, true, s, b, j, H) * dc;
+      dc -= dc_old;
+    }
+    dc = with.seen(dc + load(dc_fresh + j, left), Coupled ? 1 : 2, da_o, H, j, left);
+    dc = with.passed_cell(dc, raw);
+    const Vec<T> d_i = with.with_gate_gradient(dc * (Coupled ? candidate - c_old : candidate), At::i, s, b, H, j, left);
+    const Vec<T> d_g = with.with_gate_gradient(with.masked_candidate(dc * i, b, j, left), At::g, s, b, H, j, left);
+    const Vec<T> da_i = with.passed(d_i * i * (one - i), i, false);
+    Vec<T> da_f{};
+    store(da + (N.dy_x + At::i) * H + j, da_i, left);
+    if constexpr (!Coupled) {
+      const Vec<T> d_f = with.with_gate_gradient(dc * c_old, At::f, s, b, H, j, left);
+      da_f = with.passed(d_f * fg * (one - fg), fg, false);
+      store(da + (N.dy_x + At::f) * H + j, da_f, left);
+    }
+    store(da + (N.dy_x + At::g) * H + j, with.passed(d_g * (one - g * g), g, true), left);
+    dc_old = with.seen(dc_old + dc * fg, 0, da_i, H, j, left);
+    if constexpr (!Coupled) dc_old = with.seen(dc_old, 1, da_f, H, j, left);
+    if (f.peephole_block) {
+      T* dp = da + f.peephole_block * H + j;
+      store(dp, da_i * c_old, left);
+      if constexpr (!Coupled) store(dp + H, da_f * c_old, left);
+      store(dp + (Coupled ? 1 : 2) * H, da_o * with.bounded_cell(raw), left);
+    }
+    store(f.dc + b * H + j, dc_old, left);
+    f.carry(b, j, Vec<T>{}, left);
+  }
+  for (int64_t j = 0; j < Cell::gates * H; ++j) da[N.dy_h * H + j] = da[N.dy_x * H + j];
+  products_back(f, s, b, true, true);
+}
+
+template <class T>
+void normalized_row_back(const GruResetAfter&, const Backward<T>& f, int64_t s, int64_t b) {
+  constexpr NormBlocks N = places<GruResetAfter>;
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  const Vec<T> one = splat(T(1));
+  T* da = f.da_row(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const T* gate = f.gates(s, b) + j;
+    const Vec<T> r = load(gate, left), z = load(gate + H, left), n = load(gate + 2 * H, left);
+    const Vec<T> q = load(gate + 3 * H, left), h = load(f.h(s, b) + j, left), dh = f.output_gradient(s, b, j, left);
+    const Vec<T> candidate = with.masked_candidate(n, b, j, left);
+    const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
+    const Vec<T> da_n = with.passed(d_n * (one - n * n), n, true);
+    const Vec<T> d_r = with.with_gate_gradient(da_n * q, 0, s, b, H, j, left);
+    const Vec<T> d_z = with.with_gate_gradient(dh * (h - candidate), 1, s, b, H, j, left);
+    const Vec<T> da_r = with.passed(d_r * r * (one - r), r, false), da_z = with.passed(d_z * z * (one - z), z, false);
+    T *x = da + N.dy_x * H + j, *recurrent = da + N.dy_h * H + j;
+    store(x, da_r, left);
+    store(x + H, da_z, left);
+    store(x + 2 * H, da_n, left);
+    store(recurrent, da_r, left);
+    store(recurrent + H, da_z, left);
+    store(recurrent + 2 * H, da_n * r, left);
+    f.carry(b, j, dh * z, left);
+  }
+  products_back(f, s, b, true, true);
+}
+
+// First n and z; then, when dq = ds_n R_n is known, r.
+template <class T>
+void normalized_row_back(const GruResetBefore&, const Backward<T>& f, int64_t s, int64_t b) {
+  constexpr NormBlocks N = places<GruResetBefore>;
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  const Vec<T> one = splat(T(1));
+  T* da = f.da_row(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const T* gate = f.gates(s, b) + j;
+    const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left), dh = f.output_gradient(s, b, j, left);
+    const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
+    const Vec<T> h = load(f.h(s, b) + j, left), candidate = with.masked_candidate(n, b, j, left);
+    const Vec<T> d_z = with.with_gate_gradient(dh * (h - candidate), 1, s, b, H, j, left);
+    const Vec<T> da_z = with.passed(d_z * z * (one - z), z, false), da_n = with.passed(d_n * (one - n * n), n, true);
+    for (int64_t block = N.dy_x; block <= N.dy_h; block += N.dy_h - N.dy_x) {
+      store(da + (block + 1) * H + j, da_z, left);
+      store(da + (block + 2) * H + j, da_n, left);
+    }
+    f.carry(b, j, dh * z, left);
+  }
+  product_back(f, s, b, 1, true);
+}
+
+template <class T>
+void normalized_reset_row_back(const Backward<T>& f, int64_t s, int64_t b) {
+  constexpr NormBlocks N = places<GruResetBefore>;
+  const int64_t H = f.hidden;
+  const Equations<T, true> with{f.extras};
+  const Vec<T> one = splat(T(1));
+  T* da = f.da_row(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const int64_t left = H - j;
+    const Vec<T> r = load(f.gates(s, b) + j, left), dq = load(f.dreset + b * H + j, left);
+    const Vec<T> h = with.masked_state(load(f.h(s, b) + j, left), b, j, left);
+    const Vec<T> d_r = with.with_gate_gradient(dq * h, 0, s, b, H, j, left);
+    const Vec<T> da_r = with.passed(d_r * r * (one - r), r, false);
+    store(da + N.dy_x * H + j, da_r, left);
+    store(da + N.dy_h * H + j, da_r, left);
+    f.carry_more(b, j, with.masked_state(dq * r, b, j, left), left);
+  }
+  products_back(f, s, b, true, false);
+  product_back(f, s, b, 0, true);
+}
+
+template <class T, class Activation>
+void normalized_row_back(const Rnn<Activation>&, const Backward<T>& f, int64_t s, int64_t b) {
+  constexpr NormBlocks N = places<Rnn<Activation>>;
+  const int64_t H = f.hidden;
+  T* da = f.da_row(s, b);
+  for (int64_t j = 0; j < H; j += lanes<T>) {
+    const Vec<T> d = Rnn<Activation>::template sum_gradient<T, true>(f, s, b, j, H - j);
+    store(da + N.dy_x * H + j, d, H - j);
+    store(da + N.dy_h * H + j, d, H - j);
+    f.carry(b, j, Vec<T>{}, H - j);
+  }
+  products_back(f, s, b, true, true);
+}
+
+template <class T, class Cell>
+void normalized_step_back(const Backward<T>& f, int64_t s, const Part& part, const Team& team) {
+  constexpr NormBlocks N = places<Cell>;
+  constexpr int reset = Cell::traits.phases == 2 ? 2 : Cell::gates;  // gates whose product reads h itself
+  const int64_t H = f.hidden, P = f.state;
+  before_step(f, s, part, team);
+  for (int64_t i = 0; i < part.rows.count; ++i) normalized_row_back(Cell{}, f, s, part.rows(i));
+  if constexpr (Cell::traits.phases == 2) {
+    multiply_da(f, s, part.rows, part.states, P, (N.d_h + 2) * H, H, f.R_strips + Strips<T>(P).size(reset * H), f.dreset,
+                false);
+    for (int64_t i = 0; i < part.rows.count; ++i) normalized_reset_row_back(f, s, part.rows(i));
+  }
+  multiply_da(f, s, part.rows, part.states, P, N.d_h * H, reset * H, f.R_strips, f.back, false);
+  after_step(f, part);
+}
+
+// ---- which code runs a layer ----
+
+template <class T, class Cell>
+Steps<T> forward_steps(Mode mode) {
+  constexpr int last = Cell::traits.phases - 1;
+  switch (mode) {
+    case plain: return {{step<T, Cell, 0, false>, last ? step<T, Cell, last, false> : nullptr}, project_ahead<T>};
+    case optioned: return {{step<T, Cell, 0, true>, last ? step<T, Cell, last, true> : nullptr}, project_ahead<T>};
+    case normalized: return {{normalized_step<T, Cell>, nullptr}, project_normalized<T>};
+  }
+  return {};
+}
+
+template <class T, class Cell>
+auto backward_step(Mode mode) -> void (*)(const Backward<T>&, int64_t, const Part&, const Team&) {
+  switch (mode) {
+    case plain: return step_back<T, Cell, false>;
+    case optioned: return step_back<T, Cell, true>;
+    case normalized: return normalized_step_back<T, Cell>;
+  }
+  return nullptr;
+}
+
+}  // namespace
+#endif

@@ -1,0 +1,105 @@
+"""What our layers can do beyond torch's: the keywords of their constructors, all off by default.
+
+docs/options.md has the equations and the papers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import isqrt
+
+from carousel.errors import ArgumentError, UnsupportedError, check_choice, check_integer
+from carousel.nn.spec import Options
+
+__all__ = ["PLAIN", "Beyond"]
+
+_OFFERED = {
+    **dict.fromkeys(("peephole", "coupled_gates", "cell_clip", "forget_bias"), ("LSTM",)),
+    "reset": ("GRU",),
+    "recurrent_dropout": ("LSTM", "GRU"),
+}  # what is not here, every cell offers
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """The options of a layer.
+
+    Args:
+        layer_norm: normalises the products with x and h, and an LSTM's cell on its way to h (Ba et al. 2016).
+        zoneout: share of h, and of an LSTM's c, that stays as it was; one number or (h, c) (Krueger et al. 2017).
+        recurrent_dropout: drops candidates, one mask a sequence (Semeniuta et al. 2016); LSTM and GRU.
+        state_dropout: drops h where R reads it, one mask a sequence (Gal and Ghahramani 2016).
+        input_dropout: drops inputs of every layer, one mask a sequence (Gal and Ghahramani 2016).
+        peephole: gates see the cell (Gers et al. 2002); LSTM.
+        coupled_gates: f = 1 - i, gates i g o (Greff et al. 2017); LSTM.
+        clip: bound of the sums before the gates' activations, as in ONNX; None for none.
+        cell_clip: bound of the cell; LSTM; None for none.
+        reset: the reset gate acts "after" the product, as in torch, or "before" it (Cho et al. 2014); GRU.
+        forget_bias: first value of the forget gate's bias, b_ih + b_hh (Gers et al. 2000); LSTM; None as torch draws.
+        learn_initial_state: where a call has no hx, the parameters h_0 and c_0 are the state of every row.
+        recompute: for the backward pass only the cells of every k-th step are kept and the rest is computed
+            anew: k, or True for k = √T (Chen et al. 2016).
+    """
+
+    layer_norm: bool = False
+    zoneout: float | tuple[float, float] = 0.0
+    recurrent_dropout: float = 0.0
+    state_dropout: float = 0.0
+    input_dropout: float = 0.0
+    peephole: bool = False
+    coupled_gates: bool = False
+    clip: float | None = None
+    cell_clip: float | None = None
+    reset: str = "after"
+    forget_bias: float | None = None
+    learn_initial_state: bool = False
+    recompute: bool | int = False
+
+    def __str__(self) -> str:
+        """As torch writes the arguments of a module, those that are not the default."""
+        given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        return "".join(f", {name}={value!r}" for name, value in given.items())
+
+    def options(self, mode: str) -> Options:
+        """Those that enter the equations of a cell."""
+        h, c = self.rates
+        return Options(
+            self.layer_norm, self.peephole, self.coupled_gates, self.reset, self.clip or 0.0,
+            self.cell_clip or 0.0, h, c if mode == "LSTM" else 0.0,
+        )  # fmt: skip
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Of zoneout, for h and c."""
+        return self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout, self.zoneout)
+
+    def distance(self, steps: int) -> int:
+        """Of the states that are kept for the backward pass, in steps; 0: all are."""
+        return max(1, isqrt(steps)) if self.recompute is True else int(self.recompute)
+
+    def check(self, mode: str, bias: bool) -> None:
+        """Refuses values out of range and what the cell does not offer."""
+        for name, cells in _OFFERED.items():
+            if getattr(self, name) != getattr(PLAIN, name) and mode not in cells:
+                raise UnsupportedError(f"`{name}` is for the {' and the '.join(cells)} only, not for {mode}.")
+        if isinstance(self.zoneout, tuple) and (mode != "LSTM" or len(self.zoneout) != 2):
+            raise ArgumentError(f"`zoneout` must be one number, or of an LSTM (h, c), got {self.zoneout!r}.")
+        for rate in self.rates:
+            if not 0 <= rate <= 1:
+                raise ArgumentError(f"`zoneout` must be in [0, 1], got {self.zoneout!r}.")
+        for name in ("recurrent_dropout", "state_dropout", "input_dropout"):
+            rate = getattr(self, name)
+            if not 0 <= rate < 1:
+                raise ArgumentError(f"`{name}` must be in [0, 1), got {rate!r}.")
+        for name in ("clip", "cell_clip"):
+            bound = getattr(self, name)
+            if bound is not None and not bound > 0:
+                raise ArgumentError(f"`{name}` must be above 0, or None for no bound, got {bound!r}.")
+        check_choice("reset", self.reset, ("after", "before"))
+        if not isinstance(self.recompute, bool):
+            check_integer("recompute", self.recompute, 1)
+        if self.forget_bias is not None and (self.coupled_gates or not bias):
+            raise ArgumentError("`forget_bias` needs a forget gate with a bias: no coupled gates, bias=True.")
+
+
+PLAIN = Beyond()
