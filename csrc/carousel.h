@@ -140,8 +140,15 @@ carousel_status carousel_pack(const carousel_options*, const carousel_sizes*, co
 carousel_status carousel_forward(const carousel_options*, const carousel_sizes*, const carousel_forward_arrays*);
 carousel_status carousel_backward(const carousel_options*, const carousel_sizes*, const carousel_backward_arrays*);
 
-// The activations as the kernels compute them, y[k] = f(x[k]), for the accuracy tests.
-typedef enum carousel_function { CAROUSEL_EXP = 0, CAROUSEL_SIGMOID = 1, CAROUSEL_TANH = 2 } carousel_function;
+// The activations as the kernels compute them, y[k] = f(x[k]), for the accuracy tests. Gates use the last two, of sums
+// that are multiplied already: σ of x = -t / log2 e, and tanh of x = t / (2 log2 e).
+typedef enum carousel_function {
+  CAROUSEL_EXP = 0,
+  CAROUSEL_SIGMOID = 1,
+  CAROUSEL_TANH = 2,
+  CAROUSEL_SCALED_SIGMOID = 3,
+  CAROUSEL_SCALED_TANH = 4,
+} carousel_function;
 carousel_status carousel_apply(carousel_function, carousel_dtype, int64_t count, const void* x, void* y);
 
 // The instruction set in use: the best that the machine has, or the one that the variable CAROUSEL_ISA names.

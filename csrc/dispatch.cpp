@@ -111,7 +111,7 @@ carousel_status carousel_backward(const carousel_options* options, const carouse
 
 carousel_status carousel_apply(carousel_function function, carousel_dtype dtype, int64_t count, const void* x, void* y) {
   if (!chosen) return CAROUSEL_BAD_ISA;
-  if (function < CAROUSEL_EXP || function > CAROUSEL_TANH) return CAROUSEL_BAD_OPTION;
+  if (function < CAROUSEL_EXP || function > CAROUSEL_SCALED_TANH) return CAROUSEL_BAD_OPTION;
   if (dtype != CAROUSEL_FLOAT32 && dtype != CAROUSEL_FLOAT64) return CAROUSEL_BAD_OPTION;
   if (count < 0) return CAROUSEL_BAD_SIZE;
   if (count > 0 && (!x || !y)) return CAROUSEL_NULL_POINTER;

@@ -24,8 +24,12 @@ SIZES = [
     (3, 6, 15, 15), (3, 3, 16, 16), (3, 13, 17, 17), (3, 3, 31, 31), (6, 5, 32, 32), (3, 4, 33, 33),
     (5, 25, 1, 50), (3, 3, 64, 64), (3, 3, 65, 65),
 ]  # fmt: skip
-# Threads share the batch, or the units; several chunks of steps forward (I >= 32) and backward (T·B > 384).
-LARGE = [(150, 5, 3, 18), (40, 40, 40, 33), (3, 3, 16, 400), (2, 3, 33, 770), (400, 1, 2, 3), (1, 400, 2, 3)]
+# Threads share the batch, or the units; several chunks of steps forward (I >= 16 B, weights beyond a core's cache) and
+# backward (T·B > 256).
+LARGE = [
+    (150, 5, 3, 18), (40, 40, 40, 33), (3, 3, 16, 400), (2, 3, 33, 770), (300, 1, 2, 3), (1, 300, 2, 3),
+    (300, 1, 300, 250), (3, 9, 300, 250),
+]  # fmt: skip
 OPTIONS = list(
     itertools.product((False, True), (True, False), (True, False), LAYOUTS)
 )  # reverse, bias, state, layout

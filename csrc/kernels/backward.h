@@ -18,6 +18,23 @@ namespace {
 template <class T>
 struct Backward;
 
+// Where one row of one step lies.
+template <class T>
+struct BackLine {
+  const T *gates, *h, *y, *c, *cells;  // h and c before the step, y and cells after it
+  const T *dh, *dy;                    // gradient of the output: their sum, or dh where dy is null
+  T* carried;                          // of h, past the gates
+  T *dc, *da;
+
+  CAROUSEL_INLINE Vec<T> output_gradient(int64_t j, int64_t left) const {
+    return dy ? load(dh + j, left) + load(dy + j, left) : load(dh + j, left);
+  }
+  CAROUSEL_INLINE void carry(int64_t j, Vec<T> gradient, int64_t left) const { store(carried + j, gradient, left); }
+  CAROUSEL_INLINE void carry_more(int64_t j, Vec<T> gradient, int64_t left) const {
+    store(carried + j, load(carried + j, left) + gradient, left);
+  }
+};
+
 // Rows and columns of one member within a step. Where threads share the columns they do so in whole strips.
 struct Part {
   Rows rows;
@@ -75,16 +92,18 @@ struct Backward {
   }
   int64_t row_of(int64_t s0, int64_t s, int64_t k) const { return k - ragged.slots(s0, s); }
 
-  CAROUSEL_INLINE Vec<T> output_gradient(int64_t s, int64_t b, int64_t j, int64_t left) const {
-    if (dh_here) return load(dh_here + b * hidden + j, left);
-    return load(dh + b * hidden + j, left) + load(dy(s, b) + j, left);
-  }
-  CAROUSEL_INLINE void carry(int64_t b, int64_t j, Vec<T> gradient, int64_t left) const {
-    store((dh_here ? carried : dh) + b * hidden + j, gradient, left);
-  }
-  CAROUSEL_INLINE void carry_more(int64_t b, int64_t j, Vec<T> gradient, int64_t left) const {
-    T* to = (dh_here ? carried : dh) + b * hidden + j;
-    store(to, load(to, left) + gradient, left);
+  BackLine<T> line(int64_t s, int64_t b) const {
+    const bool here = dh_here != nullptr;
+    return {gates.data ? gates(s, b) : nullptr,
+            h(s, b),
+            y(s, b),
+            cells.data ? c(s, b) : nullptr,
+            cells.data ? cells(s, b) : nullptr,
+            (here ? dh_here : dh) + b * hidden,
+            here ? nullptr : dy(s, b),
+            (here ? carried : dh) + b * hidden,
+            dc + b * hidden,
+            da_row(s, b)};
   }
 };
 
@@ -126,19 +145,24 @@ void pack_rows(int64_t columns, int64_t K, Lines<const T> row, Lines<const T> ma
 
 constexpr int tile_rows = rows_per_tile(4);
 
-// to[tile][k][tile_rows] = daᵀ, columns `at` + [begin, end) of da.
+// to[tile][k][tile_rows] = daᵀ, columns `at` + [begin, end) of da; a few rows at a time, which stay in the cache.
 template <class T>
 void pack_da(const Backward<T>& f, int64_t K, int64_t at, Range columns) {
+  constexpr int64_t block = 8;
   const int64_t width = f.width();
-  for (int64_t u = columns.begin; u < columns.end; u += tile_rows) {
-    const int64_t height = columns.end - u < tile_rows ? columns.end - u : tile_rows;
-    const T* from = f.da + at + u;
-    T* to = f.da_tiles + (at + u) * K;
-    if (height == tile_rows)  // a size that the compiler knows is copied in a register or two
-      for (int64_t k = 0; k < K; ++k) __builtin_memcpy(to + k * tile_rows, from + k * width, tile_rows * sizeof(T));
-    else
-      for (int64_t k = 0; k < K; ++k)
-        for (int64_t m = 0; m < height; ++m) to[k * height + m] = from[k * width + m];
+  for (int64_t first = 0; first < K; first += block) {
+    const int64_t end = first + block < K ? first + block : K;
+    for (int64_t u = columns.begin; u < columns.end; u += tile_rows) {
+      const int64_t height = columns.end - u < tile_rows ? columns.end - u : tile_rows;
+      const T* from = f.da + at + u;
+      T* to = f.da_tiles + (at + u) * K;
+      if (height == tile_rows)  // a size that the compiler knows is copied in a register or two
+        for (int64_t k = first; k < end; ++k)
+          __builtin_memcpy(to + k * tile_rows, from + k * width, tile_rows * sizeof(T));
+      else
+        for (int64_t k = first; k < end; ++k)
+          for (int64_t m = 0; m < height; ++m) to[k * height + m] = from[k * width + m];
+    }
   }
 }
 
@@ -208,9 +232,13 @@ void fill(T* to, Range range) {
 
 template <class T, class Cell, int Phase, bool On>
 void cells_back(const Backward<T>& f, int64_t s, const Part& part, const Team& team) {
-  for (int64_t i = 0; i < part.rows.count; ++i)
-    for (int64_t j = part.units.begin; j < part.units.end; j += lanes<T>)
-      Cell::template backward<T, Phase, On>(f, s, part.rows(i), j, part.units.end - j);
+  for (int64_t i = 0; i < part.rows.count; ++i) {
+    const int64_t b = part.rows(i), end = part.units.end;
+    const BackLine<T> row = f.line(s, b);
+    int64_t j = part.units.begin;
+    for (; j + lanes<T> <= end; j += lanes<T>) Cell::template backward<T, Phase, On>(f, s, b, row, j, lanes<T>);
+    if (j < end) Cell::template backward<T, Phase, On>(f, s, b, row, j, end - j);
+  }
   if (f.by_units) team.barrier();
 }
 

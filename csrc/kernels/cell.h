@@ -20,6 +20,7 @@ struct Traits {
   Blocks input, recurrent;   // of da that go through W, and through R
   Blocks candidate;          // of a second phase, whose product reads r ∘ h
   int groups;                // gates whose sums a layer normalisation takes together
+  double scales[4];          // what the weights of each gate are multiplied by, for its activation (math.h)
 };
 
 // A layer pays for what it asks: its equations only, those with options, or row by row with normalised products.

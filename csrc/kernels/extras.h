@@ -68,26 +68,31 @@ template <class T, bool On>
 struct Equations {
   const Extras<T>& e;
 
-  CAROUSEL_INLINE Vec<T> clipped(Vec<T> a) const {
+  // σ of t = sigmoid_scale a, and tanh of t = tanh_scale a, where a is clipped.
+  CAROUSEL_INLINE Vec<T> sigmoid(Vec<T> t) const { return scaled_sigmoid<T>(clipped(t, sigmoid_scale)); }
+  CAROUSEL_INLINE Vec<T> tanh(Vec<T> t) const { return scaled_tanh<T>(clipped(t, tanh_scale)); }
+  // t = scale * a
+  CAROUSEL_INLINE Vec<T> clipped(Vec<T> t, double scale) const {
     if constexpr (On)
-      if (e.clip > 0) return clamp<T>(a, -e.clip, e.clip);
-    return a;
+      if (e.clip > 0) return clamp<T>(t, -bound(scale), bound(scale));
+    return t;
   }
   // The gradient of a sum; none passes where its gate has reached σ or tanh of a bound.
   CAROUSEL_INLINE Vec<T> passed(Vec<T> gradient, Vec<T> gate, bool is_tanh) const {
     if constexpr (On)
       if (e.clip > 0) {
-        const Vec<T> high = is_tanh ? tanh<T>(splat(e.clip)) : sigmoid<T>(splat(e.clip));
-        const Vec<T> low = is_tanh ? tanh<T>(splat(-e.clip)) : sigmoid<T>(splat(-e.clip));
+        const Vec<T> t = splat(bound(is_tanh ? tanh_scale : sigmoid_scale));
+        const Vec<T> high = is_tanh ? scaled_tanh<T>(t) : scaled_sigmoid<T>(-t);
+        const Vec<T> low = is_tanh ? scaled_tanh<T>(-t) : scaled_sigmoid<T>(t);
         return (gate >= high) | (gate <= low) ? Vec<T>{} : gradient;
       }
     return gradient;
   }
-  // a + p ∘ c, by row k of the peephole weights.
-  CAROUSEL_INLINE Vec<T> seen(Vec<T> a, int k, Vec<T> c, int64_t H, int64_t j, int64_t left) const {
+  // t + scale * p ∘ c, by row k of the peephole weights.
+  CAROUSEL_INLINE Vec<T> seen(Vec<T> t, int k, Vec<T> c, int64_t H, int64_t j, int64_t left, double scale = 1) const {
     if constexpr (On)
-      if (e.peephole) return a + load(e.peephole + k * H + j, left) * c;
-    return a;
+      if (e.peephole) return t + load(e.peephole + k * H + j, left) * splat(T(scale)) * c;
+    return t;
   }
   CAROUSEL_INLINE Vec<T> masked_candidate(Vec<T> g, int64_t b, int64_t j, int64_t left) const {
     if constexpr (On)
@@ -127,6 +132,9 @@ struct Equations {
       if (e.dcells.data) return d + load(e.dcells(s, b) + j, left);
     return d;
   }
+
+ private:
+  T bound(double scale) const { return e.clip * T(scale < 0 ? -scale : scale); }
 };
 
 }  // namespace

@@ -72,9 +72,10 @@ struct Forward {
   T* ahead(int64_t s, int64_t b, int64_t p) const {
     return projected + ahead_row(s, b) * panels.all_columns() + panels.columns(p);
   }
+  T* lowered_input(int64_t s, int64_t b) const { return lowered + ahead_row(s, b) * panels.I; }
 };
 
-// The sums of a tile's rows and `Number` gates of a panel, from `First` on: W x + R h + b.
+// The sums of a tile's rows and `Number` gates of a panel, from `First` on: W x + R h + b, each times its gate's scale.
 // A whole panel has `lanes` units and a register per gate, which the compiler then knows; in the last panel gates may
 // share registers. With Apart, the last gate's R h + b_R is kept apart from its W x + b_W, as gate `Number`.
 template <class T, int First, int Number, bool Whole, bool Apart = false>
@@ -90,32 +91,19 @@ class Gates {
                                      const T* const (&from)[M]) {
     const int64_t step = Whole ? f.panels.gates * lanes<T> : f.panels.width(p), column = First * units_;
     const T* start[M];
-    Product<T, M> input{f.chunk > 0 ? 0 : f.inputs, {}, 1, f.panels.W(f.packed, p) + column, step};
+    Product<T, M> input{f.projected ? 0 : f.panels.I, {}, 1, f.panels.W(f.packed, p) + column, step};
     Product<T, M> recurrent{f.panels.P, {}, 1, f.panels.R(f.packed, p) + column, step};
     for (int m = 0; m < M; ++m) {
-      start[m] = (f.chunk > 0 ? f.ahead(s, rows[m].b, p) : f.panels.input_bias(f.packed, p)) + column;
-      input.a[m] = rows[m].x;
+      start[m] = (f.projected ? f.ahead(s, rows[m].b, p) : f.panels.input_bias(f.packed, p)) + column;
+      input.a[m] = f.lowered ? f.lowered_input(s, rows[m].b) : rows[m].x;
       recurrent.a[m] = from[m];
     }
     const T* apart = f.panels.recurrent_bias(f.packed, p) + column + (Number - 1) * units_;
-    if constexpr (sizeof(T) == sizeof(float)) {
-      if (f.precision == pairs) return multiply<M, true>(start, input, recurrent, apart);
-    }
-    multiply<M, false>(start, input, recurrent, apart);
-  }
-
-  // Applies tanh to gate `g` and sigmoid to the others: in the last panel register by register, for several gates at once.
-  CAROUSEL_INLINE void activate(int g, int rows) {
-    using Int = typename Integer<T>::type;
-    IVec<T> column;
-    for (int64_t l = 0; l < lanes<T>; ++l) column[l] = Int(l);
-    for (int v = 0; v < registers_; ++v, column += Int(lanes<T>)) {
-      const IVec<T> chosen = (column >= Int(g * units_)) & (column < Int((g + 1) * units_));
-      for (int m = 0; m < rows; ++m) {
-        T* a = sums_ + (m * registers_ + v) * lanes<T>;
-        store(a, tanh_or_sigmoid<T>(chosen, load(a)));
-      }
-    }
+    if (sizeof(T) == sizeof(float) && f.precision == pairs)
+      multiply<M, sizeof(T) == sizeof(float)>(start, input, recurrent, apart);
+    else
+      multiply<M, false>(start, input, recurrent, apart);
+    if (f.precision != full) scale(f.cell.scales + First, M);
   }
 
   // Row m of the g-th gate, counted from `First`; elements beyond the panel's units are of no meaning.
@@ -127,6 +115,24 @@ class Gates {
   }
 
  private:
+  // Weights of low precision are packed as they are.
+  __attribute__((noinline)) void scale(const double* scales, int rows) {
+    const int registers = registers_ + (Whole && Apart);
+    for (int v = 0; v < registers; ++v) {
+      Vec<T> factor;
+      for (int64_t l = 0; l < lanes<T>; ++l) {
+        const int64_t gate = (v * lanes<T> + l) / units_;
+        factor[l] = T(scales[gate < Number ? gate : Number - 1]);
+      }
+      for (int m = 0; m < rows; ++m) {
+        T* a = sums_ + (m * registers + v) * lanes<T>;
+        store(a, load(a) * factor);
+      }
+    }
+    for (int m = 0; m < rows && Apart && !Whole; ++m)
+      store(apart_ + m * lanes<T>, load(apart_ + m * lanes<T>) * splat(T(scales[Number - 1])));
+  }
+
   template <int M, bool Pairs>
   CAROUSEL_INLINE void multiply(const T* (&start)[M], const Product<T, M>& input, const Product<T, M>& recurrent,
                                 const T* apart) {
@@ -159,6 +165,22 @@ class Gates {
   alignas(CAROUSEL_VECTOR_BYTES) T apart_[Apart && !Whole ? row_limit * lanes<T> : 1];
 };
 
+// Units of `rows` rows side by side in one register, where each has few: in the last panel of a plain layer, so that its
+// activations cost what they cost in the others. `row(r)` is a register that begins with row r's units.
+template <class T, bool One, class Row>
+CAROUSEL_INLINE Vec<T> side_by_side(int rows, int64_t units, Row&& row) {
+  Vec<T> all = row(0);
+  for (int r = 1; r < rows && !One; ++r) all = numbered<T>() < Int<T>(r * units) ? all : moved(row(r), r * units);
+  return all;
+}
+
+// take(r, register) of what side_by_side joined.
+template <class T, bool One, class Take>
+CAROUSEL_INLINE void apart(int rows, int64_t units, Vec<T> v, Take&& take) {
+  take(0, v);
+  for (int r = 1; r < rows && !One; ++r) take(r, moved(v, -r * units));
+}
+
 // W x + b of M rows and one panel; row m is step s[m] of row b[m].
 template <class T, int M, int N>
 CAROUSEL_INLINE void project_tile(const Forward<T>& f, const int64_t (&s)[M], const int64_t (&b)[M], int64_t p) {
@@ -166,7 +188,7 @@ CAROUSEL_INLINE void project_tile(const Forward<T>& f, const int64_t (&s)[M], co
   const T* start[M];
   T* to[M];
   for (int m = 0; m < M; ++m) {
-    product.a[m] = f.lowered ? f.lowered + f.ahead_row(s[m], b[m]) * f.panels.I : f.x(s[m], b[m]);
+    product.a[m] = f.lowered ? f.lowered_input(s[m], b[m]) : f.x(s[m], b[m]);
     start[m] = f.panels.input_bias(f.packed, p);
     to[m] = f.ahead(s[m], b[m], p);
   }
@@ -215,8 +237,17 @@ void lower_inputs(const Forward<T>& f, int64_t s0, int64_t s1, Rows rows, const 
   const Range steps = f.by_units ? share(s1 - s0, team) : Range{0, s1 - s0};
   for (int64_t s = s0 + steps.begin; s < s0 + steps.end; ++s)
     for (int64_t i = 0; i < rows.count && rows(i) < f.ragged.alive(s); ++i)
-      lower_row(f.x(s, rows(i)), f.inputs, f.precision, f.lowered + f.ahead_row(s, rows(i)) * f.panels.I);
+      lower_row(f.x(s, rows(i)), f.inputs, f.precision, f.lowered_input(s, rows(i)));
   if (f.by_units) team.barrier();
+}
+
+// What a training pass will write of these rows, on its way to the cache while their sums are computed.
+template <int Blocks, class T, int M>
+CAROUSEL_INLINE void fetch_reserve(const Forward<T>& f, const Line<T> (&rows)[M], int64_t p) {
+  for (const Line<T>& row : rows) {
+    for (int g = 0; g < Blocks && row.gates; ++g) __builtin_prefetch(row.gates + g * f.hidden + p * lanes<T>, 1);
+    if (row.cell) __builtin_prefetch(row.cell + p * lanes<T>, 1);
+  }
 }
 
 template <class T, class Cell, int Phase, bool Whole, bool On>
@@ -229,6 +260,7 @@ void step_panel(const Forward<T>& f, int64_t s, Rows rows, int64_t p) {
       lines[m] = f.by_units ? f.line(s, rows(i + m)) : f.table[rows(i + m)];
       from[m] = Cell::template operand<Phase>(f, lines[m]);
     }
+    if (f.training) fetch_reserve<Cell::traits.reserve_blocks>(f, lines, p);
     typename Cell::template Sums<T, Phase, Whole> a(f, p);
     a.add(f, s, lines, p, from);
     Cell::template forward<T, Phase, Whole, On>(f, s, lines, M, p, a);
@@ -314,7 +346,7 @@ void run_steps(const Forward<T>& f, const Team& team) {
     if (f.chunk > 0 && (s - f.first) % f.chunk == 0) {
       const int64_t end = s + f.chunk < f.last ? s + f.chunk : f.last;
       if (f.lowered) lower_inputs(f, s, end, rows, team);
-      f.steps_of_cell.project(f, s, end, rows, panels);
+      if (f.projected) f.steps_of_cell.project(f, s, end, rows, panels);
     }
     f.steps_of_cell.phase[0](f, s, rows, panels);
     if (f.steps_of_cell.phase[1]) {
@@ -366,7 +398,7 @@ void forward(const Forward<T>& f, const Team& team) {
   if (f.repack) {
     const Range mine = share(f.panels.count(), team);
     for (int64_t p = mine.begin; p < mine.end; ++p)
-      pack_panel(f.panels, f.weights, f.inputs, f.state, f.precision, f.cell.one_bias, p, f.repack);
+      pack_panel(f.panels, f.weights, f.inputs, f.state, f.precision, f.cell, p, f.repack);
   }
   if (f.mode == normalized) pack_normalized(f, team);
   if (f.projection) pack_transposed(static_cast<const T*>(f.weights.projection), f.state, f.hidden, f.projection, team);

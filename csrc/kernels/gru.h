@@ -17,7 +17,8 @@ namespace {
 struct GruResetAfter {
   static constexpr int gates = 3;
   // Blocks of da: n r z q, so that those of W x (n r z) and those of R h (r z q) are both contiguous.
-  static constexpr Traits traits{3, 1, 4, 4, false, false, false, {0, 3, {2, 0, 1, 0}}, {1, 3, {0, 1, 2, 0}}, {}, 2};
+  static constexpr Traits traits{3,  1, 4, 4, false, false, false, {0, 3, {2, 0, 1, 0}}, {1, 3, {0, 1, 2, 0}},
+                                 {}, 2, {sigmoid_scale, sigmoid_scale, tanh_scale}};
 
   template <class T, int Phase, bool Whole>
   using Sums = Gates<T, 0, 3, Whole, true>;
@@ -31,40 +32,55 @@ struct GruResetAfter {
                                                 const Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
     const Equations<T, On> with{f.extras};
-    for (int m = 0; m < M; ++m) {
-      const Vec<T> r = sigmoid<T>(with.clipped(a(m, 0))), z = sigmoid<T>(with.clipped(a(m, 1))), q = a(m, 3);
-      const Vec<T> n = tanh<T>(with.clipped(a(m, 2) + r * q)), candidate = with.masked_candidate(n, rows[m].b, j, left);
-      store(rows[m].output + j, candidate + z * (load(rows[m].h + j, left) - candidate), left);
+    constexpr bool one = Whole || On;
+    const int most = one ? 1 : int(lanes<T> / left);
+    for (int m = 0; m < M; m += most) {
+      const int count = M - m < most ? M - m : most;
+      const auto joined = [&](auto&& row) __attribute__((always_inline)) {
+        return side_by_side<T, one>(count, left, row);
+      };
+      const auto sum = [&](int g) __attribute__((always_inline)) {
+        return joined([&](int k) __attribute__((always_inline)) { return a(m + k, g); });
+      };
+      const auto write = [&](Vec<T> values, auto&& to) __attribute__((always_inline)) {
+        apart<T, one>(count, left, values, [&](int k, Vec<T> v) __attribute__((always_inline)) {
+          store(to(rows[m + k]) + j, v, left);
+        });
+      };
+      const Vec<T> h = joined([&](int k) __attribute__((always_inline)) { return load(rows[m + k].h + j, left); });
+      const Vec<T> r = with.sigmoid(sum(0)), z = with.sigmoid(sum(1)), q = sum(3), n = with.tanh(sum(2) + r * q);
+      const Vec<T> candidate = with.masked_candidate(n, rows[m].b, j, left);
+      write(candidate + z * (h - candidate), [](const Line<T>& row) { return row.output; });
       if (f.training) {
-        T* gate = rows[m].gates + j;
-        store(gate, r, left);
-        store(gate + H, z, left);
-        store(gate + 2 * H, n, left);
-        store(gate + 3 * H, q, left);
+        write(r, [](const Line<T>& row) { return row.gates; });
+        write(z, [&](const Line<T>& row) { return row.gates + H; });
+        write(n, [&](const Line<T>& row) { return row.gates + 2 * H; });
+        write(q * splat(T(1 / tanh_scale)), [&](const Line<T>& row) { return row.gates + 3 * H; });
       }
     }
   }
 
   //   dn = dh ∘ (1 - z) ∘ (1 - n²)    dq = dn ∘ r    dr = dn ∘ q    dz = dh ∘ (h - n)    dh ∘ z goes straight back
   template <class T, int Phase, bool On>
-  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
+  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, const BackLine<T>& row, int64_t j,
+                                       int64_t left) {
     const int64_t H = f.hidden;
     const Equations<T, On> with{f.extras};
     const Vec<T> one = splat(T(1));
-    const T* gate = f.gates(s, b) + j;
+    const T* gate = row.gates + j;
     const Vec<T> r = load(gate, left), z = load(gate + H, left), n = load(gate + 2 * H, left);
-    const Vec<T> q = load(gate + 3 * H, left), h = load(f.h(s, b) + j, left), dh = f.output_gradient(s, b, j, left);
+    const Vec<T> q = load(gate + 3 * H, left), h = load(row.h + j, left), dh = row.output_gradient(j, left);
     const Vec<T> candidate = with.masked_candidate(n, b, j, left);
     const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
     const Vec<T> da_n = with.passed(d_n * (one - n * n), n, true);
     const Vec<T> d_r = with.with_gate_gradient(da_n * q, 0, s, b, H, j, left);
     const Vec<T> d_z = with.with_gate_gradient(dh * (h - candidate), 1, s, b, H, j, left);
-    T* da = f.da_row(s, b) + j;
+    T* da = row.da + j;
     store(da, da_n, left);
     store(da + H, with.passed(d_r * r * (one - r), r, false), left);
     store(da + 2 * H, with.passed(d_z * z * (one - z), z, false), left);
     store(da + 3 * H, da_n * r, left);
-    f.carry(b, j, dh * z, left);
+    row.carry(j, dh * z, left);
   }
 };
 
@@ -72,7 +88,7 @@ struct GruResetAfter {
 struct GruResetBefore {
   static constexpr int gates = 3;
   static constexpr Traits traits{3,    2, 4, 3, true, false, true, {0, 3, {0, 1, 2, 0}}, {0, 2, {0, 1, 0, 0}},
-                                 {2, 1, {2, 0, 0, 0}}, 2};
+                                 {2, 1, {2, 0, 0, 0}}, 2, {sigmoid_scale, sigmoid_scale, tanh_scale}};
 
   template <class T, int Phase, bool Whole>
   using Sums = Gates<T, Phase == 0 ? 0 : 2, Phase == 0 ? 2 : 1, Whole>;
@@ -88,7 +104,7 @@ struct GruResetBefore {
     const Equations<T, On> with{f.extras};
     if constexpr (Phase == 0) {
       for (int m = 0; m < M; ++m) {
-        const Vec<T> r = sigmoid<T>(with.clipped(a(m, 0))), z = sigmoid<T>(with.clipped(a(m, 1)));
+        const Vec<T> r = with.sigmoid(a(m, 0)), z = with.sigmoid(a(m, 1));
         T* gate = rows[m].gates + j;
         store(gate, r, left);
         store(gate + H, z, left);
@@ -104,7 +120,7 @@ struct GruResetBefore {
     } else {
       for (int m = 0; m < M; ++m) {
         T* gate = rows[m].gates + j;
-        const Vec<T> n = tanh<T>(with.clipped(a(m, 0))), z = load(gate + H, left);
+        const Vec<T> n = with.tanh(a(m, 0)), z = load(gate + H, left);
         const Vec<T> candidate = with.masked_candidate(n, rows[m].b, j, left);
         store(gate + 2 * H, n, left);
         store(rows[m].output + j, candidate + z * (load(rows[m].h + j, left) - candidate), left);
@@ -115,25 +131,26 @@ struct GruResetBefore {
   //   dn = dh ∘ (1 - z) ∘ (1 - n²)    dq = dn R_n    dr = dq ∘ h    dz = dh ∘ (h - n)
   //   dh ∘ z + dq ∘ r goes straight back
   template <class T, int Phase, bool On>
-  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
+  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, const BackLine<T>& row, int64_t j,
+                                       int64_t left) {
     const int64_t H = f.hidden;
     const Equations<T, On> with{f.extras};
     const Vec<T> one = splat(T(1));
-    const T* gate = f.gates(s, b) + j;
-    const Vec<T> h = load(f.h(s, b) + j, left);
-    T* da = f.da_row(s, b) + j;
+    const T* gate = row.gates + j;
+    const Vec<T> h = load(row.h + j, left);
+    T* da = row.da + j;
     if constexpr (Phase == 0) {
-      const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left), dh = f.output_gradient(s, b, j, left);
+      const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left), dh = row.output_gradient(j, left);
       const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
       const Vec<T> d_z = with.with_gate_gradient(dh * (h - with.masked_candidate(n, b, j, left)), 1, s, b, H, j, left);
       store(da + H, with.passed(d_z * z * (one - z), z, false), left);
       store(da + 2 * H, with.passed(d_n * (one - n * n), n, true), left);
-      f.carry(b, j, dh * z, left);
+      row.carry(j, dh * z, left);
     } else {
       const Vec<T> r = load(gate, left), dq = load(f.dreset + b * H + j, left);
       const Vec<T> d_r = with.with_gate_gradient(dq * with.masked_state(h, b, j, left), 0, s, b, H, j, left);
       store(da, with.passed(d_r * r * (one - r), r, false), left);
-      f.carry_more(b, j, with.masked_state(dq * r, b, j, left), left);
+      row.carry_more(j, with.masked_state(dq * r, b, j, left), left);
     }
   }
 };

@@ -32,7 +32,9 @@ struct LstmCell {
   using At = LstmGates<Coupled>;
   static constexpr int gates = At::count;
   static constexpr Blocks all{0, gates, {0, 1, 2, 3}};
-  static constexpr Traits traits{gates, 1, gates, gates, true, true, false, all, all, {}, 1};
+  static constexpr double second = Coupled ? tanh_scale : sigmoid_scale, third = Coupled ? sigmoid_scale : tanh_scale;
+  static constexpr Traits traits{gates, 1,   gates, gates, true, true, false,
+                                 all,   all, {},    1,     {sigmoid_scale, second, third, sigmoid_scale}};
 
   template <class T, int Phase, bool Whole>
   using Sums = Gates<T, 0, gates, Whole>;
@@ -45,61 +47,65 @@ struct LstmCell {
   static __attribute__((noinline)) void forward(const Forward<T>& f, int64_t s, const Line<T>* rows, int M, int64_t p,
                                                 Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
-    if constexpr (!Whole && !On) a.activate(At::g, M);
+    constexpr bool one = Whole || On;
+    const int most = one ? 1 : int(lanes<T> / left);
 
     // The cells of all rows before the first output: two short loops of independent rows keep the processor busier than
     // one, in which every row waits for its own tanh c.
     const Equations<T, On> with{f.extras};
     alignas(CAROUSEL_VECTOR_BYTES) T cell[row_limit * lanes<T>], open[row_limit * lanes<T>];
-    for (int m = 0; m < M; ++m) {
-      const Vec<T> c_old = load(rows[m].c + j, left);
-      Vec<T> i = a(m, At::i), fg = a(m, At::f), g = a(m, At::g), o = a(m, At::o);
-      if constexpr (On) {
-        i = with.clipped(with.seen(i, 0, c_old, H, j, left));
-        fg = with.clipped(with.seen(fg, 1, c_old, H, j, left));
-        g = with.clipped(g);
-      }
-      if constexpr (Whole || On) i = sigmoid<T>(i), g = tanh<T>(g);
-      if constexpr (Coupled)
-        fg = splat(T(1)) - i;
-      else if constexpr (Whole || On)
-        fg = sigmoid<T>(fg);
+    for (int m = 0; m < M; m += most) {
+      const int n = M - m < most ? M - m : most;
+      const auto joined = [&](auto&& row) __attribute__((always_inline)) { return side_by_side<T, one>(n, left, row); };
+      const auto sum = [&](int g) __attribute__((always_inline)) {
+        return joined([&](int r) __attribute__((always_inline)) { return a(m + r, g); });
+      };
+      const Vec<T> c_old = joined([&](int r) __attribute__((always_inline)) { return load(rows[m + r].c + j, left); });
+      const Vec<T> i = with.sigmoid(with.seen(sum(At::i), 0, c_old, H, j, left, sigmoid_scale));
+      const Vec<T> fg = Coupled ? splat(T(1)) - i
+                                : with.sigmoid(with.seen(sum(At::f), 1, c_old, H, j, left, sigmoid_scale));
+      const Vec<T> g = with.tanh(sum(At::g));
       const Vec<T> c = with.bounded_cell(fg * c_old + i * with.masked_candidate(g, rows[m].b, j, left));
-      if constexpr (On) o = with.clipped(with.seen(o, Coupled ? 1 : 2, c, H, j, left));
-      if constexpr (Whole || On) o = sigmoid<T>(o);
+      const Vec<T> o = with.sigmoid(with.seen(sum(At::o), Coupled ? 1 : 2, c, H, j, left, sigmoid_scale));
       store(cell + m * lanes<T>, c);
       store(open + m * lanes<T>, o);
-      store(rows[m].cell + j, with.kept_cell(c, c_old, s, rows[m].b, j, H), left);
+      const auto write = [&](Vec<T> values, auto&& to) __attribute__((always_inline)) {
+        apart<T, one>(n, left, values, [&](int r, Vec<T> v) __attribute__((always_inline)) {
+          store(to(rows[m + r]) + j, v, left);
+        });
+      };
+      write(with.kept_cell(c, c_old, s, rows[m].b, j, H), [](const Line<T>& row) { return row.cell; });
       if (f.training) {
-        T* gate = rows[m].gates + j;
-        store(gate + At::i * H, i, left);
-        if constexpr (!Coupled) store(gate + At::f * H, fg, left);
-        store(gate + At::g * H, g, left);
-        store(gate + At::o * H, o, left);
+        write(i, [&](const Line<T>& row) { return row.gates + At::i * H; });
+        if constexpr (!Coupled) write(fg, [&](const Line<T>& row) { return row.gates + At::f * H; });
+        write(g, [&](const Line<T>& row) { return row.gates + At::g * H; });
+        write(o, [&](const Line<T>& row) { return row.gates + At::o * H; });
       }
     }
-    for (int m = 0; m < M; ++m)
-      store(rows[m].output + j, load(open + m * lanes<T>) * tanh<T>(load(cell + m * lanes<T>)), left);
+    for (int m = 0; m < M; m += most)
+      apart<T, one>(M - m < most ? M - m : most, left, load(open + m * lanes<T>) * tanh<T>(load(cell + m * lanes<T>)),
+                    [&](int r, Vec<T> v) __attribute__((always_inline)) { store(rows[m + r].output + j, v, left); });
   }
 
   //   do = dh ∘ tanh c'    dc' += dh ∘ o ∘ (1 - tanh² c')    df = dc' ∘ c    di = dc' ∘ g    dg = dc' ∘ i    dc = dc' ∘ f
   template <class T, int Phase, bool On>
-  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
+  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, const BackLine<T>& row, int64_t j,
+                                       int64_t left) {
     const int64_t H = f.hidden;
     const Equations<T, On> with{f.extras};
     const Vec<T> one = splat(T(1));
-    const T* gate = f.gates(s, b) + j;
+    const T* gate = row.gates + j;
     const Vec<T> i = load(gate + At::i * H, left), g = load(gate + At::g * H, left), o = load(gate + At::o * H, left);
     const Vec<T> fg = Coupled ? one - i : load(gate + At::f * H, left);
-    const Vec<T> c_old = load(f.c(s, b) + j, left), candidate = with.masked_candidate(g, b, j, left);
+    const Vec<T> c_old = load(row.c + j, left), candidate = with.masked_candidate(g, b, j, left);
     const Vec<T> sum = fg * c_old + i * candidate;  // c' before its bound
-    const Vec<T> c = On ? with.bounded_cell(sum) : load(f.cells(s, b) + j, left);
-    const Vec<T> tanh_c = tanh<T>(c), dh = f.output_gradient(s, b, j, left);
-    T* da = f.da_row(s, b) + j;
+    const Vec<T> c = On ? with.bounded_cell(sum) : load(row.cells + j, left);
+    const Vec<T> tanh_c = tanh<T>(c), dh = row.output_gradient(j, left);
+    T* da = row.da + j;
 
     const Vec<T> d_o = with.with_gate_gradient(dh * tanh_c, At::o, s, b, H, j, left);
     const Vec<T> da_o = with.passed(d_o * o * (one - o), o, false);
-    Vec<T> dc = with.with_cell_gradient(load(f.dc + b * H + j, left), s, b, j, left), dc_old{};
+    Vec<T> dc = with.with_cell_gradient(load(row.dc + j, left), s, b, j, left), dc_old{};
     if constexpr (On)
       if (f.extras.zoneout_c > 0) {
         const Vec<T> kept = f.extras.kept(f.extras.zoneout_c, true, s, b, j, H);
@@ -132,8 +138,8 @@ struct LstmCell {
       }
       if (f.shown_block) store(da + f.shown_block * H, o * tanh_c, left);
     }
-    store(f.dc + b * H + j, dc_old, left);
-    f.carry(b, j, Vec<T>{}, left);  // all of dh goes through the gates
+    store(row.dc + j, dc_old, left);
+    row.carry(j, Vec<T>{}, left);  // all of dh goes through the gates
   }
 };
 

@@ -1,11 +1,14 @@
 // exp, sigmoid and tanh of a register.
 //
-// All three reduce x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980) and use the same polynomial for
-// e^r - 1; the constants are derived in csrc/coefficients.py.
+// exp, sigmoid and tanh reduce x = n ln 2 + r with |r| <= ln(2) / 2 (Cody and Waite 1980) and share a polynomial for
+// e^r - 1. The sums of a gate arrive as t, multiplied already, for so are the packed weights: scaled_sigmoid and
+// scaled_tanh take 2^t with t = n + r, |r| <= 1/2, which costs two instructions where the former costs six, and a
+// polynomial for 2^r - 1. The constants are derived in csrc/coefficients.py.
 //
 // Contract, held by tests/test_kernel_math.py on every instruction set, in units in the last place of the exact result:
 //   exp      <= 2 ULP; 0 and inf beyond the range      sigmoid  <= 3 ULP      tanh  <= 3 ULP, odd in sign, |tanh| <= 1
-// Results below the smallest normal number may be off by that number. NaN gives NaN.
+// and the same for the scaled functions of t. Results below the smallest normal number may be off by that number. NaN
+// gives NaN.
 #ifndef CAROUSEL_KERNELS_MATH_H
 #define CAROUSEL_KERNELS_MATH_H
 
@@ -23,8 +26,11 @@ struct Exponential<float> {
   static constexpr float log2e = 1.44269504f, ln2_high = 0.693145752f, ln2_low = 1.42860682e-6f;
   static constexpr float largest = 89.0f, smallest = -105.0f;  // beyond: inf and 0
   static constexpr float sigmoid_limit = 88.0f;  // e^88 < largest float; sigmoid(-88) < smallest normal
-  static constexpr float tanh_limit = 9.5f;     // 1 - tanh(9.5) < 2^-26
+  static constexpr float tanh_limit = 9.5f;          // 1 - tanh(9.5) < 2^-26
+  static constexpr float scaled_tanh_limit = 27.5f;  // the same in t
   static constexpr float remainder[] = {0.5f, 0.16666577f, 0.0416665547f, 0.00836317307f, 0.00139261761f};
+  static constexpr float quotient[] = {0.6931472f, 0.2402265f, 0.05550357f,
+                                       0.009618083f, 0.0013390863f, 1.5453163e-04f};
 };
 
 template <>
@@ -35,7 +41,7 @@ struct Exponential<double> {
   static constexpr double ln2_high = 0.69314718055966295651, ln2_low = 2.8235290563031577123e-13;
   static constexpr double largest = 710.0, smallest = -746.0;
   static constexpr double sigmoid_limit = 709.0;
-  static constexpr double tanh_limit = 20.0;
+  static constexpr double tanh_limit = 20.0, scaled_tanh_limit = 57.0;
   static constexpr double remainder[] = {
       0.5,
       0.16666666666666670986,
@@ -49,7 +55,23 @@ struct Exponential<double> {
       2.5105206373957011116e-8,
       2.09146793765839351e-9,
   };
+  static constexpr double quotient[] = {
+      0.6931471805599453,
+      0.24022650695910097,
+      0.0555041086648216,
+      0.009618129107606888,
+      0.0013333558146416936,
+      0.0001540353044173605,
+      1.525273382983612e-05,
+      1.321544258792169e-06,
+      1.0178062445845774e-07,
+      7.072585949269223e-09,
+      4.4549605981865186e-10,
+  };
 };
+
+// What the sums of a gate are multiplied by: σ(x) = 1 / (1 + 2^(sigmoid_scale x)), tanh x is of 2^(tanh_scale x).
+constexpr double sigmoid_scale = -1.4426950408889634074, tanh_scale = 2 * 1.4426950408889634074;
 
 template <class T>
 CAROUSEL_INLINE Vec<T> clamp(Vec<T> x, T low, T high) {
@@ -123,15 +145,57 @@ CAROUSEL_INLINE Vec<T> tanh(Vec<T> x) {
   return (Vec<T>)((IVec<T>)(e / (e + splat(T(2)))) | sign);
 }
 
-// tanh x in the lanes that are all ones in `choice`, sigmoid x in the others, for the price of one.
+// x = n + r, |r| <= 1/2. An infinite x is all n where `splits_infinity`; elsewhere |x| must be within the exponent's range.
 template <class T>
-CAROUSEL_INLINE Vec<T> tanh_or_sigmoid(IVec<T> choice, Vec<T> x) {
-  constexpr T limit = Exponential<T>::sigmoid_limit;
-  const IVec<T> sign = (IVec<T>)x & (IVec<T>)splat(T(-0.0));
-  const Vec<T> size = (Vec<T>)((IVec<T>)x ^ sign), y = smaller(splat(Exponential<T>::tanh_limit), size);
-  const Vec<T> e = expm1<T>(choice ? y + y : -clamp<T>(x, -limit, limit));
-  const Vec<T> ratio = (choice ? e : splat(T(1))) / (e + splat(T(2)));
-  return (Vec<T>)((IVec<T>)ratio | (sign & choice));
+struct Split {
+  Vec<T> n, r;
+};
+#if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
+constexpr bool splits_infinity = true;
+CAROUSEL_INLINE Split<float> split(Vec<float> x) {
+  const Vec<float> r = (Vec<float>)_mm512_maskz_reduce_ps(__mmask16(-1), (__m512)x, 0);
+  return {x - r, r};
+}
+CAROUSEL_INLINE Split<double> split(Vec<double> x) {
+  const Vec<double> r = (Vec<double>)_mm512_maskz_reduce_pd(__mmask8(-1), (__m512d)x, 0);
+  return {x - r, r};
+}
+#else
+constexpr bool splits_infinity = false;
+template <class V>
+CAROUSEL_INLINE Split<Element<V>> split(V x) {
+  const V round = splat(Exponential<Element<V>>::round), n = (x + round) - round;
+  return {n, x - n};
+}
+#endif
+
+// (2^r - 1) / r for |r| <= 1/2
+template <class T>
+CAROUSEL_INLINE Vec<T> quotient(Vec<T> r) {
+  using E = Exponential<T>;
+  constexpr int degree = int(sizeof E::quotient / sizeof(T)) - 1;
+  Vec<T> q = splat(E::quotient[degree]);
+#pragma GCC unroll 12
+  for (int k = degree - 1; k >= 0; --k) q = q * r + splat(E::quotient[k]);
+  return q;
+}
+
+// σ(x) of t = sigmoid_scale x:  1 / (1 + 2^t)
+template <class T>
+CAROUSEL_INLINE Vec<T> scaled_sigmoid(Vec<T> t) {
+  constexpr T limit = Exponential<T>::bias;
+  const auto [n, r] = split(splits_infinity ? t : clamp<T>(t, -limit, limit));
+  return splat(T(1)) / (splat(T(1)) + scaled(quotient<T>(r) * r + splat(T(1)), n));
+}
+
+// tanh x of t = tanh_scale x:  (2^t - 1) / (2^t + 1) of |t|, then the sign of t. Small t keep their digits.
+template <class T>
+CAROUSEL_INLINE Vec<T> scaled_tanh(Vec<T> t) {
+  const IVec<T> sign = (IVec<T>)t & (IVec<T>)splat(T(-0.0));
+  const Vec<T> size = (Vec<T>)((IVec<T>)t ^ sign);
+  const auto [n, r] = split(smaller(splat(Exponential<T>::scaled_tanh_limit), size));
+  const Vec<T> power = scaled(splat(T(1)), n), e = quotient<T>(r) * r * power + (power - splat(T(1)));
+  return (Vec<T>)((IVec<T>)(e / (e + splat(T(2)))) | sign);
 }
 
 }  // namespace

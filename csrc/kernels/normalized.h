@@ -140,13 +140,15 @@ void normalized_row(const LstmCell<Coupled>&, const Forward<T>& f, int64_t s, in
   T *fresh = f.fresh + b * 2 * H, *open = fresh + H;
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
-    const auto a = [&](int g) __attribute__((always_inline)) { return load(x + g * H + j, left) + load(h + g * H + j, left); };
+    const auto t = [&](int g) __attribute__((always_inline)) {
+      return (load(x + g * H + j, left) + load(h + g * H + j, left)) * splat(T(Cell::traits.scales[g]));
+    };
     const Vec<T> c_old = load(f.c(s, b) + j, left);
-    const Vec<T> i = sigmoid<T>(with.clipped(with.seen(a(At::i), 0, c_old, H, j, left)));
-    const Vec<T> fg = Coupled ? splat(T(1)) - i : sigmoid<T>(with.clipped(with.seen(a(At::f), 1, c_old, H, j, left)));
-    const Vec<T> g = tanh<T>(with.clipped(a(At::g)));
+    const Vec<T> i = with.sigmoid(with.seen(t(At::i), 0, c_old, H, j, left, sigmoid_scale));
+    const Vec<T> fg = Coupled ? splat(T(1)) - i : with.sigmoid(with.seen(t(At::f), 1, c_old, H, j, left, sigmoid_scale));
+    const Vec<T> g = with.tanh(t(At::g));
     const Vec<T> c = with.bounded_cell(fg * c_old + i * with.masked_candidate(g, b, j, left));
-    const Vec<T> o = sigmoid<T>(with.clipped(with.seen(a(At::o), Coupled ? 1 : 2, c, H, j, left)));
+    const Vec<T> o = with.sigmoid(with.seen(t(At::o), Coupled ? 1 : 2, c, H, j, left, sigmoid_scale));
     store(fresh + j, c, left);
     store(open + j, o, left);
     store(f.cells(s, b) + j, with.kept_cell(c, c_old, s, b, j, H), left);
@@ -180,11 +182,11 @@ void normalized_row(const GruResetAfter&, const Forward<T>& f, int64_t s, int64_
   const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *h = f.sums_h + b * 3 * H, *old = f.h(s, b);
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
-    const Vec<T> r = sigmoid<T>(with.clipped(load(x + j, left) + load(h + j, left)));
-    const Vec<T> z = sigmoid<T>(with.clipped(load(x + H + j, left) + load(h + H + j, left)));
+    const Vec<T> r = with.sigmoid((load(x + j, left) + load(h + j, left)) * splat(T(sigmoid_scale)));
+    const Vec<T> z = with.sigmoid((load(x + H + j, left) + load(h + H + j, left)) * splat(T(sigmoid_scale)));
     Vec<T> q = load(h + 2 * H + j, left);
     if (b_R) q += load(b_R + 2 * H + j, left);
-    const Vec<T> n = tanh<T>(with.clipped(load(x + 2 * H + j, left) + r * q));
+    const Vec<T> n = with.tanh((load(x + 2 * H + j, left) + r * q) * splat(T(tanh_scale)));
     const Vec<T> candidate = with.masked_candidate(n, b, j, left);
     store(f.y(s, b) + j, candidate + z * (load(old + j, left) - candidate), left);
     if (f.training) {
@@ -207,7 +209,7 @@ void normalized_row(const GruResetBefore&, const Forward<T>& f, int64_t s, int64
     const int64_t left = H - j;
     T* gate = f.gates(s, b) + j;
     const Vec<T> z = load(gate + H, left);
-    const Vec<T> n = tanh<T>(with.clipped(load(x + 2 * H + j, left) + load(h + 2 * H + j, left)));
+    const Vec<T> n = with.tanh((load(x + 2 * H + j, left) + load(h + 2 * H + j, left)) * splat(T(tanh_scale)));
     const Vec<T> candidate = with.masked_candidate(n, b, j, left);
     store(gate + 2 * H, n, left);
     store(f.y(s, b) + j, candidate + z * (load(old + j, left) - candidate), left);
@@ -224,9 +226,9 @@ void normalized_reset_row(const Forward<T>& f, int64_t s, int64_t b) {
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
     T* gate = f.gates(s, b) + j;
-    const Vec<T> r = sigmoid<T>(with.clipped(load(x + j, left) + load(h + j, left)));
+    const Vec<T> r = with.sigmoid((load(x + j, left) + load(h + j, left)) * splat(T(sigmoid_scale)));
     store(gate, r, left);
-    store(gate + H, sigmoid<T>(with.clipped(load(x + H + j, left) + load(h + H + j, left))), left);
+    store(gate + H, with.sigmoid((load(x + H + j, left) + load(h + H + j, left)) * splat(T(sigmoid_scale))), left);
     store(gate + 3 * H, r * with.masked_state(load(old + j, left), b, j, left), left);
   }
 }
@@ -238,8 +240,8 @@ void normalized_row(const Rnn<Activation>&, const Forward<T>& f, int64_t s, int6
   const T *x = f.projected + f.ahead_row(s, b) * H, *h = f.sums_h + b * H;
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
-    const Vec<T> a = Equations<T, true>{f.extras}.clipped(load(x + j, left) + load(h + j, left));
-    const Vec<T> fresh = Activation::template value<T>(a);
+    const Vec<T> t = (load(x + j, left) + load(h + j, left)) * splat(T(Activation::scale));
+    const Vec<T> fresh = Activation::template value<T>(Equations<T, true>{f.extras}.clipped(t, Activation::scale));
     store(f.y(s, b) + j, fresh, left);
     if (f.training) store(f.gates(s, b) + j, fresh, left);
   }
@@ -293,14 +295,15 @@ void normalized_row_back(const LstmCell<Coupled>&, const Backward<T>& f, int64_t
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
   const Vec<T> one = splat(T(1));
-  const T *gates = f.gates(s, b), *gain = f.extras.gain_c, *shift = f.extras.shift_c;
-  T *da = f.da_row(s, b), *sum = f.row_buffer + b * 3 * H, *hat = sum + H, *dc_fresh = hat + H;
+  const BackLine<T> row = f.line(s, b);
+  const T *gates = row.gates, *gain = f.extras.gain_c, *shift = f.extras.shift_c;
+  T *da = row.da, *sum = f.row_buffer + b * 3 * H, *hat = sum + H, *dc_fresh = hat + H;
 
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
     const Vec<T> i = load(gates + At::i * H + j, left), g = load(gates + At::g * H + j, left);
     const Vec<T> fg = Coupled ? one - i : load(gates + At::f * H + j, left);
-    store(sum + j, fg * load(f.c(s, b) + j, left) + i * with.masked_candidate(g, b, j, left), left);
+    store(sum + j, fg * load(row.c + j, left) + i * with.masked_candidate(g, b, j, left), left);
     store(hat + j, with.bounded_cell(load(sum + j, left)), left);
   }
   const T inverse = gain ? standardize(hat, H, f.extras.epsilon, hat) : T(1);
@@ -310,7 +313,7 @@ void normalized_row_back(const LstmCell<Coupled>&, const Backward<T>& f, int64_t
     Vec<T> l = load(hat + j, left);
     if (gain) l *= load(gain + j, left);
     if (shift) l += load(shift + j, left);
-    const Vec<T> o = load(gates + At::o * H + j, left), q = tanh<T>(l), dh = f.output_gradient(s, b, j, left);
+    const Vec<T> o = load(gates + At::o * H + j, left), q = tanh<T>(l), dh = row.output_gradient(j, left);
     store(da + N.cell * H + j, dh * o * (one - q * q), left);
     const Vec<T> d_o = with.with_gate_gradient(dh * q, At::o, s, b, H, j, left);
     store(da + (N.dy_x + At::o) * H + j, with.passed(d_o * o * (one - o), o, false), left);
@@ -324,10 +327,10 @@ void normalized_row_back(const LstmCell<Coupled>&, const Backward<T>& f, int64_t
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
     const Vec<T> i = load(gates + At::i * H + j, left), g = load(gates + At::g * H + j, left);
-    const Vec<T> fg = Coupled ? one - i : load(gates + At::f * H + j, left), c_old = load(f.c(s, b) + j, left);
+    const Vec<T> fg = Coupled ? one - i : load(gates + At::f * H + j, left), c_old = load(row.c + j, left);
     const Vec<T> candidate = with.masked_candidate(g, b, j, left), da_o = load(da + (N.dy_x + At::o) * H + j, left);
     const Vec<T> raw = load(sum + j, left);
-    Vec<T> dc = with.with_cell_gradient(load(f.dc + b * H + j, left), s, b, j, left), dc_old{};
+    Vec<T> dc = with.with_cell_gradient(load(row.dc + j, left), s, b, j, left), dc_old{};
     if (f.extras.zoneout_c > 0) {
       dc_old = f.extras.kept(f.extras.zoneout_c, true, s, b, j, H) * dc;
       dc -= dc_old;
@@ -353,8 +356,8 @@ void normalized_row_back(const LstmCell<Coupled>&, const Backward<T>& f, int64_t
       if constexpr (!Coupled) store(dp + H, da_f * c_old, left);
       store(dp + (Coupled ? 1 : 2) * H, da_o * with.bounded_cell(raw), left);
     }
-    store(f.dc + b * H + j, dc_old, left);
-    f.carry(b, j, Vec<T>{}, left);
+    store(row.dc + j, dc_old, left);
+    row.carry(j, Vec<T>{}, left);
   }
   for (int64_t j = 0; j < Cell::gates * H; ++j) da[N.dy_h * H + j] = da[N.dy_x * H + j];
   products_back(f, s, b, true, true);
@@ -366,12 +369,13 @@ void normalized_row_back(const GruResetAfter&, const Backward<T>& f, int64_t s, 
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
   const Vec<T> one = splat(T(1));
-  T* da = f.da_row(s, b);
+  const BackLine<T> row = f.line(s, b);
+  T* da = row.da;
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
-    const T* gate = f.gates(s, b) + j;
+    const T* gate = row.gates + j;
     const Vec<T> r = load(gate, left), z = load(gate + H, left), n = load(gate + 2 * H, left);
-    const Vec<T> q = load(gate + 3 * H, left), h = load(f.h(s, b) + j, left), dh = f.output_gradient(s, b, j, left);
+    const Vec<T> q = load(gate + 3 * H, left), h = load(row.h + j, left), dh = row.output_gradient(j, left);
     const Vec<T> candidate = with.masked_candidate(n, b, j, left);
     const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
     const Vec<T> da_n = with.passed(d_n * (one - n * n), n, true);
@@ -385,7 +389,7 @@ void normalized_row_back(const GruResetAfter&, const Backward<T>& f, int64_t s, 
     store(recurrent, da_r, left);
     store(recurrent + H, da_z, left);
     store(recurrent + 2 * H, da_n * r, left);
-    f.carry(b, j, dh * z, left);
+    row.carry(j, dh * z, left);
   }
   products_back(f, s, b, true, true);
 }
@@ -397,20 +401,21 @@ void normalized_row_back(const GruResetBefore&, const Backward<T>& f, int64_t s,
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
   const Vec<T> one = splat(T(1));
-  T* da = f.da_row(s, b);
+  const BackLine<T> row = f.line(s, b);
+  T* da = row.da;
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
-    const T* gate = f.gates(s, b) + j;
-    const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left), dh = f.output_gradient(s, b, j, left);
+    const T* gate = row.gates + j;
+    const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left), dh = row.output_gradient(j, left);
     const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
-    const Vec<T> h = load(f.h(s, b) + j, left), candidate = with.masked_candidate(n, b, j, left);
+    const Vec<T> h = load(row.h + j, left), candidate = with.masked_candidate(n, b, j, left);
     const Vec<T> d_z = with.with_gate_gradient(dh * (h - candidate), 1, s, b, H, j, left);
     const Vec<T> da_z = with.passed(d_z * z * (one - z), z, false), da_n = with.passed(d_n * (one - n * n), n, true);
     for (int64_t block = N.dy_x; block <= N.dy_h; block += N.dy_h - N.dy_x) {
       store(da + (block + 1) * H + j, da_z, left);
       store(da + (block + 2) * H + j, da_n, left);
     }
-    f.carry(b, j, dh * z, left);
+    row.carry(j, dh * z, left);
   }
   product_back(f, s, b, 1, true);
 }
@@ -421,16 +426,17 @@ void normalized_reset_row_back(const Backward<T>& f, int64_t s, int64_t b) {
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
   const Vec<T> one = splat(T(1));
-  T* da = f.da_row(s, b);
+  const BackLine<T> row = f.line(s, b);
+  T* da = row.da;
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const int64_t left = H - j;
-    const Vec<T> r = load(f.gates(s, b) + j, left), dq = load(f.dreset + b * H + j, left);
-    const Vec<T> h = with.masked_state(load(f.h(s, b) + j, left), b, j, left);
+    const Vec<T> r = load(row.gates + j, left), dq = load(f.dreset + b * H + j, left);
+    const Vec<T> h = with.masked_state(load(row.h + j, left), b, j, left);
     const Vec<T> d_r = with.with_gate_gradient(dq * h, 0, s, b, H, j, left);
     const Vec<T> da_r = with.passed(d_r * r * (one - r), r, false);
     store(da + N.dy_x * H + j, da_r, left);
     store(da + N.dy_h * H + j, da_r, left);
-    f.carry_more(b, j, with.masked_state(dq * r, b, j, left), left);
+    row.carry_more(j, with.masked_state(dq * r, b, j, left), left);
   }
   products_back(f, s, b, true, false);
   product_back(f, s, b, 0, true);
@@ -440,12 +446,13 @@ template <class T, class Activation>
 void normalized_row_back(const Rnn<Activation>&, const Backward<T>& f, int64_t s, int64_t b) {
   constexpr NormBlocks N = places<Rnn<Activation>>;
   const int64_t H = f.hidden;
-  T* da = f.da_row(s, b);
+  const BackLine<T> row = f.line(s, b);
+  T* da = row.da;
   for (int64_t j = 0; j < H; j += lanes<T>) {
-    const Vec<T> d = Rnn<Activation>::template sum_gradient<T, true>(f, s, b, j, H - j);
+    const Vec<T> d = Rnn<Activation>::template sum_gradient<T, true>(f, s, b, row, j, H - j);
     store(da + N.dy_x * H + j, d, H - j);
     store(da + N.dy_h * H + j, d, H - j);
-    f.carry(b, j, Vec<T>{}, H - j);
+    row.carry(j, Vec<T>{}, H - j);
   }
   products_back(f, s, b, true, true);
 }

@@ -9,9 +9,10 @@
 namespace {
 
 struct Tanh {
+  static constexpr double scale = tanh_scale;
   template <class T>
-  static CAROUSEL_INLINE Vec<T> value(Vec<T> a) {
-    return tanh<T>(a);
+  static CAROUSEL_INLINE Vec<T> value(Vec<T> t) {  // t = scale * a
+    return scaled_tanh<T>(t);
   }
   template <class T>
   static CAROUSEL_INLINE Vec<T> gradient(Vec<T> h, Vec<T> dh) {
@@ -21,6 +22,7 @@ struct Tanh {
 
 // The gradient at 0 is 0, as in torch; NaN stays NaN.
 struct Relu {
+  static constexpr double scale = 1;
   template <class T>
   static CAROUSEL_INLINE Vec<T> value(Vec<T> a) {
     return larger(Vec<T>{}, a);
@@ -34,7 +36,8 @@ struct Relu {
 template <class Activation>
 struct Rnn {
   static constexpr int gates = 1;
-  static constexpr Traits traits{1, 1, 1, 1, true, false, false, {0, 1, {0, 0, 0, 0}}, {0, 1, {0, 0, 0, 0}}, {}, 1};
+  static constexpr Traits traits{1,  1, 1, 1, true, false, false, {0, 1, {0, 0, 0, 0}}, {0, 1, {0, 0, 0, 0}},
+                                 {}, 1, {Activation::scale}};
 
   template <class T, int Phase, bool Whole>
   using Sums = Gates<T, 0, 1, Whole>;
@@ -48,32 +51,40 @@ struct Rnn {
                                                 const Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j;
     const Equations<T, On> with{f.extras};
-    for (int m = 0; m < M; ++m) {
-      const Vec<T> fresh = Activation::template value<T>(with.clipped(a(m, 0)));
-      store(rows[m].output + j, fresh, left);
-      if (On && f.training) store(rows[m].gates + j, fresh, left);  // y may become another thing at the end of the step
+    constexpr bool one = Whole || On;
+    const int most = one ? 1 : int(lanes<T> / left);
+    for (int m = 0; m < M; m += most) {
+      const int n = M - m < most ? M - m : most;
+      const Vec<T> t = side_by_side<T, one>(n, left, [&](int r) { return a(m + r, 0); });
+      const Vec<T> fresh = Activation::template value<T>(with.clipped(t, Activation::scale));
+      apart<T, one>(n, left, fresh, [&](int r, Vec<T> v) {
+        store(rows[m + r].output + j, v, left);
+        if (On && f.training) store(rows[m + r].gates + j, v, left);  // y may become another thing at the end of the step
+      });
     }
   }
 
   template <class T, bool On>
-  static CAROUSEL_INLINE Vec<T> sum_gradient(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
+  static CAROUSEL_INLINE Vec<T> sum_gradient(const Backward<T>& f, int64_t s, int64_t b, const BackLine<T>& row, int64_t j,
+                                            int64_t left) {
     const Equations<T, On> with{f.extras};
-    const Vec<T> h = load((On ? f.gates(s, b) : f.y(s, b)) + j, left);
-    const Vec<T> dh = with.with_gate_gradient(f.output_gradient(s, b, j, left), 0, s, b, f.hidden, j, left);
+    const Vec<T> h = load((On ? row.gates : row.y) + j, left);
+    const Vec<T> dh = with.with_gate_gradient(row.output_gradient(j, left), 0, s, b, f.hidden, j, left);
     const Vec<T> da = Activation::template gradient<T>(h, dh);
     if constexpr (On)
       if (f.extras.clip > 0) {
-        const Vec<T> high = Activation::template value<T>(splat(f.extras.clip));
-        const Vec<T> low = Activation::template value<T>(splat(-f.extras.clip));
+        const Vec<T> bound = splat(f.extras.clip * T(Activation::scale));
+        const Vec<T> high = Activation::template value<T>(bound), low = Activation::template value<T>(-bound);
         return (h >= high) | (h <= low) ? Vec<T>{} : da;
       }
     return da;
   }
 
   template <class T, int Phase, bool On>
-  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, int64_t j, int64_t left) {
-    store(f.da_row(s, b) + j, sum_gradient<T, On>(f, s, b, j, left), left);
-    f.carry(b, j, Vec<T>{}, left);
+  static CAROUSEL_INLINE void backward(const Backward<T>& f, int64_t s, int64_t b, const BackLine<T>& row, int64_t j,
+                                       int64_t left) {
+    store(row.da + j, sum_gradient<T, On>(f, s, b, row, j, left), left);
+    row.carry(j, Vec<T>{}, left);
   }
 };
 

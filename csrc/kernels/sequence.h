@@ -135,14 +135,15 @@ struct Panels {
   const T* recurrent_bias(const T* packed, int64_t p) const { return input_bias(packed, p) + width(p); }
 };
 
-// to[k][row] = from[row][k], `rows` rows of `columns` elements, rounded or in pairs of k where asked.
+// to[k][row] = factor * from[row][k], `rows` rows of `columns` elements, rounded or in pairs of k where asked.
 template <class T>
-void pack_columns(const T* from, int64_t rows, int64_t columns, Precision precision, T* to, int64_t to_step) {
+void pack_columns(const T* from, int64_t rows, int64_t columns, T factor, Precision precision, T* to, int64_t to_step) {
   constexpr int64_t L = lanes<T>;
   for (int64_t k = 0; k < columns; k += L) {
     Vec<T> block[L];
 #pragma GCC unroll 16
-    for (int64_t l = 0; l < L; ++l) block[l] = l < rows ? load(from + l * columns + k, columns - k) : Vec<T>{};
+    for (int64_t l = 0; l < L; ++l)
+      block[l] = l < rows ? load(from + l * columns + k, columns - k) * splat(factor) : Vec<T>{};
     transpose<T>(block);
     int64_t depth = columns - k < L ? columns - k : L;
     if constexpr (sizeof(T) == sizeof(float)) {
@@ -169,15 +170,16 @@ void pack_transposed(const T* from, int64_t rows, int64_t columns, T* to, const 
       T* target = to + strips.offset(strip, columns) + v * lanes<T>;
       if (left < lanes<T>)
         for (int64_t k = 0; k < columns; ++k) store(target + k * strips.step(strip), Vec<T>{});
-      pack_columns(from + first * columns, left < lanes<T> ? left : lanes<T>, columns, full, target,
+      pack_columns(from + first * columns, left < lanes<T> ? left : lanes<T>, columns, T(1), full, target,
                    strips.step(strip));
     }
 }
 
-// Panel p of weights with I inputs and a state of P; `panels` counts the elements that they take.
+// Panel p of weights with I inputs and a state of P; `panels` counts the elements that they take. In full precision the
+// weights of a gate are multiplied by its scale; low precision would round them once more.
 template <class T>
 void pack_panel(const Panels<T>& panels, const carousel_weights& weights, int64_t I, int64_t P, Precision precision,
-                bool one_bias, int64_t p, T* packed) {
+                const Traits& cell, int64_t p, T* packed) {
   const int64_t H = panels.H, units = panels.units(p), width = panels.width(p), rows = panels.I + panels.P;
   T* panel = packed + (rows + 2) * panels.columns(p);
   const T *W = static_cast<const T*>(weights.W), *R = static_cast<const T*>(weights.R);
@@ -186,14 +188,15 @@ void pack_panel(const Panels<T>& panels, const carousel_weights& weights, int64_
     for (int64_t column = panels.gates * units; column < width; ++column) panel[k * width + column] = T(0);
   for (int64_t g = 0; g < panels.gates; ++g) {
     const int64_t unit = g * H + p * lanes<T>;
-    pack_columns(W + unit * I, units, I, precision, panel + g * units, width);
-    pack_columns(R + unit * P, units, P, precision, panel + panels.I * width + g * units, width);
+    const T scale = precision == full ? T(cell.scales[g]) : T(1);
+    pack_columns(W + unit * I, units, I, scale, precision, panel + g * units, width);
+    pack_columns(R + unit * P, units, P, scale, precision, panel + panels.I * width + g * units, width);
     const Vec<T> input = b_W ? load(b_W + unit, units) : Vec<T>{};
     const Vec<T> recurrent = b_R ? load(b_R + unit, units) : Vec<T>{};
-    const bool joined = one_bias || g < panels.gates - 1;  // only the candidate of a reset-after GRU keeps two
+    const bool joined = cell.one_bias || g < panels.gates - 1;  // only the candidate of a reset-after GRU keeps two
     T* bias = panel + rows * width + g * units;
-    store(bias, joined ? input + recurrent : input, units);
-    store(bias + width, joined ? Vec<T>{} : recurrent, units);
+    store(bias, (joined ? input + recurrent : input) * splat(scale), units);
+    store(bias + width, (joined ? Vec<T>{} : recurrent) * splat(scale), units);
   }
   if (p == panels.count() - 1) store(panel + (rows + 2) * width, Vec<T>{});  // behind the last row, which tiles may load
 }

@@ -9,12 +9,18 @@
 namespace {
 
 constexpr int64_t chunk_bytes = 1 << 20;  // W x + b of one chunk stays in a core's L2 cache
-constexpr int64_t chunk_depth = 384;      // rows per product of weight gradients: their strips stay there too
-constexpr int64_t ahead_from = 32;        // inputs; with fewer, W x is cheaper inside the step than written and read
+constexpr int64_t chunk_depth = 256;      // rows per product of weight gradients: their strips stay there too
+constexpr int64_t cache_bytes = 1 << 20;  // of one core
 
 // The batch is shared among threads, unless it is too small for that or the weights are too large for a core's cache.
 inline bool by_units(const carousel_sizes& sizes, int threads) {
   return threads > 1 && (sizes.batch < 2 * threads || sizes.hidden >= 768);
+}
+
+// Whether W x + b of several steps is computed first. W is then read once for all of them and not at every step, which
+// repays writing and reading the sums where the weights exceed a core's cache and few rows share each reading.
+inline bool ahead(const carousel_sizes& sizes, int64_t weight_bytes, int64_t rows) {
+  return weight_bytes > cache_bytes && sizes.inputs >= 16 * rows;
 }
 
 // The steps of a call.
@@ -143,7 +149,7 @@ inline int64_t chunk_of(int64_t fit, int64_t steps) { return fit < 1 || steps < 
 
 template <class T>
 Forward<T> forward_layout(const Traits& cell, const carousel_options& options, const carousel_sizes& sizes, const carousel_forward_arrays& a,
-                          Arena& arena, Arena& reserve, bool pack, bool training, bool ragged) {
+                          Arena& arena, Arena& reserve, bool pack, bool training, bool ragged, bool project) {
   const int64_t B = sizes.batch, H = sizes.hidden, P = sizes.projected > 0 ? sizes.projected : H;
   const Span steps(options, sizes);
   Forward<T> f{};
@@ -191,10 +197,11 @@ Forward<T> forward_layout(const Traits& cell, const carousel_options& options, c
     const int64_t width = packed_depth(P, f.precision);
     f.operands = {arena.take<T>(2 * B * width), B * width, width};
   }
-  if ((sizes.inputs >= ahead_from || f.precision != full || f.mode == normalized) && f.last > f.first && B > 0) {
-    const int64_t step = B * f.panels.all_columns();
+  project = project || f.mode == normalized;
+  if ((project || f.precision != full) && f.last > f.first && B > 0) {
+    const int64_t step = B * (project ? f.panels.all_columns() : f.panels.I);
     f.chunk = chunk_of(chunk_bytes / (int64_t(sizeof(T)) * (step > 0 ? step : 1)), f.last - f.first);
-    f.projected = arena.take<T>(f.chunk * step + lanes<T>);  // a tile may load a register too far
+    f.projected = project ? arena.take<T>(f.chunk * step + lanes<T>) : nullptr;  // a tile may load a register too far
     f.lowered = f.precision != full ? arena.take<T>(f.chunk * B * f.panels.I) : nullptr;
   }
   return f;
@@ -297,8 +304,9 @@ void memory_of(const Traits& cell, const carousel_options& options, const carous
   d.weights.peephole = d.state_mask = d.dgates = d.dcells = &something;
   Panels<T> panels;
   out.packed = packed_elements(cell, options, sizes, panels) * int64_t(sizeof(T));
-  forward_layout<T>(cell, options, sizes, a, inference, again, true, false, true);
-  forward_layout<T>(cell, options, sizes, a, training, reserve, true, true, true);
+  const bool project = ahead(sizes, out.packed, 1);  // a row for each thread
+  forward_layout<T>(cell, options, sizes, a, inference, again, true, false, true, project);
+  forward_layout<T>(cell, options, sizes, a, training, reserve, true, true, true, project);
   backward_layout<T>(cell, options, sizes, d, backward, again, true);
   out.reserve = reserve.used();
   out.forward_scratch = inference.used() > training.used() ? inference.used() : training.used();
@@ -316,9 +324,14 @@ void run_forward(const Traits& cell, Steps<T> (*steps)(Mode), const carousel_opt
                  const carousel_sizes& sizes, const carousel_forward_arrays& a, int threads) {
   Arena arena(a.scratch), reserve(a.reserve);
   const bool pack = !a.packed && !options.normalized;
-  Forward<T> f = forward_layout<T>(cell, options, sizes, a, arena, reserve, pack, a.reserve != nullptr, a.lengths);
+  const bool units = by_units(sizes, threads);
+  Panels<T> panels;
+  const int64_t weight_bytes = packed_elements(cell, options, sizes, panels) * int64_t(sizeof(T));
+  const bool project = units ? ahead(sizes, weight_bytes / threads, sizes.batch)
+                             : ahead(sizes, weight_bytes, ceil_div(sizes.batch, threads));
+  Forward<T> f = forward_layout<T>(cell, options, sizes, a, arena, reserve, pack, a.reserve != nullptr, a.lengths, project);
   f.steps_of_cell = steps(f.mode);
-  f.by_units = by_units(sizes, threads) && f.mode != normalized;
+  f.by_units = units && f.mode != normalized;
   clear_zeros<T>(sizes, a.scratch);
   carousel_team_run(threads, [](const Team* team, void* call) { forward(*static_cast<const Forward<T>*>(call), *team); },
                     &f);
@@ -347,7 +360,7 @@ struct Layer {
     packed_elements(Cell::traits, options, sizes, panels);
     const int64_t P = sizes.projected > 0 ? sizes.projected : sizes.hidden;
     for (int64_t p = 0; p < panels.count(); ++p)
-      pack_panel(panels, weights, sizes.inputs, P, precision_of(options), Cell::traits.one_bias, p,
+      pack_panel(panels, weights, sizes.inputs, P, precision_of(options), Cell::traits, p,
                  static_cast<T*>(packed));
   }
   static void forward(const carousel_options& options, const carousel_sizes& sizes, const carousel_forward_arrays& a,
@@ -362,12 +375,19 @@ struct Layer {
 };
 
 template <class T>
-void apply(int function, int64_t count, const T* x, T* y) {
-  for (int64_t k = 0; k < count; k += lanes<T>) {
-    const Vec<T> v = load(x + k, count - k);
-    store(y + k, function == CAROUSEL_EXP ? exp<T>(v) : function == CAROUSEL_SIGMOID ? sigmoid<T>(v) : tanh<T>(v),
-          count - k);
+Vec<T> value(int function, Vec<T> x) {
+  switch (function) {
+    case CAROUSEL_EXP: return exp<T>(x);
+    case CAROUSEL_SIGMOID: return sigmoid<T>(x);
+    case CAROUSEL_TANH: return tanh<T>(x);
+    case CAROUSEL_SCALED_SIGMOID: return scaled_sigmoid<T>(x);
+    default: return scaled_tanh<T>(x);
   }
+}
+
+template <class T>
+void apply(int function, int64_t count, const T* x, T* y) {
+  for (int64_t k = 0; k < count; k += lanes<T>) store(y + k, value<T>(function, load(x + k, count - k)), count - k);
 }
 
 void apply_function(int function, int dtype, int64_t count, const void* x, void* y) {

@@ -52,6 +52,9 @@ template <class V>
 using Element = typename ElementOf<V>::type;
 
 template <class T>
+using Int = typename Integer<T>::type;
+
+template <class T>
 constexpr int64_t lanes = CAROUSEL_VECTOR_BYTES / int64_t(sizeof(T));
 
 constexpr int64_t accumulators = CAROUSEL_ACCUMULATORS;
@@ -59,6 +62,14 @@ constexpr int64_t accumulators = CAROUSEL_ACCUMULATORS;
 template <class T>
 CAROUSEL_INLINE Vec<T> splat(T s) {
   return s - Vec<T>{};  // s - 0 is s, also for -0: folded to a broadcast
+}
+
+// 0, 1, …: the lanes of a register.
+template <class T>
+CAROUSEL_INLINE IVec<T> numbered() {
+  IVec<T> v;
+  for (int64_t l = 0; l < lanes<T>; ++l) v[l] = Int<T>(l);
+  return v;
 }
 
 template <class T>
@@ -126,15 +137,20 @@ CAROUSEL_INLINE T pick(T a, T b, IVec<Element<T>> index) {
 #endif
 }
 
+// Element l is v[l - by]; those that come from beyond v are of no meaning.
+template <class V>
+CAROUSEL_INLINE V moved(V v, int64_t by) {
+  using T = Element<V>;
+  return pick(v, v, numbered<T>() - Int<T>(by));
+}
+
 // A register from `offset` on of an aligned row of registers that was just written. An unaligned load there would wait
 // until both of its stores have reached the cache. May read the register after the one that holds the last element.
 #if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
 template <class T>
 CAROUSEL_INLINE Vec<T> load_across(const T* row, int64_t offset) {
-  IVec<T> index;
-  for (int64_t l = 0; l < lanes<T>; ++l) index[l] = typename Integer<T>::type(l);
   const T* first = row + offset / lanes<T> * lanes<T>;
-  return pick(load(first), load(first + lanes<T>), index + typename Integer<T>::type(offset % lanes<T>));
+  return pick(load(first), load(first + lanes<T>), numbered<T>() + Int<T>(offset % lanes<T>));
 }
 #else
 template <class T>

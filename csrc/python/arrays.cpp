@@ -120,9 +120,9 @@ void init_dense(Dense* self, const In& W, const In& b, const std::string& activa
 
 void apply(const std::string& function, const In& x, const Out& y) {
   const bool is_float64 = x.dtype() == nb::dtype<double>();
-  static const char* const names[] = {"exp", "sigmoid", "tanh"};
+  static const char* const names[] = {"exp", "sigmoid", "tanh", "scaled_sigmoid", "scaled_tanh"};
   int index = 0;
-  while (index < 3 && function != names[index]) ++index;
+  while (index < 5 && function != names[index]) ++index;
   const int64_t count = int64_t(x.size());
   raise(carousel_apply(carousel_function(index), is_float64 ? CAROUSEL_FLOAT64 : CAROUSEL_FLOAT32, count,
                        data_of(x, "x", is_float64, {count}), data_of(y, "y", is_float64, {count})));
