@@ -19,6 +19,11 @@ struct Line {
   int64_t b;
   const T *x, *h, *operand, *c;
   T *cell, *output, *gates;
+  // The same row, its unit `j` in the place of the first.
+  Line from_unit(int64_t j) const {
+    const auto moved = [j](auto* p) { return p ? p + j : nullptr; };
+    return {b, x, moved(h), operand, moved(c), moved(cell), moved(output), moved(gates)};
+  }
 };
 
 // The steps of a cell in one mode: the only code of a forward pass that is compiled for every cell.
@@ -85,24 +90,26 @@ class Gates {
       : units_(Whole ? lanes<T> : f.panels.units(p)),
         registers_(Whole ? Number : int(ceil_div(Number * units_, lanes<T>))) {}
 
-  // Of M rows at step s, where `from` holds what R reads.
-  template <int M>
+  // Of M rows at step s, where `from` holds what R reads. Spread, they are one row, of M whole panels from p on.
+  template <int M, bool Spread = false>
   __attribute__((noinline)) void add(const Forward<T>& f, int64_t s, const Line<T> (&rows)[M], int64_t p,
                                      const T* const (&from)[M]) {
     const int64_t step = Whole ? f.panels.gates * lanes<T> : f.panels.width(p), column = First * units_;
+    const int64_t next = f.panels.W(f.packed, p + 1) - f.panels.W(f.packed, p);
     const T* start[M];
-    Product<T, M> input{f.projected ? 0 : f.panels.I, {}, 1, f.panels.W(f.packed, p) + column, step};
-    Product<T, M> recurrent{f.panels.P, {}, 1, f.panels.R(f.packed, p) + column, step};
+    Product<T, M> input{f.projected ? 0 : f.panels.I, {}, 1, f.panels.W(f.packed, p) + column, step, next};
+    Product<T, M> recurrent{f.panels.P, {}, 1, f.panels.R(f.packed, p) + column, step, next};
     for (int m = 0; m < M; ++m) {
-      start[m] = (f.projected ? f.ahead(s, rows[m].b, p) : f.panels.input_bias(f.packed, p)) + column;
+      const int64_t panel = Spread ? p + m : p;
+      start[m] = (f.projected ? f.ahead(s, rows[m].b, panel) : f.panels.input_bias(f.packed, panel)) + column;
       input.a[m] = f.lowered ? f.lowered_input(s, rows[m].b) : rows[m].x;
       recurrent.a[m] = from[m];
     }
     const T* apart = f.panels.recurrent_bias(f.packed, p) + column + (Number - 1) * units_;
     if (sizeof(T) == sizeof(float) && f.precision == pairs)
-      multiply<M, sizeof(T) == sizeof(float)>(start, input, recurrent, apart);
+      multiply<M, sizeof(T) == sizeof(float), Spread>(start, input, recurrent, apart);
     else
-      multiply<M, false>(start, input, recurrent, apart);
+      multiply<M, false, Spread>(start, input, recurrent, apart);
     if (f.precision != full) scale(f.cell.scales + First, M);
   }
 
@@ -133,11 +140,11 @@ class Gates {
       store(apart_ + m * lanes<T>, load(apart_ + m * lanes<T>) * splat(T(scales[Number - 1])));
   }
 
-  template <int M, bool Pairs>
+  template <int M, bool Pairs, bool Spread>
   CAROUSEL_INLINE void multiply(const T* (&start)[M], const Product<T, M>& input, const Product<T, M>& recurrent,
                                 const T* apart) {
     if constexpr (Whole) {
-      tile<T, M, Number, Apart, Pairs>(start, input, recurrent, sums_, apart);
+      tile<T, M, Number, Apart, Pairs, Spread>(start, input, recurrent, sums_, apart);
     } else {
       with_registers(registers_, [&](auto count) __attribute__((always_inline)) {
         constexpr int N = decltype(count)::count;
@@ -267,10 +274,24 @@ void step_panel(const Forward<T>& f, int64_t s, Rows rows, int64_t p) {
   });
 }
 
+// Two whole panels of a row alone. To the cell they are the same units of two rows.
+template <class T, class Cell, int Phase>
+void step_two_panels(const Forward<T>& f, int64_t s, const Line<T>& row, int64_t p) {
+  const T* operand = Cell::template operand<Phase>(f, row);
+  const Line<T> lines[2] = {row, row.from_unit(lanes<T>)};
+  typename Cell::template Sums<T, Phase, true> a(f, p);
+  a.template add<2, true>(f, s, lines, p, {operand, operand});
+  Cell::template forward<T, Phase, true, false>(f, s, lines, 2, p, a);
+}
+
 template <class T, class Cell, int Phase, bool On>
 void step(const Forward<T>& f, int64_t s, Rows rows, Range panels) {
   for (int64_t i = 0; i < rows.count && !f.by_units; ++i) f.table[rows(i)] = f.line(s, rows(i));
-  for (int64_t p = panels.begin; p < panels.end; ++p) {
+  int64_t p = panels.begin;
+  if constexpr (!On)
+    for (; rows.count == 1 && p + 1 < panels.end && f.panels.units(p + 1) == lanes<T>; p += 2)
+      step_two_panels<T, Cell, Phase>(f, s, f.by_units ? f.line(s, rows(0)) : f.table[rows(0)], p);
+  for (; p < panels.end; ++p) {
     if (f.panels.units(p) == lanes<T>)
       step_panel<T, Cell, Phase, true, On>(f, s, rows, p);
     else

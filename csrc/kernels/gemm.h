@@ -21,24 +21,26 @@ struct Count {  // a number known to the compiler
   static constexpr int count = M;
 };
 
-// One product of a tile: rows a[m][k * a_step], packed columns b[k * b_step + ·], k < depth.
+// One product of a tile: rows a[m][k * a_step], packed columns b[k * b_step + ·], k < depth. Of a tile that is Spread,
+// row m has columns of its own, m * b_next further on.
 template <class T, int M>
 struct Product {
   int64_t depth;
   const T* a[M];
   int64_t a_step;
   const T* b;
-  int64_t b_step;
+  int64_t b_step, b_next = 0;
 };
 
 // sums[m][v] = start[m][v] + Σ_k first + Σ_k second, in registers of lanes, N registers a row.
 //
 // With Apart, the last of the N columns of `second` is summed apart from that of `first`, into a register N of its own,
-// which starts at `apart`: the candidate of a GRU needs both. With Pairs, elements are pairs of bfloat16.
+// which starts at `apart`: the candidate of a GRU needs both. With Pairs, elements are pairs of bfloat16. A row alone has
+// too few sums to keep the multipliers busy; Spread, several blocks of columns take part, in as many rows.
 //
 // A function of its own, sums in memory: inlined, the compiler keeps the constants of the activations that follow in
 // registers and spills the sums inside the loop.
-template <class T, int M, int N, bool Apart = false, bool Pairs = false>
+template <class T, int M, int N, bool Apart = false, bool Pairs = false, bool Spread = false>
 __attribute__((noinline)) void tile(const T* const (&start)[M], const Product<T, M>& first, const Product<T, M>& second,
                                     T* sums, const T* apart = nullptr) {
   constexpr int all = N + Apart;
@@ -47,23 +49,25 @@ __attribute__((noinline)) void tile(const T* const (&start)[M], const Product<T,
   for (int m = 0; m < M; ++m) {
 #pragma GCC unroll 4
     for (int v = 0; v < N; ++v) sum[m][v] = load(start[m] + v * lanes<T>);
-    if constexpr (Apart) sum[m][N] = load(apart);
+    if constexpr (Apart) sum[m][N] = load(apart + (Spread ? m * first.b_next : 0));
   }
   const auto add = [&](const Product<T, M>& product, auto last) __attribute__((always_inline)) {
     int64_t k = product.depth;
     if (k <= 0) return;  // and not `while`: the compiler would keep a second copy of the sums
     const T *a[M], *b = product.b;
-    const int64_t a_step = product.a_step, b_step = product.b_step;
+    const int64_t a_step = product.a_step, b_step = product.b_step, b_next = product.b_next;
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) a[m] = product.a[m];
     do {
       Vec<T> row[N];
 #pragma GCC unroll 4
-      for (int v = 0; v < N; ++v) row[v] = load(b + v * lanes<T>);
+      for (int v = 0; v < N && !Spread; ++v) row[v] = load(b + v * lanes<T>);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
         const Vec<T> s = splat(*a[m]);
         a[m] += a_step;
+#pragma GCC unroll 4
+        for (int v = 0; v < N && Spread; ++v) row[v] = load(b + m * b_next + v * lanes<T>);
 #pragma GCC unroll 4
         for (int v = 0; v < N; ++v) {
           Vec<T>& to = sum[m][v < N - 1 ? v : decltype(last)::count];
