@@ -4,7 +4,11 @@
 //     kernel_driver [COUNT [SEED]]    COUNT small cases of each dtype, drawn at random; then large ones
 //
 // Nothing here knows the equations, tests/kernels.py does. What must have the same bits is compared: any number of
-// threads, steps in pieces, a row alone, packed and strided sequences, scratch memory of any contents.
+// threads, steps in pieces, a row alone, packed and strided sequences, scratch memory of any contents. The barrier is
+// tried besides: a member left asleep shows as a driver that never ends.
+#include <thread>
+
+#include "barrier.h"
 #include "kernel_case.h"
 
 namespace {
@@ -144,6 +148,21 @@ int check_large(unsigned seed) {
   return count;
 }
 
+// Members that sleep at once, and meet often: nobody may be left asleep.
+void check_barrier(int rounds, unsigned seed) {
+  Barrier barrier(0);
+  const auto member = [&](unsigned bits) {
+    for (int k = 0; k < rounds; ++k) {
+      bits = bits * 1664525u + 1013904223u;
+      for (unsigned work = bits >> 26; work > 0; --work) std::atomic_signal_fence(std::memory_order_seq_cst);
+      barrier.wait(2);
+    }
+  };
+  std::thread other(member, seed);
+  member(seed + 1);
+  other.join();
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -152,6 +171,7 @@ int main(int argc, char** argv) {
   const unsigned seed = argc > 2 ? unsigned(std::atoi(argv[2])) : 1;
   int cases = check_small<float>(count, seed) + check_small<double>(count, seed + 1);
   cases += check_large<float>(seed + 2) + check_large<double>(seed + 3);
+  check_barrier(300'000, seed);
   std::printf("%s: %d cases passed\n", carousel_isa(), cases);
   return 0;
 }
