@@ -16,12 +16,14 @@ from torch.utils._device import DeviceContext
 
 from carousel import _core
 from carousel.nn.ragged import is_whole
-from carousel.nn.spec import Spec, shapes
+from carousel.nn.spec import Spec, known_shapes, shapes
 
 __all__ = ["Seen", "are_certain", "fallback", "is_low", "path", "why_not"]
 
 # torch.compile's own check of a list of tensors; not of torch's public face, so that a torch without it checks anew.
 HAS_GUARDS = hasattr(getattr(torch._C._dynamo, "guards", None), "TensorGuards")
+# Without it, what is compiled cannot be told from what is exported, and both take torch's path.
+HAS_EXPORTING = hasattr(torch.compiler, "is_exporting")
 
 
 class Seen:
@@ -47,7 +49,7 @@ class Seen:
 
 def are_certain(seen: Seen | None, spec: Spec, dtype: torch.dtype | None, weights: Sequence[Any]) -> bool:
     """Whether nothing about the weights has changed since `seen`."""
-    if seen is None or seen.spec != spec or seen.dtype is not dtype or torch.compiler.is_compiling():
+    if seen is None or seen.spec != spec or seen.dtype is not dtype:
         return False
     return bool(seen.guard.check(*weights))
 
@@ -65,6 +67,8 @@ def is_low(x: Any) -> bool:
 def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) -> str | None:
     """Why a call cannot use the kernels, or None. Weights that are certain are left out."""
     packed = isinstance(input, PackedSequence)
+    if packed and torch.compiler.is_compiling():
+        return "a PackedSequence in torch.compile"
     x = input.data if packed else input
     states: tuple[Any, ...] = ()
     if hx is not None:
@@ -87,7 +91,8 @@ def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) 
             if state.shape != (spec.num_layers * spec.directions, *batch, width):
                 return "hx of another shape"
     # The constructor gave them these shapes; somebody may have put other tensors there since.
-    if weights and [w.shape for w in weights] != shapes(spec):
+    expected = shapes if torch.compiler.is_compiling() else known_shapes
+    if weights and [w.shape for w in weights] != expected(spec):
         return "weights of another shape"
     return None
 
@@ -97,8 +102,9 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
 
     Cheap checks first: this runs before every call.
     """
-    if torch.compiler.is_compiling():
-        return "torch.compile or torch.export"
+    compiling = torch.compiler.is_compiling()
+    if compiling and (not HAS_EXPORTING or torch.compiler.is_exporting()):
+        return "torch.export"  # a program of torch's own operations runs where we are not installed
     first = tensors[0]
     if not isinstance(first, Tensor):
         return "an argument that is not a tensor"
@@ -118,9 +124,9 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
             return f"dtypes {dtype} and {tensor.dtype} in one call"
         if tensor.layout is not torch.strided:
             return f"layout {tensor.layout}"
-        if tensor.is_neg():
+        if not compiling and tensor.is_neg():  # for an operator torch carries it out
             return "a tensor with a pending negation"
-    return _mode()
+    return None if compiling else _mode()
 
 
 def _mode() -> str | None:

@@ -37,6 +37,8 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
         return "hx of another form"
     if isinstance(cell, torch.nn.RNNCell) and cell.nonlinearity not in ("tanh", "relu"):
         return f"nonlinearity {cell.nonlinearity}"
+    if torch.compiler.is_compiling():
+        return "torch.compile or torch.export"
     reason = fallback([input, *states, *weights])
     if reason is not None:
         return reason

@@ -13,6 +13,7 @@ from carousel.errors import UnsupportedError
 from carousel.nn import parameters
 from carousel.nn.beyond import PLAIN, Beyond
 from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, why_not
+from carousel.nn.dynamo import admit
 from carousel.nn.function import run
 from carousel.nn.gates import Gates
 from carousel.nn.misuse import check_as_torch
@@ -53,6 +54,9 @@ class _Layer:
         weights, low = _weights(self), is_low(x)
         reason = why_not(_spec(self), input, hx, weights, low)
         return path(reason, weights[0].dtype, low, "torch" if self._beyond is PLAIN else "torch operations")
+
+
+admit(_Layer)
 
 
 class LSTM(_Layer, torch.nn.LSTM):
@@ -125,8 +129,11 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
     low = is_low(x)
     if hx is None and own.learn_initial_state:
         hx = parameters.learned_state(module, input)
-    certain = are_certain(module._seen, spec, getattr(x, "dtype", None), weights)
+    compiling = torch.compiler.is_compiling()
+    certain = not compiling and are_certain(module._seen, spec, getattr(x, "dtype", None), weights)
     reason = why_not(spec, input, hx, () if certain else weights, low)
+    if return_gates and compiling and reason is None:
+        reason = "torch.compile"
     as_torch = own is PLAIN and lengths is None and not return_gates
     if reason is not None:
         if as_torch:
@@ -216,6 +223,6 @@ def _weights(module: Any) -> list[Any]:
 def _contiguous(module: Any, spec: Spec, weights: list[Tensor]) -> list[Tensor]:
     """The weights as the kernels read them; those that are so already need no check at the next call."""
     ready = [w.contiguous() for w in weights]
-    if HAS_GUARDS and all(w is r for w, r in zip(weights, ready, strict=True)):
+    if HAS_GUARDS and not torch.compiler.is_compiling() and all(w is r for w, r in zip(weights, ready, strict=True)):
         module.__dict__["_seen"] = Seen(spec, ready)
     return ready

@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["SLOTS", "Batch", "Options", "Outputs", "Spec", "one_direction", "one_layer", "shapes", "slots"]
+__all__ = [
+    "SLOTS", "Batch", "Options", "Outputs", "Spec", "known_shapes", "one_direction", "one_layer", "shapes", "slots",
+]  # fmt: skip
 
 SLOTS = (
     "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ch",
@@ -102,7 +104,6 @@ def slots(spec: Spec) -> tuple[int, ...]:
     return tuple(slot for slot, here in enumerate(has) if here)
 
 
-@lru_cache(maxsize=1024)
 def shapes(spec: Spec) -> list[tuple[int, ...]]:
     """Of the parameters of every direction, in the order of `slots`."""
     H, P, rows = spec.hidden_size, spec.width, spec.gates * spec.hidden_size
@@ -114,6 +115,9 @@ def shapes(spec: Spec) -> list[tuple[int, ...]]:
         )  # fmt: skip
         found += spec.directions * [by_slot[slot] for slot in slots(spec)]
     return found
+
+
+known_shapes = lru_cache(maxsize=1024)(shapes)  # for every call; Dynamo warns of caches that it meets
 
 
 def one_layer(spec: Spec, batch: Batch, layer: int) -> tuple[Spec, Batch]:
