@@ -1,4 +1,4 @@
-"""torch.compile takes our layers whole, with nothing set by the user: one graph for every T and B, and its gradients."""
+"""torch.compile takes our layers whole, with nothing set by the user: one graph for every T and B, and gradients."""
 
 import subprocess
 import sys
@@ -45,7 +45,12 @@ def fresh_dynamo():
     torch._dynamo.reset()
 
 
-SHAPES = ((7, 11), (6, 9), (12, 13), (8, 17))  # no B is another number of the call: Dynamo would take them for one
+SHAPES = (
+    (7, 11),
+    (6, 9),
+    (12, 13),
+    (8, 17),
+)  # no B is another number of the call: Dynamo would take them for one
 
 
 def outcome(call, module, x, hx, seed=7, **keywords):
@@ -91,7 +96,9 @@ def test_without_dynamic_the_second_shape_makes_it_so():
 
 def test_a_layer_is_one_operator():
     graphs = []
-    compiled = torch.compile(module_of("GRU"), backend=lambda g, _: graphs.append(g) or g.forward, fullgraph=True)
+    compiled = torch.compile(
+        module_of("GRU"), backend=lambda g, _: graphs.append(g) or g.forward, fullgraph=True
+    )
     compiled(*arguments_of(module_of("GRU")))
     calls = [node.target for node in graphs[-1].graph.nodes if node.op == "call_function"]
     assert calls.count(torch.ops.carousel.layers.default) == 1

@@ -18,7 +18,7 @@ from carousel import _core
 from carousel.nn.ragged import is_whole
 from carousel.nn.spec import Spec, known_shapes, shapes
 
-__all__ = ["Seen", "are_certain", "fallback", "is_low", "path", "why_not"]
+__all__ = ["Seen", "are_certain", "fallback", "is_low", "path", "torch_can", "why_not"]
 
 # torch.compile's own check of a list of tensors; not of torch's public face, so that a torch without it checks anew.
 HAS_GUARDS = hasattr(getattr(torch._C._dynamo, "guards", None), "TensorGuards")
@@ -126,20 +126,43 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
             return f"layout {tensor.layout}"
         if not compiling and tensor.is_neg():  # for an operator torch carries it out
             return "a tensor with a pending negation"
-    return None if compiling else _mode()
+    if compiling:
+        return "torch.func" if torch._C._are_functorch_transforms_active() else None
+    return _mode()
 
 
 def _mode() -> str | None:
     """A mode of torch in which a call is not a plain one."""
     if torch._C._get_tracing_state() is not None:
         return "torch.jit"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
     if torch._C._are_functorch_transforms_active():
         return "torch.func"
     if torch._C._len_torch_dispatch_stack() > 0 or not _only_default_device():
         return "a torch dispatch or function mode"
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode differentiation"
     return None
+
+
+def torch_can(tensors: Sequence[Any]) -> bool:
+    """Whether torch's own layers know the transforms that are on.
+
+    They do not know forward mode, nor vmap, nor any inside torch.compile.
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting() or not torch._C._are_functorch_transforms_active()
+    if torch.autograd.forward_ad._current_level >= 0:
+        return False
+    return not (torch._C._are_functorch_transforms_active() and any(map(_is_batched, tensors)))
+
+
+def _is_batched(tensor: Any) -> bool:
+    functorch: Any = torch._C._functorch
+    while isinstance(tensor, Tensor) and functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def _only_default_device() -> bool:

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from carousel.errors import UnsupportedError
 from carousel.nn import parameters
 from carousel.nn.beyond import PLAIN, Beyond
-from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, why_not
+from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, torch_can, why_not
 from carousel.nn.dynamo import admit
 from carousel.nn.function import run
 from carousel.nn.gates import Gates
@@ -136,7 +136,7 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
         reason = "torch.compile"
     as_torch = own is PLAIN and lengths is None and not return_gates
     if reason is not None:
-        if as_torch:
+        if as_torch and torch_can((x, *weights)):
             return module._torchs(input, hx)
         check_as_torch(module, input, hx)
         if return_gates:
@@ -145,7 +145,7 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
         weights = _contiguous(module, spec, weights)
     h, c = hx if spec.has_cells and hx is not None else (hx, None)
     drops = module.training and module.dropout > 0 and spec.num_layers > 1
-    if as_torch and not (packed or low or drops) and x.dim() == 3:
+    if as_torch and reason is None and not (packed or low or drops) and x.dim() == 3:
         second, first = x.shape[:2] if spec.batch_first else x.shape[1::-1]
         y, h_n, c_n, _ = run(spec, Batch(first, second), x, h, c, weights)
         return y, (h_n if c_n is None else (h_n, c_n))
@@ -223,6 +223,10 @@ def _weights(module: Any) -> list[Any]:
 def _contiguous(module: Any, spec: Spec, weights: list[Tensor]) -> list[Tensor]:
     """The weights as the kernels read them; those that are so already need no check at the next call."""
     ready = [w.contiguous() for w in weights]
-    if HAS_GUARDS and not torch.compiler.is_compiling() and all(w is r for w, r in zip(weights, ready, strict=True)):
+    if (
+        HAS_GUARDS
+        and not torch.compiler.is_compiling()
+        and all(w is r for w, r in zip(weights, ready, strict=True))
+    ):
         module.__dict__["_seen"] = Seen(spec, ready)
     return ready

@@ -43,8 +43,10 @@ def _words(spec: Spec) -> tuple[str, str, list[int], list[bool], list[float]]:
 
 
 def _spec(mode: str, reset: str, sizes: Sequence[int], flags: Sequence[bool], rates: Sequence[float]) -> Spec:
+    inputs, hidden, projected, count, directions = sizes
     bias, batch_first, layer_norm, peephole, coupled, low = flags
-    return Spec(mode, *sizes, bias, batch_first, Options(layer_norm, peephole, coupled, reset, *rates), low)
+    options = Options(layer_norm, peephole, coupled, reset, *rates)
+    return Spec(mode, inputs, hidden, projected, count, directions, bias, batch_first, options, low)
 
 
 def _batch(
@@ -54,9 +56,10 @@ def _batch(
     B, T = x.shape[:2] if spec.batch_first else x.shape[1::-1]
     if lengths is not None:
         check_range(lengths, T)
-    drawn = {} if key is None else {"key": int(key), "training": True}
-    masks = kernels.contiguous(candidate_mask), kernels.contiguous(state_mask)
-    return Batch(T, B, lengths, candidate_mask=masks[0], state_mask=masks[1], **drawn)
+    return Batch(
+        T, B, lengths, key=0 if key is None else int(key), training=key is not None,
+        candidate_mask=kernels.contiguous(candidate_mask), state_mask=kernels.contiguous(state_mask),
+    )  # fmt: skip
 
 
 def _outputs(spec: Spec, x: Tensor, trained: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -128,9 +131,7 @@ def _gradients(
 ) -> list[Tensor]:
     """Memory of the gradients, of x, h_0, c_0 and the weights; empty where not wanted."""
     of = (x, h_0, c_0, *weights)
-    return [
-        x.new_empty(t.shape if want and t is not None else 0) for t, want in zip(of, wanted, strict=True)
-    ]
+    return [x.new_empty(t.shape if want and t is not None else 0) for t, want in zip(of, wanted, strict=True)]
 
 
 @_layers_backward.register_fake

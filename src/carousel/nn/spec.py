@@ -67,7 +67,8 @@ class Batch(NamedTuple):
         steps, size: T and B.
         lengths: (B,) int64 on the CPU, steps of each row; None is T.
         packed: x and y hold, step by step, only the rows that still run: (N, ·).
-        key, training: zoneout draws its masks from this key, in training; else it takes the rates.
+        key, training: zoneout draws its masks from this key, in training; else it takes the rates. Inside
+            torch.compile the key is a tensor.
         candidate_mask, state_mask: (L*D, B, H) and (L*D, B, P), contiguous, of x's dtype.
         distance: of the states that are kept for the backward pass, in steps; 0: all are.
         wants_gates: the block that the kernels leave is returned, too.
@@ -77,7 +78,7 @@ class Batch(NamedTuple):
     size: int
     lengths: Tensor | None = None
     packed: bool = False
-    key: int = 0
+    key: int | Tensor = 0
     training: bool = False
     candidate_mask: Tensor | None = None
     state_mask: Tensor | None = None
