@@ -334,7 +334,7 @@ def test_functional_call(kind):
     assert not torch.equal(found[0], flat(module(x))[0])  # and the module's own are back
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@modules
 @pytest.mark.parametrize("way", ["weight_norm", "spectral_norm", "orthogonal"])
 def test_parametrizations(kind, way):
     """A weight that is computed from others at every call is the one that is used, and they have gradients."""
@@ -343,7 +343,7 @@ def test_parametrizations(kind, way):
     seen = []
     for module in pair(kind, 3, 5):
         torch.manual_seed(6)
-        getattr(parametrizations, way)(module, "weight_hh_l0")
+        getattr(parametrizations, way)(module, name_of(module))
         backward(module, inputs(kind)).backward()
         y = flat(module(inputs(kind)))[0]
         seen.append([y, *(p.grad for p in module.parameters())])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from carousel.nn.call import fallback, path
 from carousel.nn.function import run
+from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Batch, Spec
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -89,6 +90,7 @@ class LSTMCell(torch.nn.LSTMCell):
         return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
+    __prepare_scriptable__ = scriptable
 
 
 class GRUCell(torch.nn.GRUCell):
@@ -104,6 +106,7 @@ class GRUCell(torch.nn.GRUCell):
         return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
+    __prepare_scriptable__ = scriptable
 
 
 class RNNCell(torch.nn.RNNCell):
@@ -119,3 +122,4 @@ class RNNCell(torch.nn.RNNCell):
         return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
+    __prepare_scriptable__ = scriptable

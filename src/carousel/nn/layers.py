@@ -18,6 +18,7 @@ from carousel.nn.function import run
 from carousel.nn.gates import Gates
 from carousel.nn.misuse import check_as_torch
 from carousel.nn.ragged import check_lengths, lengths_of
+from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Batch, Options, Spec
 from carousel.nn.stack import compute
 
@@ -47,6 +48,10 @@ class _Layer:
     def extra_repr(self: Any) -> str:
         """As torch's, and our options where one is on."""
         return f"{super().extra_repr()}{self._beyond}"  # type: ignore[misc]
+
+    def __prepare_scriptable__(self: Any) -> torch.nn.Module:
+        """What torch.jit.script compiles: torch's layer over the same parameters."""
+        return scriptable(self)
 
     def kernel_path(self: Any, input: Any, hx: Any = None) -> str:
         """Which path a call takes: ours with instruction set and dtype, or another with the reason."""
