@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 SHELL := /bin/bash
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench docs sanitize accuracy random clean
+.PHONY: help setup demo test check bench docs sanitize accuracy random differential clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,9 @@ accuracy: setup ## exp, sigmoid and tanh of all 2^32 float32 values on every ins
 random: setup ## 100,000 random problems against the reference on every instruction set, about half an hour
 	for isa in $$($(BIN)/python -c "from carousel import _core; print(*_core.isas())"); do \
 		CAROUSEL_ISA=$$isa $(BIN)/python tests/random_problems.py 100000 || exit 1; done
+
+differential: setup ## 20,000 random modules and calls against torch.nn, about ten minutes
+	$(BIN)/python -W ignore tests/differential.py --cases 20000
 
 clean: ## remove what was built
 	rm -rf build bench demo docs/_build $(VENV)

@@ -25,6 +25,9 @@ def run(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated"
+)  # torch's own, in forward mode and Dynamo
 def test_code_of_the_page_runs(page, tmp_path, monkeypatch):
     (tmp_path / "tests").symlink_to(ROOT / "tests")  # pages read files of a checkout, and write elsewhere
     monkeypatch.chdir(tmp_path)

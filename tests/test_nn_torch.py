@@ -334,7 +334,7 @@ def test_functional_call(kind):
     assert not torch.equal(found[0], flat(module(x))[0])  # and the module's own are back
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@modules
 @pytest.mark.parametrize("way", ["weight_norm", "spectral_norm", "orthogonal"])
 def test_parametrizations(kind, way):
     """A weight that is computed from others at every call is the one that is used, and they have gradients."""
@@ -343,7 +343,7 @@ def test_parametrizations(kind, way):
     seen = []
     for module in pair(kind, 3, 5):
         torch.manual_seed(6)
-        getattr(parametrizations, way)(module, "weight_hh_l0")
+        getattr(parametrizations, way)(module, name_of(module))
         backward(module, inputs(kind)).backward()
         y = flat(module(inputs(kind)))[0]
         seen.append([y, *(p.grad for p in module.parameters())])
@@ -410,33 +410,94 @@ def test_transforms(kind):
         torch.testing.assert_close(seen[0][name], value, **TOLERANCE)
 
 
-@pytest.mark.parametrize("kind", CELLS)
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-def test_forward_mode(kind):
-    """Forward-mode derivatives, where torch has them, are torch's; a silent zero would be the bug."""
-    ours, theirs = pair(kind, 3, 5)
-    x = inputs(kind).detach()
-    tangent = torch.ones_like(x)
-    seen = [torch.func.jvp(lambda x, m=m: flat(m(x))[0], (x,), (tangent,))[1] for m in (ours, theirs)]
-    torch.testing.assert_close(*seen, **TOLERANCE)
-    assert seen[0].abs().max() > 0.01
+DEEP = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+
+
+def deep(kind):
+    """A module in float64 whose every part the derivatives below go through, an input, and a direction."""
+    torch.manual_seed(3)
+    module = getattr(nn, kind)(3, 4, dtype=torch.float64, **({} if kind in CELLS else DEEP))
+    x = inputs(kind, torch.float64).detach()
+    return module, x, torch.randn_like(x)
 
 
 @modules
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
-def test_dual_numbers(kind):
-    """The same without torch.func. torch's layers have no forward mode and say so; so do ours."""
-    seen = []
-    for module in pair(kind, 3, 5):
-        x = inputs(kind).detach()
+@pytest.mark.parametrize("way", ["jvp", "dual"])
+def test_forward_mode(kind, way):
+    """Against differences of the outputs: torch's LSTM has no forward mode, and a silent zero would be the bug."""
+    module, x, direction = deep(kind)
+    step = 1e-6
+    with torch.no_grad():
+        outputs = [flat(module(x + sign * step * direction)) for sign in (1, -1)]
+        right = [(a - b) / (2 * step) for a, b in zip(*outputs, strict=True)]
+    if way == "jvp":
+        found = torch.func.jvp(lambda x: tuple(flat(module(x))), (x,), (direction,))[1]
+    else:
         with torch.autograd.forward_ad.dual_level():
-            dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
-            try:
-                tangent = torch.autograd.forward_ad.unpack_dual(flat(module(dual))[0]).tangent
-            except NotImplementedError:
-                tangent = torch.zeros(0)
-        seen.append(tangent)
-    torch.testing.assert_close(*seen, **TOLERANCE)
+            dual = torch.autograd.forward_ad.make_dual(x, direction)
+            found = [torch.autograd.forward_ad.unpack_dual(o).tangent for o in flat(module(dual))]
+    for a, b in zip(found, right, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-8)
+        assert a.abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    "kind", [*LAYERS, "GRUCell", "RNNCell"]
+)  # torch's LSTMCell refuses, and ours is it there
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated", "ignore:There is a performance drop")
+def test_vmap(kind):
+    """Over inputs, and over models, which torch's layers refuse: each alone is right."""
+    module, x, other = deep(kind)
+    xs = torch.stack([x, other])
+    found = flat(torch.func.vmap(lambda x: tuple(flat(module(x))))(xs))
+    for k in (0, 1):
+        for a, b in zip(found, flat(module(xs[k])), strict=True):
+            torch.testing.assert_close(a[k], b, rtol=0, atol=1e-12)
+    second = deep(kind)[0]
+    second.reset_parameters()
+    parameters, _ = torch.func.stack_module_state([module, second])
+
+    def loss(parameters):
+        return flat(torch.func.functional_call(module, parameters, (x,)))[0].sin().sum()
+
+    gradients = torch.func.vmap(torch.func.grad(loss))(parameters)
+    for k, model in enumerate((module, second)):
+        right = torch.autograd.grad(flat(model(x))[0].sin().sum(), list(model.parameters()))
+        for (name, _), g in zip(model.named_parameters(), right, strict=True):
+            torch.testing.assert_close(gradients[name][k], g, rtol=0, atol=1e-12)
+
+
+@modules
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated", "ignore:There is a performance drop")
+def test_jacobians(kind):
+    module, x, _ = deep(kind)
+    x = x[:2, :2] if kind not in CELLS else x[:2]
+
+    def function(x):
+        return flat(module(x))[0].sum(0)
+
+    right = torch.autograd.functional.jacobian(function, x)
+    for found in (torch.func.jacrev(function)(x), torch.func.jacfwd(function)(x)):
+        torch.testing.assert_close(found, right, rtol=0, atol=1e-12)
+
+
+def test_transforms_inside_compile():
+    module, x, direction = deep("LSTM")
+    parameters = {name: p.detach() for name, p in module.named_parameters()}
+
+    def gradient(parameters):
+        return torch.func.grad(
+            lambda p: torch.func.functional_call(module, p, (x,))[0].sin().sum()
+        )(parameters)["weight_hh_l0"]  # fmt: skip
+
+    def tangent(x):
+        return torch.func.jvp(lambda x: module(x)[0], (x,), (direction,))[1]
+
+    for function, argument in ((gradient, parameters), (tangent, x)):
+        found = torch.compile(function, backend="aot_eager", fullgraph=True)(argument)
+        torch.testing.assert_close(found, function(argument), rtol=0, atol=1e-12)
+    torch._dynamo.reset()
 
 
 @modules

@@ -16,12 +16,14 @@ from torch.utils._device import DeviceContext
 
 from carousel import _core
 from carousel.nn.ragged import is_whole
-from carousel.nn.spec import Spec, shapes
+from carousel.nn.spec import Spec, known_shapes, shapes
 
-__all__ = ["Seen", "are_certain", "fallback", "is_low", "path", "why_not"]
+__all__ = ["Seen", "are_certain", "fallback", "is_low", "path", "torch_can", "why_not"]
 
 # torch.compile's own check of a list of tensors; not of torch's public face, so that a torch without it checks anew.
 HAS_GUARDS = hasattr(getattr(torch._C._dynamo, "guards", None), "TensorGuards")
+# Without it, what is compiled cannot be told from what is exported, and both take torch's path.
+HAS_EXPORTING = hasattr(torch.compiler, "is_exporting")
 
 
 class Seen:
@@ -47,7 +49,7 @@ class Seen:
 
 def are_certain(seen: Seen | None, spec: Spec, dtype: torch.dtype | None, weights: Sequence[Any]) -> bool:
     """Whether nothing about the weights has changed since `seen`."""
-    if seen is None or seen.spec != spec or seen.dtype is not dtype or torch.compiler.is_compiling():
+    if seen is None or seen.spec != spec or seen.dtype is not dtype:
         return False
     return bool(seen.guard.check(*weights))
 
@@ -65,6 +67,8 @@ def is_low(x: Any) -> bool:
 def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) -> str | None:
     """Why a call cannot use the kernels, or None. Weights that are certain are left out."""
     packed = isinstance(input, PackedSequence)
+    if packed and torch.compiler.is_compiling():
+        return "a PackedSequence in torch.compile"
     x = input.data if packed else input
     states: tuple[Any, ...] = ()
     if hx is not None:
@@ -87,7 +91,8 @@ def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) 
             if state.shape != (spec.num_layers * spec.directions, *batch, width):
                 return "hx of another shape"
     # The constructor gave them these shapes; somebody may have put other tensors there since.
-    if weights and [w.shape for w in weights] != shapes(spec):
+    expected = shapes if torch.compiler.is_compiling() else known_shapes
+    if weights and [w.shape for w in weights] != expected(spec):
         return "weights of another shape"
     return None
 
@@ -97,8 +102,9 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
 
     Cheap checks first: this runs before every call.
     """
-    if torch.compiler.is_compiling():
-        return "torch.compile or torch.export"
+    compiling = torch.compiler.is_compiling()
+    if compiling and (not HAS_EXPORTING or torch.compiler.is_exporting()):
+        return "torch.export"  # a program of torch's own operations runs where we are not installed
     first = tensors[0]
     if not isinstance(first, Tensor):
         return "an argument that is not a tensor"
@@ -118,8 +124,10 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
             return f"dtypes {dtype} and {tensor.dtype} in one call"
         if tensor.layout is not torch.strided:
             return f"layout {tensor.layout}"
-        if tensor.is_neg():
+        if not compiling and tensor.is_neg():  # for an operator torch carries it out
             return "a tensor with a pending negation"
+    if compiling:
+        return "torch.func" if torch._C._are_functorch_transforms_active() else None
     return _mode()
 
 
@@ -127,13 +135,34 @@ def _mode() -> str | None:
     """A mode of torch in which a call is not a plain one."""
     if torch._C._get_tracing_state() is not None:
         return "torch.jit"
+    if torch.autograd.forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
     if torch._C._are_functorch_transforms_active():
         return "torch.func"
     if torch._C._len_torch_dispatch_stack() > 0 or not _only_default_device():
         return "a torch dispatch or function mode"
-    if torch.autograd.forward_ad._current_level >= 0:
-        return "forward-mode differentiation"
     return None
+
+
+def torch_can(tensors: Sequence[Any]) -> bool:
+    """Whether torch's own layers know the transforms that are on.
+
+    They do not know forward mode, nor vmap, nor any inside torch.compile.
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting() or not torch._C._are_functorch_transforms_active()
+    if torch.autograd.forward_ad._current_level >= 0:
+        return False
+    return not (torch._C._are_functorch_transforms_active() and any(map(_is_batched, tensors)))
+
+
+def _is_batched(tensor: Any) -> bool:
+    functorch: Any = torch._C._functorch
+    while isinstance(tensor, Tensor) and functorch.is_functorch_wrapped_tensor(tensor):
+        if functorch.is_batchedtensor(tensor):
+            return True
+        tensor = functorch.get_unwrapped(tensor)
+    return False
 
 
 def _only_default_device() -> bool:

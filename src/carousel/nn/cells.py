@@ -10,6 +10,7 @@ from torch import Tensor
 
 from carousel.nn.call import fallback, path
 from carousel.nn.function import run
+from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Batch, Spec
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
@@ -37,6 +38,8 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
         return "hx of another form"
     if isinstance(cell, torch.nn.RNNCell) and cell.nonlinearity not in ("tanh", "relu"):
         return f"nonlinearity {cell.nonlinearity}"
+    if torch.compiler.is_compiling():
+        return "torch.compile or torch.export"
     reason = fallback([input, *states, *weights])
     if reason is not None:
         return reason
@@ -87,6 +90,7 @@ class LSTMCell(torch.nn.LSTMCell):
         return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
+    __prepare_scriptable__ = scriptable
 
 
 class GRUCell(torch.nn.GRUCell):
@@ -102,6 +106,7 @@ class GRUCell(torch.nn.GRUCell):
         return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
+    __prepare_scriptable__ = scriptable
 
 
 class RNNCell(torch.nn.RNNCell):
@@ -117,3 +122,4 @@ class RNNCell(torch.nn.RNNCell):
         return _forward(self, input, hx, super().forward)
 
     kernel_path = _path
+    __prepare_scriptable__ = scriptable

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from carousel.errors import UnsupportedError
+from carousel.nn.call import torch_can
 from carousel.nn.ragged import still_running
 from carousel.nn.spec import SLOTS, Batch, Options, Outputs, Spec, slots
 
@@ -65,7 +66,7 @@ def layers(
     D, count = spec.directions, spec.num_layers * spec.directions
     h = x.new_zeros(count, batch.size, spec.width) if h_0 is None else h_0
     c = x.new_zeros(count, batch.size, spec.hidden_size) if c_0 is None else c_0
-    if _is_torchs(spec, batch):
+    if _is_torchs(spec, batch) and torch_can((x, h, c, *weights)):
         function = getattr(torch._VF, spec.mode.lower())
         state = (h, c) if spec.has_cells else h
         flags = (spec.bias, spec.num_layers, 0.0, True, D == 2, spec.batch_first)

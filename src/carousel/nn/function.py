@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carousel.nn import formula, kernels
+from carousel.nn import formula, kernels, operators
 from carousel.nn.kernels import contiguous
 from carousel.nn.recomputation import Recomputed
 from carousel.nn.spec import Batch, Outputs, Spec
@@ -35,6 +35,8 @@ def run(
         y of (T, B, D*P) or (B, T, D*P), contiguous, or (N, D*P); h_n and c_n shaped like h_0 and c_0, c_n for the
         LSTM only; the block with the gates of every layer where they are wanted (`nn.gates`).
     """
+    if torch.compiler.is_compiling():
+        return operators.run(spec, batch, x, h_0, c_0, weights)
     if torch.is_grad_enabled():
         for tensor in (x, h_0, c_0, *weights):
             if tensor is not None and tensor.requires_grad:

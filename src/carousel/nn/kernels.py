@@ -57,7 +57,7 @@ def forward(
     compiled(spec, x.dtype, batch.packed).forward(
         batch.steps, batch.size, x.data_ptr(), *_strides(spec, x), _address(h_0), _address(c_0),
         _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *_strides(spec, y), _address(h_n),
-        _address(c_n), _address(block), _address(batch.lengths), batch.key, batch.training, first, last,
+        _address(c_n), _address(block), _address(batch.lengths), int(batch.key), batch.training, first, last,
     )  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def backward(
     compiled(spec, x.dtype, batch.packed).backward(
         batch.steps, batch.size, x.data_ptr(), *_strides(spec, x), _address(h_0), _address(c_0),
         _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *_strides(spec, y), block.data_ptr(),
-        _address(batch.lengths), batch.key, batch.training, first, last, _address(dy), *_strides(spec, dy),
+        _address(batch.lengths), int(batch.key), batch.training, first, last, _address(dy), *_strides(spec, dy),
         _address(dh_n), _address(dc_n), _address(dblock), _address(dx), *_strides(spec, dx), _address(dh_0),
         _address(dc_0), _addresses(spec, dweights),
     )  # fmt: skip

@@ -12,11 +12,13 @@ from torch.nn.utils.rnn import PackedSequence
 from carousel.errors import UnsupportedError
 from carousel.nn import parameters
 from carousel.nn.beyond import PLAIN, Beyond
-from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, why_not
+from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, torch_can, why_not
+from carousel.nn.dynamo import admit
 from carousel.nn.function import run
 from carousel.nn.gates import Gates
 from carousel.nn.misuse import check_as_torch
 from carousel.nn.ragged import check_lengths, lengths_of
+from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Batch, Options, Spec
 from carousel.nn.stack import compute
 
@@ -47,12 +49,19 @@ class _Layer:
         """As torch's, and our options where one is on."""
         return f"{super().extra_repr()}{self._beyond}"  # type: ignore[misc]
 
+    def __prepare_scriptable__(self: Any) -> torch.nn.Module:
+        """What torch.jit.script compiles: torch's layer over the same parameters."""
+        return scriptable(self)
+
     def kernel_path(self: Any, input: Any, hx: Any = None) -> str:
         """Which path a call takes: ours with instruction set and dtype, or another with the reason."""
         x = input.data if isinstance(input, PackedSequence) else input
         weights, low = _weights(self), is_low(x)
         reason = why_not(_spec(self), input, hx, weights, low)
         return path(reason, weights[0].dtype, low, "torch" if self._beyond is PLAIN else "torch operations")
+
+
+admit(_Layer)
 
 
 class LSTM(_Layer, torch.nn.LSTM):
@@ -125,11 +134,14 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
     low = is_low(x)
     if hx is None and own.learn_initial_state:
         hx = parameters.learned_state(module, input)
-    certain = are_certain(module._seen, spec, getattr(x, "dtype", None), weights)
+    compiling = torch.compiler.is_compiling()
+    certain = not compiling and are_certain(module._seen, spec, getattr(x, "dtype", None), weights)
     reason = why_not(spec, input, hx, () if certain else weights, low)
+    if return_gates and compiling and reason is None:
+        reason = "torch.compile"
     as_torch = own is PLAIN and lengths is None and not return_gates
     if reason is not None:
-        if as_torch:
+        if as_torch and torch_can((x, *weights)):
             return module._torchs(input, hx)
         check_as_torch(module, input, hx)
         if return_gates:
@@ -138,7 +150,7 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
         weights = _contiguous(module, spec, weights)
     h, c = hx if spec.has_cells and hx is not None else (hx, None)
     drops = module.training and module.dropout > 0 and spec.num_layers > 1
-    if as_torch and not (packed or low or drops) and x.dim() == 3:
+    if as_torch and reason is None and not (packed or low or drops) and x.dim() == 3:
         second, first = x.shape[:2] if spec.batch_first else x.shape[1::-1]
         y, h_n, c_n, _ = run(spec, Batch(first, second), x, h, c, weights)
         return y, (h_n if c_n is None else (h_n, c_n))
@@ -216,6 +228,10 @@ def _weights(module: Any) -> list[Any]:
 def _contiguous(module: Any, spec: Spec, weights: list[Tensor]) -> list[Tensor]:
     """The weights as the kernels read them; those that are so already need no check at the next call."""
     ready = [w.contiguous() for w in weights]
-    if HAS_GUARDS and all(w is r for w, r in zip(weights, ready, strict=True)):
+    if (
+        HAS_GUARDS
+        and not torch.compiler.is_compiling()
+        and all(w is r for w, r in zip(weights, ready, strict=True))
+    ):
         module.__dict__["_seen"] = Seen(spec, ready)
     return ready

@@ -19,7 +19,8 @@ def drawn(own: Beyond, spec: Spec, batch: Batch, like: Tensor) -> Batch:
     """The batch with the masks of its layers, of `like`'s dtype and device."""
     count = spec.num_layers * spec.directions
     if own.rates != (0.0, 0.0):
-        batch = batch._replace(training=True, key=int(torch.randint(2**32, ())))
+        key = torch.randint(2**32, ())
+        batch = batch._replace(training=True, key=key if torch.compiler.is_compiling() else int(key))
     if own.recurrent_dropout > 0:
         candidate_mask = _mask(own.recurrent_dropout, like, count, batch.size, spec.hidden_size)
         batch = batch._replace(candidate_mask=candidate_mask)

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from carousel.errors import ArgumentError, ShapeError
 
-__all__ = ["check_lengths", "is_whole", "lengths_of", "still_running"]
+__all__ = ["check_lengths", "check_range", "is_whole", "lengths_of", "still_running"]
 
 
 def check_lengths(lengths: Any, steps: int, size: int) -> Tensor:
@@ -26,9 +26,15 @@ def check_lengths(lengths: Any, steps: int, size: int) -> Tensor:
     if found.shape != (size,):
         raise ShapeError(f"`lengths` must have shape (B,) = ({size},), got {tuple(found.shape)}.")
     found = found.to("cpu", torch.int64).contiguous()
-    if not ((found >= 0) & (found <= steps)).all():
-        raise ArgumentError(f"`lengths` must lie in [0, T] = [0, {steps}], got {found.tolist()}.")
+    if not torch.compiler.is_compiling():  # there the operator looks at the numbers
+        check_range(found, steps)
     return found
+
+
+def check_range(lengths: Tensor, steps: int) -> None:
+    """Raises ArgumentError where a row has less than no steps, or more than there are."""
+    if not ((lengths >= 0) & (lengths <= steps)).all():
+        raise ArgumentError(f"`lengths` must lie in [0, T] = [0, {steps}], got {lengths.tolist()}.")
 
 
 def is_whole(packed: PackedSequence) -> bool:

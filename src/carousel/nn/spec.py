@@ -7,7 +7,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-__all__ = ["SLOTS", "Batch", "Options", "Outputs", "Spec", "one_direction", "one_layer", "shapes", "slots"]
+__all__ = [
+    "SLOTS", "Batch", "Options", "Outputs", "Spec", "known_shapes", "one_direction", "one_layer", "shapes", "slots",
+]  # fmt: skip
 
 SLOTS = (
     "weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr", "weight_ch",
@@ -65,7 +67,8 @@ class Batch(NamedTuple):
         steps, size: T and B.
         lengths: (B,) int64 on the CPU, steps of each row; None is T.
         packed: x and y hold, step by step, only the rows that still run: (N, ·).
-        key, training: zoneout draws its masks from this key, in training; else it takes the rates.
+        key, training: zoneout draws its masks from this key, in training; else it takes the rates. Inside
+            torch.compile the key is a tensor.
         candidate_mask, state_mask: (L*D, B, H) and (L*D, B, P), contiguous, of x's dtype.
         distance: of the states that are kept for the backward pass, in steps; 0: all are.
         wants_gates: the block that the kernels leave is returned, too.
@@ -75,7 +78,7 @@ class Batch(NamedTuple):
     size: int
     lengths: Tensor | None = None
     packed: bool = False
-    key: int = 0
+    key: int | Tensor = 0
     training: bool = False
     candidate_mask: Tensor | None = None
     state_mask: Tensor | None = None
@@ -102,7 +105,6 @@ def slots(spec: Spec) -> tuple[int, ...]:
     return tuple(slot for slot, here in enumerate(has) if here)
 
 
-@lru_cache(maxsize=1024)
 def shapes(spec: Spec) -> list[tuple[int, ...]]:
     """Of the parameters of every direction, in the order of `slots`."""
     H, P, rows = spec.hidden_size, spec.width, spec.gates * spec.hidden_size
@@ -114,6 +116,9 @@ def shapes(spec: Spec) -> list[tuple[int, ...]]:
         )  # fmt: skip
         found += spec.directions * [by_slot[slot] for slot in slots(spec)]
     return found
+
+
+known_shapes = lru_cache(maxsize=1024)(shapes)  # for every call; Dynamo warns of caches that it meets
 
 
 def one_layer(spec: Spec, batch: Batch, layer: int) -> tuple[Spec, Batch]:
