@@ -38,6 +38,7 @@ class Seen:
         guard: Any = torch._C._dynamo.guards.TensorGuards
         sizes, strides = [list(w.shape) for w in weights], [list(w.stride()) for w in weights]
         self.spec, self.dtype = spec, weights[0].dtype
+        self.shape: torch.Size | None = None  # of the last input
         self.guard = guard(
             *weights, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
         )  # none may differ

@@ -15,7 +15,7 @@ from torch import Tensor
 from carousel import _core
 from carousel.nn.spec import Batch, Spec, slots
 
-__all__ = ["backward", "block_of", "compiled", "contiguous", "forward", "rows"]
+__all__ = ["backward", "block_of", "compiled", "contiguous", "forward", "has_gaps", "rows", "strides"]
 
 _CELLS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 3, "RNN_RELU": 4}  # carousel_cell of csrc/carousel.h
 _GRU_RESET_BEFORE, _LSTM_COUPLED = 2, 5
@@ -55,8 +55,8 @@ def forward(
     Steps [first, last) only, where last is not 0: the state before them is then in y and, of cells, c_0.
     """
     compiled(spec, x.dtype, batch.packed).forward(
-        batch.steps, batch.size, x.data_ptr(), *_strides(spec, x), _address(h_0), _address(c_0),
-        _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *_strides(spec, y), _address(h_n),
+        batch.steps, batch.size, x.data_ptr(), *strides(spec, x), _address(h_0), _address(c_0),
+        _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *strides(spec, y), _address(h_n),
         _address(c_n), _address(block), _address(batch.lengths), int(batch.key), batch.training, first, last,
     )  # fmt: skip
 
@@ -69,10 +69,10 @@ def backward(
 ) -> None:  # fmt: skip
     """Writes dx, dh_0, dc_0 and dweights, those that are not None; dblock is the gradient of what the block shows."""
     compiled(spec, x.dtype, batch.packed).backward(
-        batch.steps, batch.size, x.data_ptr(), *_strides(spec, x), _address(h_0), _address(c_0),
-        _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *_strides(spec, y), block.data_ptr(),
-        _address(batch.lengths), int(batch.key), batch.training, first, last, _address(dy), *_strides(spec, dy),
-        _address(dh_n), _address(dc_n), _address(dblock), _address(dx), *_strides(spec, dx), _address(dh_0),
+        batch.steps, batch.size, x.data_ptr(), *strides(spec, x), _address(h_0), _address(c_0),
+        _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *strides(spec, y), block.data_ptr(),
+        _address(batch.lengths), int(batch.key), batch.training, first, last, _address(dy), *strides(spec, dy),
+        _address(dh_n), _address(dc_n), _address(dblock), _address(dx), *strides(spec, dx), _address(dh_0),
         _address(dc_0), _addresses(spec, dweights),
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _strides(spec: Spec, sequence: Tensor | None) -> tuple[int, int]:
+def strides(spec: Spec, sequence: Tensor | None) -> tuple[int, int]:
     """Elements from one step, and from one batch row, to the next."""
     if sequence is None:
         return 0, 0
@@ -110,6 +110,11 @@ def _addresses(spec: Spec, weights: Sequence[Tensor | None]) -> list[int]:
     for place, w in zip(where, weights, strict=True):
         found[place] = 0 if w is None else w.data_ptr()
     return found
+
+
+def has_gaps(spec: Spec) -> bool:
+    """Whether the weights of a direction leave out one of those that `_core` counts."""
+    return _places(spec) is not None
 
 
 @lru_cache(maxsize=1024)

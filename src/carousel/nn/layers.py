@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from carousel.errors import UnsupportedError
 from carousel.nn import parameters
+from carousel.nn.again import Again, again, remember
 from carousel.nn.beyond import PLAIN, Beyond
 from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, torch_can, why_not
 from carousel.nn.dynamo import admit
@@ -31,6 +32,7 @@ class _Layer:
     # Also of a module that torch's constructor made.
     _beyond, _options = PLAIN, Options()
     _seen: Seen | None = None
+    _again: Again | None = None
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         own = Beyond(**{name: kwargs.pop(name) for name in Beyond.__dataclass_fields__ if name in kwargs})
@@ -128,7 +130,10 @@ class RNN(_Layer, torch.nn.RNN):
 
 def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool) -> Any:
     """A call of `module`: ours, or torch's own method, or where only we have the equations, their formula."""
-    spec, weights, own = _spec(module), _weights(module), module._beyond
+    weights, own = _weights(module), module._beyond
+    if lengths is None and not return_gates and (known := again(module, input, hx, weights)) is not None:
+        return known.y, (known.h_n if known.c_n is None else (known.h_n, known.c_n))
+    spec = _spec(module)
     packed = isinstance(input, PackedSequence)
     x = input.data if packed else input
     low = is_low(x)
@@ -152,7 +157,9 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
     drops = module.training and module.dropout > 0 and spec.num_layers > 1
     if as_torch and reason is None and not (packed or low or drops) and x.dim() == 3:
         second, first = x.shape[:2] if spec.batch_first else x.shape[1::-1]
-        y, h_n, c_n, _ = run(spec, Batch(first, second), x, h, c, weights)
+        batch = Batch(first, second)
+        remember(module, spec, batch, x, (h, c), weights)
+        y, h_n, c_n, _ = run(spec, batch, x, h, c, weights)
         return y, (h_n if c_n is None else (h_n, c_n))
     if packed and lengths is not None:
         raise UnsupportedError("`lengths` come with a PackedSequence; leave the argument out.")

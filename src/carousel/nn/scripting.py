@@ -11,7 +11,7 @@ from carousel.nn.beyond import PLAIN
 
 __all__ = ["scriptable"]
 
-_NOTES = ("_seen", "_carousel_swapped")  # ours on a module; no type of TorchScript
+_NOTES = ("_seen", "_again", "_carousel_swapped")  # ours on a module; no type of TorchScript
 
 
 def scriptable(module: torch.nn.Module) -> torch.nn.Module:

@@ -1,0 +1,121 @@
+"""A call like the one before: same module, tensors of the same kind. One question of C++ instead of twenty of Python.
+
+For small models the checks of a call cost more than its mathematics. What a plain call has found out is kept, and
+holds until anything that it was derived from has changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from carousel.nn import kernels
+from carousel.nn.call import Seen
+from carousel.nn.function import run
+from carousel.nn.spec import Batch, Outputs, Spec
+
+__all__ = ["Again", "again", "remember"]
+
+# What a module may change between calls, besides its parameters.
+_settings = itemgetter(
+    "mode", "input_size", "hidden_size", "proj_size", "num_layers", "bidirectional", "bias", "batch_first",
+    "dropout", "training",
+)  # fmt: skip
+
+
+class Again:
+    """What a call with a tensor, plain in every respect, has found out.
+
+    The guard of torch.compile compares type, dtype, device, layout, sizes, strides, requires_grad and pending
+    operations of all tensors, and the modes of torch that dispatch; it holds no reference to them. Not those of
+    functions and of forward differentiation, nor whether gradients are enabled.
+    """
+
+    def __init__(
+        self,
+        module: Any,
+        spec: Spec,
+        batch: Batch,
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+    ) -> None:
+        tensors = (x, *states, *weights)
+        sizes, strides = [list(t.shape) for t in tensors], [list(t.stride()) for t in tensors]
+        guard: Any = torch._C._dynamo.guards.TensorGuards
+        self.guard = guard(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+        self.settings, self.spec, self.batch = _settings(module.__dict__), spec, batch
+        self.states = len(states)
+        self.differentiable = any(t.requires_grad for t in tensors)
+        self.layers = kernels.compiled(spec, x.dtype, False)
+        count = spec.num_layers * spec.directions
+        self.y_shape = (*x.shape[:2], spec.directions * spec.width)
+        self.h_shape, self.c_shape = (count, batch.size, spec.width), (count, batch.size, spec.hidden_size)
+        rows = self.y_shape[1] * self.y_shape[2], self.y_shape[2]  # y is contiguous
+        self.x_strides, self.y_strides = kernels.strides(spec, x), rows[::-1] if spec.batch_first else rows
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """In a copy of the module, None."""
+        return type(None), ()
+
+    def holds(self, module: Any, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> bool:
+        """Whether a call is like the one before. No mode that the guard does not see may be on."""
+        return (
+            self.settings == _settings(module.__dict__)
+            and self.states == len(states)
+            and bool(self.guard.check(x, *states, *weights))
+            and torch._C._len_torch_function_stack() == 0
+            and torch.autograd.forward_ad._current_level < 0
+        )
+
+    def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> Outputs:
+        """As `function.run`."""
+        h_0, c_0 = states if len(states) == 2 else (*states, None) if states else (None, None)
+        if self.differentiable and torch.is_grad_enabled():
+            return run(self.spec, self.batch, x, h_0, c_0, weights)
+        y, h_n = x.new_empty(self.y_shape), x.new_empty(self.h_shape)
+        c_n = x.new_empty(self.c_shape) if self.spec.has_cells else None
+        self.layers.forward(
+            self.batch.steps, self.batch.size, x.data_ptr(), *self.x_strides,
+            0 if h_0 is None else h_0.data_ptr(), 0 if c_0 is None else c_0.data_ptr(),
+            [w.data_ptr() for w in weights], [], y.data_ptr(), *self.y_strides, h_n.data_ptr(),
+            0 if c_n is None else c_n.data_ptr(), 0, 0, 0, False, 0, 0,
+        )  # fmt: skip
+        return Outputs(y, h_n, c_n)
+
+
+def again(module: Any, x: Any, hx: Any, weights: Sequence[Any]) -> Outputs | None:
+    """The result of a call like the one before; None if it is another."""
+    if torch.compiler.is_compiling():
+        return None
+    known: Again | None = module._again
+    if known is None:
+        return None
+    states = () if hx is None else hx if known.spec.has_cells and isinstance(hx, tuple) else (hx,)
+    return known.run(x, states, weights) if known.holds(module, x, states, weights) else None
+
+
+def remember(
+    module: Any,
+    spec: Spec,
+    batch: Batch,
+    x: Tensor,
+    states: Sequence[Tensor | None],
+    weights: Sequence[Tensor],
+) -> None:
+    """Keeps what a plain call has found out, the second time that x has this shape."""
+    if torch.compiler.is_compiling():
+        return
+    seen: Seen | None = module._seen
+    if seen is None:
+        return
+    if seen.shape != x.shape:
+        seen.shape = x.shape
+        return
+    given = [state for state in states if state is not None]
+    if x.stride(-1) == 1 and all(state.is_contiguous() for state in given) and not kernels.has_gaps(spec):
+        module.__dict__["_again"] = Again(module, spec, batch, x, given, weights)
