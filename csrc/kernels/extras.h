@@ -12,12 +12,24 @@ namespace {
 // of 64-bit lanes. The two words that come out are random, and a function of counter and key alone.
 typedef uint64_t Words __attribute__((vector_size(CAROUSEL_VECTOR_BYTES)));
 
+// The product of the low halves of a's lanes with b. No compiler here finds the instruction by itself.
+CAROUSEL_INLINE Words product_of_halves(Words a, uint32_t b) {
+#if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
+  return (Words)_mm512_maskz_mul_epu32(__mmask8(-1), (__m512i)a, _mm512_set1_epi64(b));
+#elif defined(__AVX2__) && CAROUSEL_VECTOR_BYTES == 32
+  return (Words)_mm256_mul_epu32((__m256i)a, _mm256_set1_epi64x(b));
+#elif defined(__SSE2__) && CAROUSEL_VECTOR_BYTES == 16
+  return (Words)_mm_mul_epu32((__m128i)a, _mm_set1_epi64x(b));
+#else
+  return (a & 0xffffffffu) * uint64_t(b);
+#endif
+}
+
 CAROUSEL_INLINE void philox(Words& low, Words& high, uint32_t key) {
-  constexpr uint64_t word = 0xffffffffu;
   for (int round = 0; round < 10; ++round, key += 0x9E3779B9u) {
-    const Words product = low * uint64_t(0xD256D193u);
+    const Words product = product_of_halves(low, 0xD256D193u);
     low = (product >> 32) ^ high ^ uint64_t(key);
-    high = product & word;
+    high = product & 0xffffffffu;
   }
 }
 
@@ -25,17 +37,21 @@ CAROUSEL_INLINE void philox(Words& low, Words& high, uint32_t key) {
 template <class T>
 __attribute__((noinline)) Vec<T> drawn(uint32_t key, uint64_t first, uint64_t step, bool second_word, double rate) {
   constexpr int64_t W = CAROUSEL_VECTOR_BYTES / 8;
+  typedef Int<T> Chosen __attribute__((vector_size(W * sizeof(T))));
   const double bound = rate * 16777216.0;
   const uint64_t threshold = uint64_t(bound) + (double(uint64_t(bound)) < bound ? 1 : 0);
-  Vec<T> share{};
+  Int<T> chosen[lanes<T>];
   for (int64_t half = 0; half < lanes<T>; half += W) {
-    Words low{}, high = Words{} + uint64_t(uint32_t(step));
-    for (int64_t l = 0; l < W; ++l) low[l] = uint64_t(uint32_t(first + uint64_t(half + l)));
+    Words low, high = Words{} + uint64_t(uint32_t(step));
+    for (int64_t l = 0; l < W; ++l) low[l] = uint64_t(l);
+    low = (low + (first + uint64_t(half))) & 0xffffffffu;
     philox(low, high, key);
-    const Words bits = (second_word ? high : low) >> 8;
-    for (int64_t l = 0; l < W; ++l) share[half + l] = bits[l] < threshold ? T(1) : T(0);
+    const Chosen here = __builtin_convertvector(((second_word ? high : low) >> 8) < threshold, Chosen);
+    __builtin_memcpy(chosen + half, &here, sizeof here);
   }
-  return share;
+  IVec<T> all;
+  __builtin_memcpy(&all, chosen, sizeof all);
+  return (Vec<T>)(all & (IVec<T>)splat(T(1)));
 }
 
 template <class T>
