@@ -113,6 +113,14 @@ class Network:
         )
 
     @property
+    def masks(self) -> bool:
+        """Whether any layer leaves steps out."""
+        return any(
+            isinstance(layer, Masking) or (isinstance(layer, Embedding) and layer.mask_zero)
+            for layer in self.layers
+        )
+
+    @property
     def per_step(self) -> bool:
         """Whether there is one output a step, not one a sequence."""
         return not any(map(ends_time, self.layers))
