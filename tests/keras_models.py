@@ -192,7 +192,6 @@ def tried(directory, name, make):
     save(conversion.network, again)
     found["written"] = float(np.abs(predicted(keras.saving.load_model(again), x) - expected).max())
     found["written"] /= max(1, float(np.abs(expected).max()))
-    found["dtype"] = str(conversion.network.dtype)
     return found
 
 

@@ -56,9 +56,16 @@ def distance(found: Array, expected: Array) -> float:
     return float(off / max(1, np.abs(expected).max(initial=0)))
 
 
-def check_difference(largest: float, network: Network, what: str) -> None:
-    """Raises an UnsupportedError where both sides differ by more than rounding; `what` names the foreign side."""
-    if not largest <= TOLERANCE[str(network.dtype)]:
+def check_difference(largest: float, network: Network, what: str, dtype: str | None = None) -> None:
+    """Raises an UnsupportedError where both sides differ by more than rounding.
+
+    Args:
+        largest: the difference, as `distance` gives it.
+        network: ours.
+        what: names the foreign side.
+        dtype: what the foreign side rounds to; None is the network's.
+    """
+    if not largest <= TOLERANCE[dtype or str(network.dtype)]:
         raise UnsupportedError(
             f"{what} computes something else than the network made of it: on random input it is off by {largest:.1e}."
         )
