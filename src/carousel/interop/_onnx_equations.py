@@ -63,7 +63,9 @@ def _biases(w: Mapping[str, Array], gates: int) -> tuple[Array, Array]:
     return Wb, Rb
 
 
-def _lstm(attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mapping[str, Array]) -> tuple[Array, Array]:
+def _lstm(
+    attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mapping[str, Array]
+) -> tuple[Array, Array]:
     Wb, Rb = _biases(w, 4)
     a_i, a_o, a_f, a_c = np.split(w["W"] @ x + w["R"] @ h + Wb + Rb, 4)
     p_i, p_o, p_f = np.split(w.get("P", np.zeros(3 * len(h))), 3)
@@ -73,7 +75,9 @@ def _lstm(attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mappin
     return _sigmoid(_bounded(attributes, a_o + p_o * c)) * np.tanh(c), c
 
 
-def _gru(attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mapping[str, Array]) -> tuple[Array, Array]:
+def _gru(
+    attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mapping[str, Array]
+) -> tuple[Array, Array]:
     Wb, Rb = _biases(w, 3)
     x_z, x_r, x_h = np.split(w["W"] @ x + Wb, 3)
     R_z, R_r, R_h = np.split(w["R"], 3)
@@ -84,7 +88,9 @@ def _gru(attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mapping
     return (1 - z) * np.tanh(_bounded(attributes, x_h + inner)) + z * h, c
 
 
-def _rnn(attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mapping[str, Array]) -> tuple[Array, Array]:
+def _rnn(
+    attributes: Mapping[str, Any], x: Array, h: Array, c: Array, w: Mapping[str, Array]
+) -> tuple[Array, Array]:
     Wb, Rb = _biases(w, 1)
     a = _bounded(attributes, w["W"] @ x + w["R"] @ h + Wb + Rb)
     relu = str((attributes.get("activations") or ["Tanh"])[0]).lower() == "relu"

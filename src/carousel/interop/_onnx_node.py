@@ -18,9 +18,17 @@ Array = NDArray[Any]
 
 KINDS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 INPUTS = ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P")
-_KNOWN = (
-    "activation_alpha activation_beta activations clip direction hidden_size input_forget layout linear_before_reset"
-).split()
+_KNOWN = {
+    "activation_alpha",
+    "activation_beta",
+    "activations",
+    "clip",
+    "direction",
+    "hidden_size",
+    "input_forget",
+    "layout",
+    "linear_before_reset",
+}
 _PLAIN = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
 
@@ -42,7 +50,7 @@ def recurrent(
         UnsupportedError: an activation or attribute that our cells do not have.
         FormatError: arrays that do not fit one another.
     """
-    unknown = sorted(set(attributes) - set(_KNOWN))
+    unknown = sorted(set(attributes) - _KNOWN)
     if unknown:
         raise UnsupportedError(f"{title} has the attribute `{unknown[0]}`, which is not supported")
     direction = attributes.get("direction", "forward")
@@ -58,7 +66,9 @@ def recurrent(
     coupled = kind == "LSTM" and bool(attributes.get("input_forget", 0))
     try:
         directions = tuple(
-            _weights(KINDS[kind], W[d], R[d], None if B is None else B[d], None if P is None else P[d], coupled)
+            _weights(
+                KINDS[kind], W[d], R[d], None if B is None else B[d], None if P is None else P[d], coupled
+            )
             for d in range(D)
         )
         return Recurrent(
@@ -120,7 +130,7 @@ def _weights(cell: str, W: Array, R: Array, B: Array | None, P: Array | None, co
         peephole = np.stack([p_i, p_o] if coupled else [p_i, p_f, p_o])
     if coupled:
         arrays = [np.delete(a, np.s_[H : 2 * H], axis=0) for a in arrays]
-    return Weights(*arrays, peephole=peephole)
+    return Weights(*arrays, peephole)
 
 
 def _with_forget_rows(rows: Array, H: int) -> Array:
@@ -134,7 +144,9 @@ def _activation(title: str, kind: str, attributes: Mapping[str, Any], D: int) ->
     wanted = [plain] if kind != "RNN" else [["Tanh"], ["Relu"]]
     for choice in wanted:
         all_of_them = [name.lower() for name in choice * D]
-        if not named or [name.lower() for name in named[: len(all_of_them)]] == all_of_them:  # RNN's default is two
+        if (
+            not named or [name.lower() for name in named[: len(all_of_them)]] == all_of_them
+        ):  # RNN's default is two
             return choice[-1].lower()
     raise UnsupportedError(
         f"{title} has `activations` = {', '.join(named)[:80]}; "

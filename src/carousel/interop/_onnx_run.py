@@ -42,7 +42,9 @@ class Backend(Base):
         if not cls.supports_device(device):
             raise UnsupportedError(f"`device` must be CPU, got {device!r}.")
         if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-            raise UnsupportedError("the model keeps tensors in other files; carousel.interop.onnx.load reads those.")
+            raise UnsupportedError(
+                "the model keeps tensors in other files; carousel.interop.onnx.load reads those."
+            )
         onnx.checker.check_model(model)
         return Prepared(model)
 
@@ -121,6 +123,6 @@ def _operator(kind: str, compute: Node) -> type[OpRun]:
         Y, Y_h, Y_c = (a.astype(given["X"].dtype) for a in compute(kind, attributes, given))
         if batch_first:
             Y, Y_h, Y_c = Y.transpose(2, 0, 1, 3), Y_h.swapaxes(0, 1), Y_c.swapaxes(0, 1)
-        return (Y, Y_h, Y_c)[: max(1, self.n_outputs)]
+        return (Y, Y_h, Y_c)[: len(self.onnx_node.output)]
 
     return type(kind, (OpRun,), {"op_domain": "", "_run": run})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,11 @@ class _Graph:
 
     def model(self) -> onnx.ModelProto:
         self._nodes.append(helper.make_node("Identity", [self._last], ["y"], "y"))
-        shape = ["T", "B", self._network.output_size] if self._network.per_step else ["B", self._network.output_size]
+        shape = (
+            ["T", "B", self._network.output_size]
+            if self._network.per_step
+            else ["B", self._network.output_size]
+        )
         graph = helper.make_graph(
             self._nodes,
             "carousel",
@@ -87,22 +92,26 @@ class _Graph:
             axis = {"axis": -1} if layer.function == "softmax" else {}
             self._node(_FUNCTIONS[layer.function], f"{layer.function}_{k}", axis)
         elif isinstance(layer, Normalization):
-            first, second = ("Mul", "Add") if layer.invert else ("Sub", "Div")
-            scale, mean = ("scale", layer.scale), ("mean", layer.mean)
-            self._node(first, f"centred_{k}", **dict([scale if layer.invert else mean]))
-            self._node(second, f"normalized_{k}", **dict([mean if layer.invert else scale]))
+            if layer.invert:
+                self._node("Mul", f"scaled_{k}", scale=layer.scale)
+                self._node("Add", f"normalized_{k}", mean=layer.mean)
+            else:
+                self._node("Sub", f"centred_{k}", mean=layer.mean)
+                self._node("Div", f"normalized_{k}", scale=layer.scale)
         elif isinstance(layer, LastStep):
             self._node("Gather", f"last_{k}", {"axis": 0}, step=np.array(-1, np.int64))
         elif isinstance(layer, Reverse):
             ends = {"start": -1, "end": np.iinfo(np.int64).min, "axis": 0, "stride": -1}
-            self._node("Slice", f"reverse_{k}", **{n: np.array([v], np.int64) for n, v in ends.items()})
+            self._node("Slice", f"reverse_{k}", None, **{n: np.array([v], np.int64) for n, v in ends.items()})
         elif isinstance(layer, Embedding) and not layer.mask_zero:
             self._constants["table"] = layer.W
             self._nodes.append(helper.make_node("Gather", ["table", "x"], ["embedded"], "embedded", axis=0))
             self._last = "embedded"
         else:
             assert isinstance(layer, Masking | Embedding)
-            raise UnsupportedError(f"ONNX's cells have no masks but the length of a row, the network has {layer!r}.")
+            raise UnsupportedError(
+                f"ONNX's cells have no masks but the length of a row, the network has {layer!r}."
+            )
 
     def _recurrent(self, k: int, layer: Recurrent) -> None:
         D, H = len(layer.directions), layer.hidden_size
@@ -116,7 +125,9 @@ class _Graph:
         inputs += [names["P"]] if "P" in names else []
         outputs = [f"steps_{k}", *(f"{s}_n_{k}" for s in states)]
         kind = layer.cell.upper()
-        self._nodes.append(helper.make_node(kind, inputs, outputs, f"{layer.cell}_{k}", **attributes_of(layer)))
+        self._nodes.append(
+            helper.make_node(kind, inputs, outputs, f"{layer.cell}_{k}", **attributes_of(layer))
+        )
         axis = np.array([1 if layer.return_sequences else 0], np.int64)  # D, in (T, D, B, H) or (D, B, H)
         self._last = outputs[0] if layer.return_sequences else outputs[1]
         if D == 1:
@@ -129,7 +140,9 @@ class _Graph:
             shape = [0, 0, 2 * H] if layer.return_sequences else [0, 2 * H]
             self._node("Reshape", f"both_directions_{k}", shape=np.array(shape, np.int64))
 
-    def _node(self, kind: str, name: str, attributes: dict[str, Any] | None = None, **constants: Array) -> None:
+    def _node(
+        self, kind: str, name: str, attributes: Mapping[str, Any] | None = None, **constants: Array
+    ) -> None:
         """A node on the last output and on constants, whose output is the last from now on."""
         names = [f"{name}_{constant}" for constant in constants]
         self._constants |= dict(zip(names, constants.values(), strict=True))
