@@ -45,6 +45,8 @@ _SIZES = (
     "Slice",
     "Identity",
 )  # of a state of zeros
+_MOVES = ("Slice", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Cast", "Concat")
+_LARGEST = 2**24  # elements along an axis of a state
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,8 @@ class _Walk:
         main = [name for name in names if name in self._values]
         if not main or any(name not in self._side and name not in main for name in names):
             raise UnsupportedError("an output of the graph is none of its layers")
-        main.sort(key=lambda name: len(self._values[name].layers))  # stable: of Y and Y_h the first, Y
-        deepest = len(self._values[main[-1]].layers)
-        found = next(name for name in main if len(self._values[name].layers) == deepest)
-        others = [name for name in main if name != found and name not in self._side]
+        candidates = [name for name in main if name not in self._side] or main[:1]
+        found, others = candidates[0], candidates[1:]
         if others:
             raise UnsupportedError(
                 f"the graph has the outputs {found!r} and {others[0]!r}; one, beside states, is supported"
@@ -205,6 +205,8 @@ class _Walk:
         """Whether a node gives a constant, a size, or zeros of some size; then its output is noted as that."""
         if node.op_type == "Constant" and "value" in attributes:
             self._constants[node.output[0]] = attributes["value"]
+        elif node.op_type in _MOVES and node.input[0] in self._zeros:
+            self._zeros.add(node.output[0])
         elif node.op_type == "Shape" or (
             node.op_type in _SIZES and any(name in self._sizes for name in node.input)
         ):
@@ -222,6 +224,11 @@ class _Walk:
             self._zeros.add(node.output[0])
         else:
             return False
+        numbers = [self._constants[name] for name in node.input if name in self._constants]
+        if any(a.dtype.kind in "iu" and a.size and _LARGEST < int(a.max()) < 2**62 for a in numbers):
+            raise FormatError(
+                f"node {node.name or node.output[0]!r} ({node.op_type}) makes an array above {_LARGEST}"
+            )
         return True
 
     def _constant(self, title: str, name: str) -> Array:

@@ -77,7 +77,7 @@ def recurrent(
             reset="before" if kind == "GRU" and not attributes.get("linear_before_reset", 0) else "after",
             activation=cast(Any, _activation(title, kind, attributes, D)),
             coupled_gates=coupled,
-            clip=attributes.get("clip"),
+            clip=_clip(attributes.get("clip"), W),
             reverse=direction == "reverse",
             zero_output_for_mask=True,
         )
@@ -130,7 +130,13 @@ def _weights(cell: str, W: Array, R: Array, B: Array | None, P: Array | None, co
         peephole = np.stack([p_i, p_o] if coupled else [p_i, p_f, p_o])
     if coupled:
         arrays = [np.delete(a, np.s_[H : 2 * H], axis=0) for a in arrays]
-    return Weights(*arrays, peephole)
+    kernel, recurrent_kernel, b_W, b_R = arrays
+    return Weights(kernel, recurrent_kernel, b_W, b_R, peephole)
+
+
+def _clip(clip: float | None, W: Array) -> float | None:
+    """The bound, which ONNX keeps as float32: for weights of float32 the shortest number that is the same there."""
+    return clip if clip is None or W.dtype != np.float32 else float(str(np.float32(clip)))
 
 
 def _with_forget_rows(rows: Array, H: int) -> Array:
