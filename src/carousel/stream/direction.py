@@ -54,11 +54,9 @@ class Direction:
         # The steps that count come first in every row; then the kernel stops where they end.
         order = np.argsort(~mask, axis=0, kind="stable")
         start = h.copy()
-        y = self._call(
-            np.take_along_axis(x, order[..., None], 0), np.count_nonzero(mask, axis=0).astype(np.int64), h, c
-        )
+        y = self._call(_steps(x, order), np.count_nonzero(mask, axis=0).astype(np.int64), h, c)
         steps_so_far = np.cumsum(mask, axis=0)
-        y = np.take_along_axis(np.concatenate([start[None], y]), steps_so_far[..., None], 0)
+        y = _steps(np.concatenate([start[None], y]), steps_so_far)
         if self._zero:
             y[~mask] = 0
         return y
@@ -78,6 +76,13 @@ class Direction:
         if c is not None:
             c[...] = c_n
         return y
+
+
+def _steps(sequence: Array, which: Array) -> Array:
+    """(T, B, F) of a sequence (·, B, F): in row b step t is step `which[t, b]`."""
+    _, B, F = sequence.shape
+    steps: Array = sequence.reshape(-1, F)[which * B + np.arange(B)]
+    return steps
 
 
 def _address(array: Array | None) -> int:
