@@ -37,6 +37,10 @@ NOT_BELOW = {"reference"}  # the judge: imported by tests and documentation only
 ORDER = list(PARTS)
 # Files that others import late, so that they may do at once what the rest of their part may not.
 LATE = {
+    "interop/_onnx_file.py": {"onnx"},
+    "interop/_onnx_graph.py": {"onnx"},
+    "interop/_onnx_run.py": {"onnx"},
+    "interop/_onnx_write.py": {"onnx"},
     "interop/_torch_layers.py": {"torch"},
     "bench/agreement.py": {"torch"},
     "bench/pair.py": {"torch"},
@@ -236,6 +240,8 @@ LOADED = {
     "carousel.stream": HEAVY | {"click"},
     "carousel.stream.forecaster": HEAVY | {"click"},
     "carousel.interop": HEAVY,
+    "carousel.interop.keras": HEAVY,
+    "carousel.interop.onnx": HEAVY,
     "carousel.interop.torch": HEAVY,
     "carousel.files": HEAVY,
     "carousel.nn": HEAVY - {"torch"} | {"torch._dynamo"},

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 
 from carousel.errors import UnsupportedError
-from carousel.network import Dense, LastStep, Network, Recurrent, Weights
+from carousel.network import (
+    Activation,
+    Dense,
+    Embedding,
+    LastStep,
+    Masking,
+    Network,
+    Normalization,
+    Recurrent,
+    Reverse,
+    Weights,
+)
 
 torch = pytest.importorskip("torch")
 from carousel import nn, stream  # noqa: E402
@@ -68,7 +79,7 @@ def test_a_module_that_computes_something_else_is_refused():
             y, h = super().forward(x, h)
             return 2 * y, h
 
-    with pytest.raises(UnsupportedError, match="something else than its weights say"):
+    with pytest.raises(UnsupportedError, match="`module` computes something else"):
         load(Doubled(3, 5))
 
 
@@ -106,8 +117,8 @@ def test_dropout_and_nesting_leave_nothing():
         (lambda: torch.nn.LSTM(3, 5, proj_size=2), "`proj_size` = 2"),
         (lambda: torch.nn.Sequential(torch.nn.Conv1d(3, 5, 1)), "`module.0` is Conv1d"),
         (
-            lambda: torch.nn.Sequential(torch.nn.LSTM(3, 5), torch.nn.ReLU()),
-            "`module.1` is ReLU, which must follow",
+            lambda: torch.nn.Sequential(torch.nn.LSTM(3, 5), torch.nn.Softmax(dim=0)),
+            "`module.1` is Softmax with `dim` = 0",
         ),
         (lambda: torch.nn.LSTM(3, 5).bfloat16(), "got torch.bfloat16"),
     ],
@@ -127,10 +138,9 @@ def test_reset_before_is_refused_on_the_way_out():
 @pytest.mark.parametrize(
     "options",
     [
-        {"peephole": True},
         {"layer_norm": True},
         {"zoneout": 0.1},
-        {"clip": 1.0},
+        {"cell_clip": 1.0},
         {"learn_initial_state": True},
     ],
 )
@@ -146,3 +156,60 @@ def test_a_gru_that_resets_before_the_product_goes_there():
     with torch.no_grad():
         expected = module(x)[0].numpy()
     assert np.abs(stream.Model(load(module)).run(x.numpy()) - expected).max() < 1e-6
+
+
+OPTIONS = {
+    "peephole": ("lstm", {"clip": 1.5}),
+    "coupled": ("lstm", {"coupled_gates": True}),
+    "before": ("gru", {"reset": "before"}),
+    "merged": ("gru", {"merge": "ave"}),
+    "states": ("lstm", {"return_sequences": False, "merge": "mul"}),
+    "reverse": ("rnn", {"reverse": True, "activation": "relu"}),
+}
+
+
+def network_with(name):
+    rng, (cell, options) = np.random.default_rng(3), OPTIONS[name]
+    G = {"lstm": 4, "gru": 3, "rnn": 1}[cell] - (name == "coupled")
+
+    def drawn(*shape):
+        return rng.normal(size=shape)
+
+    each = tuple(
+        Weights(
+            drawn(G * 5, 3), drawn(G * 5, 5), drawn(G * 5), drawn(G * 5),
+            drawn(3, 5) if name == "peephole" else None,
+        )
+        for _ in range(1 if name == "reverse" else 2)
+    )  # fmt: skip
+    layer = Recurrent(cell, each, **options)
+    ends = [] if layer.return_sequences else [Dense(drawn(2, layer.output_size)), Activation("softmax")]
+    between = [Reverse()] if layer.return_sequences else []
+    return Network((Normalization(drawn(3), rng.random(3)), layer, *between, *ends))
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_network_with_options_is_a_module_of_ours(name):
+    network = network_with(name)
+    module = nn.module(network)
+    x = torch.randn(7, 2, 3, dtype=torch.float64)
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            module(x).numpy(), stream.Model(network).run(x.numpy()), rtol=0, atol=1e-12
+        )
+    assert load(module) == network
+    assert load(nn.module(load(module))) == network
+    if name in ("peephole", "coupled", "before"):
+        with pytest.raises(UnsupportedError, match=r"torch\.nn\..* has no `.*; carousel\.nn\.module"):
+            save(network)
+    else:
+        assert load(save(network)) == network
+
+
+def test_masks_are_refused_and_an_embedding_goes_there():
+    embedding, dense = Embedding(np.eye(4, 3)), Dense(np.ones((2, 3)))
+    network = Network((embedding, dense))
+    assert load(save(network)) == network
+    for layer in (Masking(0.0), Embedding(np.eye(4, 3), mask_zero=True)):
+        with pytest.raises(UnsupportedError, match=r"no masks, .*; it runs in carousel\.stream"):
+            nn.module(Network((layer, dense)))

@@ -257,7 +257,7 @@ def test_both_directions_cannot_be_stepped(rng):
         lambda: model.step_into(np.zeros((2, 3)), state, np.zeros((2, 8))),
         lambda: model.advance(np.zeros((1, 2, 3)), state),
     ):
-        with pytest.raises(UnsupportedError, match="both directions: no step is known before the last one"):
+        with pytest.raises(UnsupportedError, match="reads backwards: no step is known before the last one"):
             call()
 
 

@@ -189,7 +189,7 @@ def from_gates(cell: Cell, weights: Sequence[Array], biases: Sequence[Array]) ->
         check_shape(f"weights[{k}]", weight, "H, H+I", H=H, I=columns - H)
         check_shape(f"biases[{k}]", bias, "H, 1" if bias.ndim == 2 else "H", H=H)
     R, W = np.split(np.concatenate(weights), [H], axis=1)
-    b_W = np.concatenate(biases).reshape(-1)
+    b_W = np.concatenate([bias.reshape(-1) for bias in biases])
     b_R = np.zeros_like(b_W)
     check_weights(cell, W, R, b_W, b_R)
     return _reordered(cell, "gates", "torch", W, R, b_W, b_R)

@@ -16,7 +16,19 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from carousel.errors import UnsupportedError
-from carousel.network import Dense, LastStep, Layer, Network, Recurrent, Weights
+from carousel.interop.verification import check_difference, distance, sample
+from carousel.network import (
+    Activation,
+    Dense,
+    Embedding,
+    LastStep,
+    Layer,
+    Network,
+    Normalization,
+    Recurrent,
+    Reverse,
+    Weights,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -25,9 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["difference", "load", "recurrent_layers", "save"]
 
-# Of the largest output. Both sides add the same products, each in its own order; what computes something else
-# is off by far more.
-_TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+_SHARED = ("peephole", "coupled_gates", "reset", "clip")  # options of carousel.nn that a Network has
 
 
 def load(module: torch.nn.Module) -> Network:
@@ -35,7 +45,7 @@ def load(module: torch.nn.Module) -> Network:
 
     Args:
         module: LSTM, GRU, RNN or Linear of `torch.nn`, or a Sequential of them, nested at will. A Linear
-            may be followed by Sigmoid, Tanh or ReLU; Dropout and Identity leave nothing behind. Of a
+            may be followed by Sigmoid, Tanh, ReLU or Softmax; Dropout and Identity leave nothing behind. Of a
             recurrent module the outputs go on to the next one. What `save` makes comes back equal.
 
     Raises:
@@ -53,11 +63,7 @@ def load(module: torch.nn.Module) -> Network:
     for name, leaf in _leaves("module", module):
         _append(layers, name, leaf)
     network = Network(tuple(layers))
-    off = difference(module, network)
-    if not off <= _TOLERANCE[str(network.dtype)]:
-        raise UnsupportedError(
-            f"`module` computes something else than its weights say: on random input it is off by {off:.1e}."
-        )
+    check_difference(difference(module, network), network, "`module`")
     return network
 
 
@@ -70,7 +76,7 @@ def difference(module: torch.nn.Module, network: Network) -> float:
 
     from carousel.stream import Model
 
-    x = np.random.default_rng(0).normal(size=(5, 3, network.input_size)).astype(network.dtype)
+    x = sample(network, np.random.default_rng(0), T=5, B=3)
     with torch.no_grad():
         y = torch.from_numpy(x).to(next(module.parameters()).device)
         for _, leaf in _leaves("module", deepcopy(module).eval()):
@@ -81,15 +87,15 @@ def difference(module: torch.nn.Module, network: Network) -> float:
             else:
                 y = leaf(y)[0]
     expected = y.cpu().numpy()
-    off = np.abs(Model(network).run(x) - expected).max(initial=0)
-    return float(off / max(1, np.abs(expected).max(initial=0)))
+    return distance(Model(network).run(x), expected)
 
 
 def save(network: Network) -> Layers:
     """A torch module of the same numbers: a Sequential of torch's own layers, (T, B, I) in.
 
     Raises:
-        UnsupportedError: a GRU whose reset gate acts before the product, which torch.nn.GRU cannot be.
+        UnsupportedError: masks, and what torch.nn has no option for, such as a GRU whose reset gate acts before
+            the product; the text names it.
     """
     from carousel.interop._torch_layers import Layers
 
@@ -105,33 +111,33 @@ def recurrent_layers(module: torch.nn.RNNBase) -> tuple[Recurrent, ...]:
             f"torch LSTM with `proj_size` = {module.proj_size}: a Network has no projection."
         )
     ours: Any = getattr(module, "_options", None)  # of carousel.nn: what torch's equations do not have
-    if ours is not None and ours._replace(reset="after") != type(ours)():
-        raise UnsupportedError(f"{module}: a Network has none of these options but `reset`.")
+    if ours is not None and ours != type(ours)()._replace(**{name: getattr(ours, name) for name in _SHARED}):
+        raise UnsupportedError(f"{module}: of these options a Network has only {', '.join(_SHARED)}.")
     if "h_0" in module._parameters:
         raise UnsupportedError(
             f"{module}: a Network starts from zeros, `learn_initial_state` cannot be kept."
         )
+    make: dict[str, Any] = {"cell": "rnn"}
     if isinstance(module, torch.nn.LSTM):
-        make = {"cell": "lstm"}
+        make = {"cell": "lstm", "coupled_gates": ours is not None and ours.coupled_gates}
     elif isinstance(module, torch.nn.GRU):
         make = {"cell": "gru", "reset": "after" if ours is None else ours.reset}
     else:
-        make = {"cell": "rnn", "activation": str(module.nonlinearity)}
+        make["activation"] = str(module.nonlinearity)
+    make["clip"] = (ours.clip or None) if ours is not None else None
     suffixes = ["", "_reverse"] if module.bidirectional else [""]
     return tuple(
-        Recurrent(
-            directions=tuple(_weights(module, f"l{k}{suffix}") for suffix in suffixes), **cast(Any, make)
-        )
+        Recurrent(directions=tuple(_weights(module, f"l{k}{suffix}") for suffix in suffixes), **make)
         for k in range(module.num_layers)
     )
 
 
 def _weights(module: torch.nn.RNNBase, suffix: str) -> Weights:
-    arrays = [_array(getattr(module, f"weight_{side}_{suffix}")) for side in ("ih", "hh")]
-    biases = (
-        [_array(getattr(module, f"bias_{side}_{suffix}")) for side in ("ih", "hh")] if module.bias else []
-    )
-    return Weights(*arrays, *biases)
+    def array(name: str) -> Any:
+        tensor = getattr(module, f"{name}_{suffix}", None)
+        return None if tensor is None else _array(tensor)
+
+    return Weights(*map(array, ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ch")))
 
 
 def _leaves(name: str, module: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
@@ -150,25 +156,44 @@ def _append(layers: list[Layer], name: str, leaf: torch.nn.Module) -> None:
     """Adds what `leaf` computes to `layers`."""
     from torch import nn
 
-    from carousel.interop._torch_layers import LastStep as TorchLastStep
+    from carousel.interop import _torch_layers as made
 
-    activations = {nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.ReLU: "relu"}
     if isinstance(leaf, nn.LSTM | nn.GRU | nn.RNN):
         layers.extend(recurrent_layers(leaf))
+    elif isinstance(leaf, made.Merged):
+        (layer,) = recurrent_layers(leaf.recurrent)
+        options = {"reverse": leaf.reverse, "merge": leaf.merge, "return_sequences": leaf.return_sequences}
+        layers.append(replace(layer, **cast(Any, options)))
     elif isinstance(leaf, nn.Linear):
         layers.append(Dense(_array(leaf.weight), None if leaf.bias is None else _array(leaf.bias)))
-    elif isinstance(leaf, TorchLastStep):
+    elif isinstance(leaf, made.Last):
         layers.append(LastStep())
-    elif type(leaf) in activations:
-        last = layers[-1] if layers else None
-        if not isinstance(last, Dense) or last.activation != "identity":
-            raise UnsupportedError(f"`{name}` is {type(leaf).__name__}, which must follow a Linear directly.")
-        layers[-1] = replace(last, activation=cast(Any, activations[type(leaf)]))
+    elif isinstance(leaf, made.Flip):
+        layers.append(Reverse())
+    elif isinstance(leaf, made.Standardized):
+        layers.append(Normalization(_array(leaf.mean), _array(leaf.variance), leaf.invert))
+    elif isinstance(leaf, nn.Embedding) and leaf.max_norm is None:
+        layers.append(Embedding(_array(leaf.weight)))
+    elif isinstance(leaf, nn.Sigmoid | nn.Tanh | nn.ReLU | nn.Softmax):
+        _append_activation(layers, name, leaf)
     elif not isinstance(leaf, nn.Dropout | nn.Identity):
         raise UnsupportedError(
             f"`{name}` is {type(leaf).__name__}, but a Network is made of LSTM, GRU, RNN and Linear; "
             "convert those inside it one by one."
         )
+
+
+def _append_activation(layers: list[Layer], name: str, leaf: torch.nn.Module) -> None:
+    """An activation becomes one with the Linear before it, where a Dense has it."""
+    last, function = layers[-1] if layers else None, type(leaf).__name__.lower()
+    if function == "softmax" and leaf.dim != -1:
+        raise UnsupportedError(
+            f"`{name}` is Softmax with `dim` = {leaf.dim}, but a Network has dim = -1 only."
+        )
+    if isinstance(last, Dense) and last.activation == "identity" and function != "softmax":
+        layers[-1] = replace(last, activation=cast(Any, function))
+    else:
+        layers.append(Activation(cast(Any, function)))
 
 
 def _array(tensor: torch.Tensor) -> Any:

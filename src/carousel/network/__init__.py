@@ -1,6 +1,7 @@
 """The model as a value, and its file.
 
 - `Network` of `Recurrent` (of `Weights`), `Dense`, `LastStep`: what a model is, checked and immutable;
+- `Activation`, `Embedding`, `Masking`, `Normalization`, `Reverse`: layers that foreign models have around them;
 - `ForecastModel`: what a forecaster has learned;
 - `save(value, path)`, `load(path)`: the model file of either;
 - `document`, `Texts`: what lets another class into the file.
@@ -9,16 +10,22 @@
 from carousel.network.document import Texts, document
 from carousel.network.file import load, save
 from carousel.network.forecaster import ForecastModel
-from carousel.network.layers import Dense, LastStep, Layer, Recurrent, Weights
-from carousel.network.stack import Network
+from carousel.network.layers import Dense, LastStep, Recurrent, Reverse, Weights
+from carousel.network.pointwise import Activation, Embedding, Masking, Normalization
+from carousel.network.stack import Layer, Network
 
 __all__ = [
+    "Activation",
     "Dense",
+    "Embedding",
     "ForecastModel",
     "LastStep",
     "Layer",
+    "Masking",
     "Network",
+    "Normalization",
     "Recurrent",
+    "Reverse",
     "Texts",
     "Weights",
     "document",

@@ -5,9 +5,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from carousel.errors import ArgumentError, check_dtype
+from carousel.errors import ArgumentError, ShapeError, check_dtype
 
-__all__ = ["Floats", "finite", "read_only"]
+__all__ = ["Floats", "check_same_dtype", "finite", "read_only"]
 
 Floats: TypeAlias = NDArray[np.float32] | NDArray[np.float64]
 """What the kernels compute with."""
@@ -44,3 +44,10 @@ def finite(name: str, array: ArrayLike) -> Floats:
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(kept))[0])
         raise ArgumentError(f"`{name}` must be finite, got {kept[where]} at {list(where)}.")
     return kept
+
+
+def check_same_dtype(**arrays: Floats) -> None:
+    """Raises a ShapeError unless all have one dtype."""
+    if len({array.dtype for array in arrays.values()}) > 1:
+        listed = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
+        raise ShapeError(f"All arrays must have the same dtype, float32 or float64, got {listed}.")

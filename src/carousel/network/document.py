@@ -13,27 +13,35 @@ accepted when it comes back:
         starts: NDArray[np.int64] | NDArray[np.datetime64]
         ids: Texts                                tuple[str, ...] of any length, kept as a tensor
         inner: Weights | None                     another registered class, or a union of them
+    gap: bool = later(False)                  came with a later format: left out where it is the default
 
 In JSON an instance is an object of its kind and its fields, a tuple is a list, an array is
 `{"array": dtype}`; its numbers are the tensor named by its path, such as `layers.0.directions.0.W`.
 """
 
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.network.schema import Record, Texts, kinds
+from carousel.network.schema import Record, Texts, kinds, since_of
 
-__all__ = ["Texts", "decode", "document", "encode"]
+__all__ = ["Texts", "decode", "document", "encode", "later"]
 
 T = TypeVar("T")
 
 
-def document(kind: str) -> Callable[[type[T]], type[T]]:
+def later(default: Any, since: int = 2) -> Any:
+    """The default of a field that came with format `since`: a file has it only where it is another value."""
+    return field(default=default, metadata={"since": since})
+
+
+def document(kind: str, since: int = 1) -> Callable[[type[T]], type[T]]:
     """Registers a frozen dataclass as something that documents can hold, under the name `kind`.
+
+    Files that hold one have at least the format `since`.
 
     The class gets an `==` that compares arrays by dtype, shape and elements (NaN equals NaN); it has
     no hash. Its `__post_init__` may refuse what it is given: a file with it is then refused too.
@@ -57,7 +65,7 @@ def document(kind: str) -> Callable[[type[T]], type[T]]:
             raise TypeError(f"{cls.__name__} must be a frozen dataclass: write @document above @dataclass.")
         if kind in kinds:
             raise TypeError(f"The kind {kind!r} is {kinds[kind].__name__} already, got {cls.__name__}.")
-        kinds[kind] = cls
+        kinds[kind], since_of[kind] = cls, since
         cls.__eq__ = _equal  # type: ignore[method-assign]
         cls.__hash__ = None  # type: ignore[assignment]
         return cls

@@ -1,6 +1,7 @@
 """The model file: one document and its tensors, sealed by a SHA-256. Specified in docs/model-file.md.
 
-The document is `{"format":1,"sha256":"...","value":{"kind":...}}`. The digest is that of the document,
+The document is `{"format":1,"sha256":"...","value":{"kind":...}}`, the format the first that knows all that the value
+holds, so that older versions read whatever they can. The digest is that of the document,
 with its own 64 digits written as zeros, and of every tensor's name, dtype, shape and bytes: whatever
 changes the model is noticed, however a version of safetensors writes its header.
 """
@@ -19,10 +20,11 @@ from carousel.network import atomic
 from carousel.network.canonical import canonical, parse
 from carousel.network.container import pack, unpack
 from carousel.network.document import decode, encode
+from carousel.network.schema import format_of
 
-__all__ = ["FORMAT", "load", "save"]
+__all__ = ["FORMATS", "load", "save"]
 
-FORMAT = 1
+FORMATS = (1, 2)
 
 
 def save(value: object, path: str | os.PathLike[str]) -> None:
@@ -45,7 +47,7 @@ def save(value: object, path: str | os.PathLike[str]) -> None:
         True
     """
     tree, tensors = encode(value)
-    document = {"format": FORMAT, "sha256": "", "value": tree}
+    document = {"format": format_of(tree), "sha256": "", "value": tree}
     document["sha256"] = _digest(document, tensors)
     atomic.write(path, [pack(canonical(document), tensors)])
 
@@ -90,9 +92,9 @@ def _document(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, N
 
 def _value(document: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
     """The value of a document, sealed and complete."""
-    if document["format"] != FORMAT:
+    if document["format"] not in FORMATS:
         raise FormatError(
-            f"the file has format {document['format']}, this version of carousel reads format {FORMAT}; "
+            f"the file has format {document['format']}, this version of carousel reads formats 1 to {FORMATS[-1]}; "
             "a newer one may read it"
         )
     if [*document] != ["format", "sha256", "value"]:
@@ -100,6 +102,11 @@ def _value(document: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
     if document["sha256"] != _digest(document, tensors):
         raise FormatError("the file is damaged: document and tensors do not give the SHA-256 that it states")
     value = decode(document["value"], tensors)
+    needed = format_of(document["value"])
+    if document["format"] != needed:
+        raise FormatError(
+            f"the file says format {document['format']}, but what it holds is of format {needed}"
+        )
     if tensors:
         raise FormatError(f"the tensor {ascii(min(tensors))[:60]} belongs to nothing")
     return value

@@ -129,6 +129,11 @@ class RecurrentPath:
     head: Dense
     shrink: float
 
+    def __post_init__(self) -> None:
+        for layer in self.layers:
+            if layer.beyond or layer.bidirectional:
+                raise FormatError(f"the recurrent path: {layer!r} must have one direction and no options.")
+
 
 @document("forecaster.plain")
 @dataclass(frozen=True)

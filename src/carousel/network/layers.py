@@ -5,16 +5,16 @@ biases. A value checks itself when it is made, owns its arrays, and cannot be ch
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 
 from carousel.errors import ArgumentError, ShapeError, check_choice, check_shape
-from carousel.layout import ORDERS, check_weights
-from carousel.network.arrays import Floats, finite
-from carousel.network.document import document
+from carousel.layout import ORDERS
+from carousel.network.arrays import Floats, check_same_dtype, finite
+from carousel.network.document import document, later
 
-__all__ = ["Dense", "LastStep", "Layer", "Recurrent", "Weights"]
+__all__ = ["Dense", "LastStep", "Recurrent", "Reverse", "Weights"]
 
 
 @document("weights")
@@ -23,10 +23,11 @@ class Weights:
     """One direction of a recurrent layer: a = W x + b_W + R h + b_R, all gates at once.
 
     Args:
-        W: (GH, I), with G = 4 gates for an LSTM, 3 for a GRU, 1 for an RNN.
+        W: (GH, I), with G = 4 gates for an LSTM, 3 for one with coupled gates and for a GRU, 1 for an RNN.
         R: (GH, H).
         b_W: (GH,); None is no bias, which is a bias of zeros.
         b_R: (GH,); likewise.
+        peephole: of an LSTM p_i, p_f, p_o, (3, H), or with coupled gates p_i, p_o, (2, H); None is none.
 
     All are float32 or all are float64.
 
@@ -39,6 +40,7 @@ class Weights:
     R: Floats
     b_W: Floats = None  # type: ignore[assignment]  # becomes zeros below
     b_R: Floats = None  # type: ignore[assignment]
+    peephole: Floats | None = later(None)  # noqa: RUF009 (a dataclasses.field)
 
     def __post_init__(self) -> None:
         W, R = finite("W", self.W), finite("R", self.R)
@@ -51,8 +53,12 @@ class Weights:
             raise ShapeError(f"`R` must have shape (GH, H) with G = 1, 3 or 4 gates, got {R.shape}.")
         for name, array, axes in (("W", W, f"{GH}, I"), ("b_W", b_W, f"{GH}"), ("b_R", b_R, f"{GH}")):
             check_shape(name, array, axes)
-        _check_same_dtype(W=W, R=R, b_W=b_W, b_R=b_R)
-        for name, array in (("W", W), ("R", R), ("b_W", b_W), ("b_R", b_R)):
+        arrays = {"W": W, "R": R, "b_W": b_W, "b_R": b_R}
+        if self.peephole is not None:
+            arrays["peephole"] = finite("peephole", self.peephole)
+            check_shape("peephole", arrays["peephole"], f"{GH // H - 1 if H else 0}, H", H=H)
+        check_same_dtype(**arrays)
+        for name, array in arrays.items():
             object.__setattr__(self, name, array)
 
     @property
@@ -69,7 +75,8 @@ class Weights:
 
     @property
     def parameter_count(self) -> int:
-        return self.W.size + self.R.size + self.b_W.size + self.b_R.size
+        peephole = 0 if self.peephole is None else self.peephole.size
+        return self.W.size + self.R.size + self.b_W.size + self.b_R.size + peephole
 
     def __repr__(self) -> str:
         return f"Weights(W {self.W.shape}, R {self.R.shape}, {self.dtype})"
@@ -78,13 +85,22 @@ class Weights:
 @document("recurrent")
 @dataclass(frozen=True, repr=False)
 class Recurrent:
-    """A recurrent layer, one output a step: (T, B, I) -> (T, B, DH).
+    """A recurrent layer, one output a step, (T, B, I) -> (T, B, DH), or one a sequence, (B, DH).
+
+    Where a mask (`Masking`, `Embedding`) leaves a step out, the state stays, and the output is that of the step
+    before it.
 
     Args:
         cell: "lstm", "gru" or "rnn"; the equations are in `carousel.reference`.
-        directions: one, or two: forward and backward, whose outputs stand side by side.
+        directions: one, or two: forward and backward, whose outputs are merged.
         reset: of a GRU, whether the reset gate acts "after" the product with R, as in torch, or "before".
         activation: of an RNN, "tanh" or "relu".
+        coupled_gates: of an LSTM, f = 1 - i; weights are of the gates i g o.
+        clip: bound of the sums before the activations; None for none.
+        reverse: the one direction reads from the end; y[t] still belongs to x[t].
+        merge: of two directions: "concat" side by side, or "sum", "mul" or "ave" of them, (T, B, H).
+        return_sequences: False gives the state of each direction after its own last step, (B, DH).
+        zero_output_for_mask: the output is 0 where a mask leaves a step out.
 
     Raises:
         ShapeError: weights that do not fit the cell or one another.
@@ -95,30 +111,63 @@ class Recurrent:
     directions: tuple[Weights, ...]
     reset: Literal["after", "before"] = "after"
     activation: Literal["tanh", "relu"] = "tanh"
+    coupled_gates: bool = later(False)
+    clip: float | None = later(None)
+    reverse: bool = later(False)
+    merge: Literal["concat", "sum", "mul", "ave"] = later("concat")
+    return_sequences: bool = later(True)
+    zero_output_for_mask: bool = later(False)
 
     def __post_init__(self) -> None:
         check_choice("cell", self.cell, tuple(ORDERS))
         check_choice("reset", self.reset, ("after", "before"))
         check_choice("activation", self.activation, ("tanh", "relu"))
-        if self.reset == "before" and self.cell != "gru":
-            raise ArgumentError(f"`reset` = 'before' is an option of the cell 'gru', got cell {self.cell!r}.")
-        if self.activation == "relu" and self.cell != "rnn":
-            raise ArgumentError(
-                f"`activation` = 'relu' is an option of the cell 'rnn', got cell {self.cell!r}."
-            )
+        check_choice("merge", self.merge, ("concat", "sum", "mul", "ave"))
+        for name in ("coupled_gates", "reverse", "return_sequences", "zero_output_for_mask"):
+            if type(getattr(self, name)) is not bool:
+                raise ArgumentError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
         directions = tuple(self.directions)
         if len(directions) not in (1, 2) or not all(isinstance(w, Weights) for w in directions):
             raise ArgumentError(
                 "`directions` must be one Weights, or two, forward and backward, "
                 f"got {[type(w).__name__ for w in directions]}."
             )
-        sizes = {check_weights(self.cell, w.W, w.R, w.b_W, w.b_R) for w in directions}
+        object.__setattr__(self, "directions", directions)
+        self._check_options()
+        self._check_weights()
+
+    def _check_options(self) -> None:
+        """Refuses options of another cell, or of another number of directions."""
+        of_cells = {"reset": "gru", "activation": "rnn", "coupled_gates": "lstm"}
+        for name, cell in of_cells.items():
+            value = getattr(self, name)
+            if value not in ("after", "tanh", False) and self.cell != cell:
+                raise ArgumentError(
+                    f"`{name}` = {value!r} is an option of the cell {cell!r}, got cell {self.cell!r}."
+                )
+        if self.clip is not None:
+            if isinstance(self.clip, bool) or not 0 < self.clip < float("inf"):
+                raise ArgumentError(f"`clip` must be above 0, or None for no bound, got {self.clip!r}.")
+            object.__setattr__(self, "clip", float(self.clip))
+        if self.bidirectional and self.reverse:
+            raise ArgumentError("`reverse` is for one direction; the second of two reads backwards anyway.")
+        if not self.bidirectional and self.merge != "concat":
+            raise ArgumentError(f"`merge` = {self.merge!r} needs two directions, got one.")
+
+    def _check_weights(self) -> None:
+        G = len(ORDERS[self.cell]["torch"]) - self.coupled_gates
+        for w in self.directions:
+            check_shape("R", w.R, f"{G}H, H")
+            if w.peephole is not None and self.cell != "lstm":
+                raise ArgumentError(f"`peephole` is an option of the cell 'lstm', got cell {self.cell!r}.")
+        sizes = {(w.hidden_size, w.input_size) for w in self.directions}
         if len(sizes) > 1:
             raise ShapeError(
                 f"`directions` must have the same sizes, got (H, I) = {' and '.join(map(str, sizes))}."
             )
-        _check_same_dtype(forward=directions[0].W, backward=directions[-1].W)
-        object.__setattr__(self, "directions", directions)
+        if len({w.peephole is None for w in self.directions}) > 1:
+            raise ArgumentError("`directions` must both have a `peephole`, or neither.")
+        check_same_dtype(forward=self.directions[0].W, backward=self.directions[-1].W)
 
     @property
     def input_size(self) -> int:
@@ -130,11 +179,30 @@ class Recurrent:
 
     @property
     def output_size(self) -> int:
-        return self.hidden_size * len(self.directions)
+        return self.hidden_size * (len(self.directions) if self.merge == "concat" else 1)
 
     @property
     def bidirectional(self) -> bool:
         return len(self.directions) == 2
+
+    @property
+    def reads_backwards(self) -> bool:
+        """Whether a direction starts at the end of the sequence."""
+        return self.bidirectional or self.reverse
+
+    @property
+    def beyond(self) -> tuple[str, ...]:
+        """The options that are on, of those that torch's equations and layers do not have."""
+        on = {
+            "peephole": self.directions[0].peephole is not None,
+            "coupled_gates": self.coupled_gates,
+            "clip": self.clip is not None,
+            "reverse": self.reverse,
+            "merge": self.merge != "concat",
+            "return_sequences": not self.return_sequences,
+            "zero_output_for_mask": self.zero_output_for_mask,
+        }
+        return tuple(name for name, is_on in on.items() if is_on)
 
     @property
     def dtype(self) -> np.dtype[np.float32] | np.dtype[np.float64]:
@@ -153,7 +221,12 @@ class Recurrent:
         if self.cell == "rnn":
             words.append(self.activation)
         if self.bidirectional:
-            words.append("bidirectional")
+            words.append("bidirectional" if self.merge == "concat" else f"bidirectional {self.merge}")
+        words += [name for name in ("peephole", "coupled_gates", "reverse") if name in self.beyond]
+        if self.clip is not None:
+            words.append(f"clip {self.clip:g}")
+        if not self.return_sequences:
+            words.append("last")
         return ", ".join(words)
 
     def __repr__(self) -> str:
@@ -185,7 +258,7 @@ class Dense:
         O, _ = check_shape("W", W, "O, I")
         b = finite("b", np.zeros(O, W.dtype) if self.b is None else self.b)
         check_shape("b", b, "O", O=O)
-        _check_same_dtype(W=W, b=b)
+        check_same_dtype(W=W, b=b)
         object.__setattr__(self, "W", W)
         object.__setattr__(self, "b", b)
 
@@ -219,11 +292,12 @@ class Dense:
 class LastStep:
     """The last step of a sequence: (T, B, F) -> (B, F)."""
 
+    title = "LastStep"
 
-Layer: TypeAlias = Recurrent | Dense | LastStep
 
+@document("reverse", since=2)
+@dataclass(frozen=True)
+class Reverse:
+    """The steps of a sequence from last to first, (T, B, F) -> (T, B, F); a mask stays where it is."""
 
-def _check_same_dtype(**arrays: Floats) -> None:
-    if len({array.dtype for array in arrays.values()}) > 1:
-        listed = ", ".join(f"{name} {array.dtype}" for name, array in arrays.items())
-        raise ShapeError(f"All arrays must have the same dtype, float32 or float64, got {listed}.")
+    title = "Reverse"

@@ -1,6 +1,6 @@
 """The form of every field of every registered class, from the annotations of its fields."""
 
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -22,10 +22,13 @@ from carousel.network.forms import (
     short,
 )
 
-__all__ = ["Record", "Texts", "form_of", "kind_of", "kinds"]
+__all__ = ["Record", "Texts", "form_of", "format_of", "kind_of", "kinds", "since_of"]
 
 kinds: dict[str, type] = {}
 """The registered classes, by kind."""
+
+since_of: dict[str, int] = {}
+"""The first format that knows a kind."""
 
 Texts: TypeAlias = Annotated[tuple[str, ...], "tensor"]
 """A tuple of strings of any length: a hundred thousand series ids are a tensor, not JSON."""
@@ -48,21 +51,28 @@ class Record:
         kind = kind_of(type(value))
         tree: dict[str, Json] = {"kind": kind}
         for name, form in _forms(kind).items():
-            tree[name] = form.encode(getattr(value, name), _join(path, name), tensors)
+            field = getattr(value, name)
+            if name not in _later(kind) or not _is_default(_later(kind)[name], field):
+                tree[name] = form.encode(field, _join(path, name), tensors)
         return tree
 
     def decode(self, tree: Json, path: str, tensors: Tensors) -> Any:
         known = [kind_of(cls) for cls in self.classes]
         if type(tree) is not dict or type(tree.get("kind")) is not str or tree["kind"] not in known:
             got = tree.get("kind") if type(tree) is dict else tree
-            raise FormatError(f"{_place(path)} must be of kind {either(map(repr, known))}, got {short(got)}.")
-        forms = _forms(tree["kind"])
+            wanted = f"kind {either(map(repr, known))}" if len(known) <= 8 else "kind known to this version"
+            raise FormatError(f"{_place(path)} must be of {wanted}, got {short(got)}.")
+        later = _later(tree["kind"])
+        forms = {name: f for name, f in _forms(tree["kind"]).items() if name in tree or name not in later}
         if [*tree] != ["kind", *forms]:
             raise FormatError(
                 f"{_place(path)}, of kind {tree['kind']!r}, must have the fields "
                 f"{', '.join(forms) or 'none'}, in this order, got {short(', '.join(list(tree)[1:]))}."
             )
         values = {name: form.decode(tree[name], _join(path, name), tensors) for name, form in forms.items()}
+        for name in values.keys() & later.keys():
+            if _is_default(later[name], values[name]):
+                raise FormatError(f"`{_join(path, name)}` must be left out where it is {values[name]!r}.")
         try:
             return kinds[tree["kind"]](**values)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # CarouselErrors among them
@@ -76,6 +86,26 @@ def _forms(kind: str) -> dict[str, Form]:
     cls = kinds[kind]
     hints = get_type_hints(cls, include_extras=True)
     return {field.name: form_of(hints[field.name], f"{cls.__name__}.{field.name}") for field in fields(cls)}
+
+
+@cache
+def _later(kind: str) -> dict[str, Field[Any]]:
+    """The fields of a kind that came with a later format than the kind itself."""
+    return {field.name: field for field in fields(kinds[kind]) if "since" in field.metadata}
+
+
+def _is_default(field: Field[Any], value: object) -> bool:
+    return type(value) is type(field.default) and value == field.default
+
+
+def format_of(tree: Json) -> int:
+    """The first format that knows all kinds and fields of a tree that `Record.encode` has made."""
+    if isinstance(tree, list):
+        return max(map(format_of, tree), default=1)
+    if not isinstance(tree, dict) or "kind" not in tree:
+        return 1
+    later: list[int] = [f.metadata["since"] for name, f in _later(tree["kind"]).items() if name in tree]
+    return max(since_of[tree["kind"]], *later, *map(format_of, tree.values()))
 
 
 def form_of(hint: Any, where: str) -> Form:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from carousel.errors import ArgumentError
-from carousel.interop import torch as interop
+from carousel.interop._torch_layers import Layers
 from carousel.network import Network
-from carousel.nn.acceleration import accelerate
+from carousel.nn.layers import GRU, LSTM, RNN
 
 __all__ = ["module"]
 
@@ -17,7 +17,7 @@ def module(network: Network) -> torch.nn.Module:
 
     Raises:
         ArgumentError: `network` is something else, such as a forecaster, which runs in `carousel.stream`.
-        UnsupportedError: a GRU whose reset gate acts before the product, which torch.nn.GRU cannot be.
+        UnsupportedError: the network has masks.
 
     Example:
         >>> import carousel
@@ -27,6 +27,4 @@ def module(network: Network) -> torch.nn.Module:
     """
     if not isinstance(network, Network):
         raise ArgumentError(f"`network` must be a Network, got {type(network).__name__}.")
-    made = interop.save(network)
-    assert isinstance(made, torch.nn.Module)
-    return accelerate(made)
+    return Layers.of(network, {"lstm": LSTM, "gru": GRU, "rnn": RNN})

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from carousel import _core
 from carousel.network import Dense, LastStep, Recurrent
 
-__all__ = ["compiled", "zeros"]
+__all__ = ["cell_name", "compiled", "zeros"]
 
 Array = NDArray[Any]
 
@@ -27,15 +27,21 @@ def compiled(layer: Recurrent | Dense | LastStep, *, low_precision: bool = False
         return None
     if isinstance(layer, Dense):
         return _core.Dense(layer.W, layer.b, layer.activation)
-    name: str = layer.cell
-    if layer.cell == "gru" and layer.reset == "before":
-        name = "gru_reset_before"
-    if layer.cell == "rnn":
-        name = f"rnn_{layer.activation}"
+    assert not layer.beyond
+    name = cell_name(layer)
     return tuple(
         _core.Layer(name, w.W, w.R, w.b_W, w.b_R, reverse=reverse, low_precision=low_precision)
         for w, reverse in zip(layer.directions, (False, True), strict=False)
     )
+
+
+def cell_name(layer: Recurrent) -> str:
+    """What the compiled module calls the cell."""
+    if layer.cell == "gru" and layer.reset == "before":
+        return "gru_reset_before"
+    if layer.coupled_gates:
+        return "lstm_coupled"
+    return f"rnn_{layer.activation}" if layer.cell == "rnn" else layer.cell
 
 
 def zeros(layers: Sequence[Recurrent], batch: int) -> tuple[tuple[Array, ...], tuple[Array | None, ...]]:

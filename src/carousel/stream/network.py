@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel import _core
 from carousel.errors import (
     ArgumentError,
     ShapeError,
@@ -20,7 +19,8 @@ from carousel.errors import (
     check_shape,
 )
 from carousel.network import Network
-from carousel.stream.layers import compiled, zeros
+from carousel.stream.layers import zeros
+from carousel.stream.pipeline import Pipeline, is_plain, stack
 
 __all__ = ["NetworkModel", "State"]
 
@@ -46,8 +46,9 @@ class State:
 class NetworkModel:
     """Runs a Network on the compiled kernels; immutable, safe from several threads.
 
-    Everything is of the network's dtype, every sequence (T, B, I). A step gives what `run` gives for
-    it; a LastStep passes every step on, for each is the last one so far.
+    Everything is of the network's dtype, every sequence (T, B, I), or where the network takes ids integers,
+    (T, B). A step gives what `run` gives for it; where time ends, every step goes on, for each is the last one
+    so far.
 
     Args:
         network: its weights are packed here, once.
@@ -66,11 +67,14 @@ class NetworkModel:
                 f'`products` = "bfloat16" is for float32 networks, got one of {network.dtype}.'
             )
         self.network = network
-        self._stack = _core.Stack(tuple(compiled(layer, low_precision=low) for layer in network.layers))
+        self._low = low
+        plain = all(map(is_plain, network.layers))
+        self._stack = stack(network.layers, low) if plain else Pipeline(network.layers, low)
         # What a call asks of the network, which would work it out anew each time.
         self._recurrent, self._per_step = network.recurrent, network.per_step
         self._input_size, self._output_size = network.input_size, network.output_size
         self._dtype, self._bidirectional = network.dtype, network.bidirectional
+        self._takes_ids = network.takes_ids
 
     def run(self, x: Array) -> Array:
         """A whole sequence, from a state of zeros.
@@ -87,6 +91,37 @@ class NetworkModel:
         x = self._input(x, "T, B, I")
         return self._run(x, self._zeros(x.shape[1]))
 
+    def run_from(self, x: Array, state: State, lengths: Array | None = None) -> tuple[Array, State]:
+        """A whole sequence from any state: (y, state after it).
+
+        Unlike `advance` also where the network reads backwards: such a direction begins with its state at the
+        end of the sequence.
+
+        Args:
+            x: (T, B, I).
+            state: as `start` gives it; stays as it is.
+            lengths: (B,) integers, the steps of each row; those beyond are left out, as by a mask. None is T.
+
+        Raises:
+            ShapeError: `x`, `state` or `lengths` does not fit.
+            ArgumentError: a length is out of range.
+        """
+        x = self._input(x, "T, B, I")
+        T, B = x.shape[:2]
+        self._check_state(state, B, pieces=False)
+        state = state.copy()
+        if lengths is None:
+            return self._run(x, state), state
+        steps = np.asarray(lengths)
+        check_shape("lengths", steps, "B", B=B)
+        if steps.dtype.kind not in "iu" or (B and not 0 <= steps.min() <= steps.max() <= T):
+            raise ArgumentError(f"`lengths` must be integers between 0 and T = {T}, got {steps.tolist()}.")
+        y = self._empty(T, B)
+        Pipeline(self.network.layers, self._low).run(
+            x, state.h, state.c, y, np.arange(T)[:, None] < steps.astype(np.int64)
+        )
+        return y, state
+
     def start(self, batch: int = 1) -> State:
         """The state before the first step: zeros, for `batch` sequences side by side."""
         check_integer("batch", batch, 0)
@@ -101,7 +136,7 @@ class NetworkModel:
 
         Raises:
             ShapeError: `x` or `state` does not fit.
-            UnsupportedError: the network reads in both directions.
+            UnsupportedError: the network reads backwards.
         """
         x = self._input(x, "T, B, I")
         self._check_state(state, x.shape[1])
@@ -120,7 +155,7 @@ class NetworkModel:
 
         Raises:
             ShapeError: `x` or `state` does not fit.
-            UnsupportedError: the network reads in both directions.
+            UnsupportedError: the network reads backwards.
         """
         after = self._stack.step(x, state.h, state.c) if type(state) is State else None
         if after is None:  # an error, or arrays that must be copied first
@@ -136,7 +171,7 @@ class NetworkModel:
 
         Raises:
             ShapeError: `x`, `state` or `out` does not fit; nothing was written.
-            UnsupportedError: the network reads in both directions.
+            UnsupportedError: the network reads backwards.
         """
         if type(state) is State and self._stack.step_into(x, state.h, state.c, out):
             return
@@ -148,11 +183,13 @@ class NetworkModel:
 
     def _run(self, x: Array, state: State) -> Array:
         """The output for x (T, B, I); `state` is overwritten."""
-        T, B, _ = x.shape
-        y = np.empty((T, B, self._output_size) if self._per_step else (B, self._output_size), self._dtype)
+        y = self._empty(*x.shape[:2])
         done = self._stack.run(x, tuple(state.h), tuple(state.c), y)
         assert done
         return y
+
+    def _empty(self, T: int, B: int) -> Array:
+        return np.empty((T, B, self._output_size) if self._per_step else (B, self._output_size), self._dtype)
 
     def _zeros(self, batch: int) -> State:
         return State(*zeros(self._recurrent, batch))
@@ -160,6 +197,8 @@ class NetworkModel:
     def _input(self, x: Array, axes: str) -> Array:
         """`x`, checked and as it must lie in memory."""
         x = np.asarray(x)
+        if self._takes_ids:
+            return self._ids(x, axes.removesuffix(", I"))
         # The checks spell a shape out in 10 us: they run when there is something to say.
         if x.ndim != axes.count(",") + 1 or x.shape[-1] != self._input_size or x.dtype != self._dtype:
             check_shape("x", x, axes, I=self._input_size)
@@ -168,15 +207,30 @@ class NetworkModel:
             raise ShapeError("`x` must have at least one step, got T = 0: the network gives its last one.")
         return np.require(x, requirements=["C", "A"])
 
-    def _check_state(self, state: State, batch: int) -> None:
-        if self._bidirectional:
+    def _ids(self, x: Array, axes: str) -> Array:
+        """`x` of a network that takes ids, checked."""
+        check_shape("x", x, axes)
+        if x.dtype.kind not in "iu":
+            raise ShapeError(f"`x` must be integers, the ids of an Embedding, got {x.dtype}.")
+        if x.size and not 0 <= x.min() <= x.max() < self._input_size:
+            raise ArgumentError(
+                f"`x` must be ids from 0 to {self._input_size - 1}, got {x.min()} to {x.max()}."
+            )
+        if x.ndim == 2 and len(x) == 0 and not self._per_step:
+            raise ShapeError("`x` must have at least one step, got T = 0: the network gives its last one.")
+        return x
+
+    def _check_state(self, state: State, batch: int, pieces: bool = True) -> None:
+        if pieces and self._bidirectional:
             raise UnsupportedError(
-                "This network reads in both directions: no step is known before the last one came; "
+                "This network reads backwards: no step is known before the last one came; "
                 "run whole sequences, with `run`."
             )
-        if not isinstance(state, State) or not len(self._recurrent) == len(state.h) == len(state.c):
+        count = sum(len(layer.directions) for layer in self._recurrent)
+        if not isinstance(state, State) or not count == len(state.h) == len(state.c):
             raise ArgumentError("`state` must be of this network: what `start`, `step` or `advance` gave.")
-        for k, (layer, h, c) in enumerate(zip(self._recurrent, state.h, state.c, strict=True)):
+        owners = [layer for layer in self._recurrent for _ in layer.directions]
+        for k, (layer, h, c) in enumerate(zip(owners, state.h, state.c, strict=True)):
             if (c is None) == (layer.cell == "lstm"):
                 raise ArgumentError(f"`state.c[{k}]` must be an array for an LSTM and None for others.")
             shape = (batch, layer.directions[0].R.shape[1])

@@ -1,0 +1,505 @@
+"""An ONNX graph as the layers of a Network, or a refusal by name; imports onnx, so it is imported late.
+
+Every value on the way is what the layers so far give, with its axes by letter: T steps, B rows, D directions, F
+features. Nodes that only move axes change the letters, the others add a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from carousel.errors import CarouselError, FormatError, UnsupportedError
+from carousel.interop._onnx_node import INPUTS, KINDS, recurrent
+from carousel.network import (
+    Activation,
+    Dense,
+    Embedding,
+    LastStep,
+    Layer,
+    Network,
+    Normalization,
+    Recurrent,
+    Reverse,
+)
+
+__all__ = ["Reading", "reading"]
+
+Array = NDArray[Any]
+
+_FUNCTIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "Softmax": "softmax"}
+_MERGES = {"ReduceSum": "sum", "ReduceProd": "mul", "ReduceMean": "ave"}
+_SIZES = (
+    "Shape",
+    "Gather",
+    "Unsqueeze",
+    "Squeeze",
+    "Concat",
+    "Cast",
+    "Slice",
+    "Identity",
+)  # of a state of zeros
+_MOVES = ("Slice", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Cast", "Concat")
+_LARGEST = 2**24  # elements along an axis of a state
+
+
+@dataclass(frozen=True)
+class Value:
+    """What `layers` give, or of the last of them the state that is no output.
+
+    `open` says what the next node may complete: a "product" lacks its bias, "centred" its scale, "scaled" its mean.
+    """
+
+    axes: str
+    layers: tuple[Layer, ...]
+    open: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A graph that was read.
+
+    Args:
+        network: the layers.
+        axes: of the input.
+        output, output_axes: the name of the graph's output that the network gives, and its axes.
+        input: the name of the graph's input.
+        states: names of the inputs for h and c of every recurrent layer; None where it begins with zeros.
+        lengths: the name of the input that tells the steps of each row, if there is one.
+        told: for every node what it is, and what became of it.
+    """
+
+    network: Network
+    axes: str
+    output: str
+    output_axes: str
+    input: str
+    states: tuple[tuple[str | None, str | None], ...]
+    lengths: str | None
+    told: tuple[tuple[str, str], ...]
+
+
+class _OtherAxes(Exception):
+    """Steps are not where this order of the input's axes has them."""
+
+
+def reading(model: onnx.ModelProto) -> Reading:
+    """The network of a model's graph, whose input is (T, B, I) or (B, T, I), or ids (T, B) or (B, T).
+
+    Raises:
+        UnsupportedError: a node, an attribute or a form of graph that a Network cannot express.
+        FormatError: arrays that do not fit one another.
+    """
+    refusal: Exception | None = None
+    for batch_first in (False, True):
+        try:
+            return _Walk(model, batch_first).read()
+        except _OtherAxes as error:
+            refusal = refusal or UnsupportedError(str(error))
+    assert refusal is not None
+    raise refusal
+
+
+class _Walk:
+    def __init__(self, model: onnx.ModelProto, batch_first: bool) -> None:
+        self._graph = model.graph
+        self._constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self._shapes = {
+            i.name: len(i.type.tensor_type.shape.dim)
+            for i in model.graph.input
+            if i.name not in self._constants
+        }
+        self._values: dict[str, Value] = {}
+        self._sizes: set[str] = set()  # values that only say how large something is
+        self._zeros: set[str] = set()
+        self._side: set[str] = set()  # last states, which may be outputs of the graph
+        self._used: set[str] = set()  # inputs that are states or lengths
+        self._states: list[tuple[str | None, str | None]] = []
+        self._lengths: str | None = None
+        self._told: list[tuple[str, str]] = []
+        self._opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+        self._order = "BT" if batch_first else "TB"
+
+    def read(self) -> Reading:
+        if self._opset < 7:
+            raise UnsupportedError(f"the model is of opset {self._opset}; 7 and later are supported")
+        start = self._start()
+        axes = self._order + ("F" if self._shapes[start] == 3 else "")
+        self._values[start] = Value(axes, ())
+        for node in self._graph.node:
+            self._node(node)
+        output = self._output()
+        value = self._values[output]
+        rest = set(self._shapes) - {start} - self._used
+        if rest:
+            raise UnsupportedError(
+                f"the input {min(rest)!r} is neither the sequence nor a state; it is not supported"
+            )
+        try:
+            network = Network(value.layers)
+        except CarouselError as error:
+            raise FormatError(f"its layers do not fit one another: {str(error).rstrip('.')}") from None
+        return Reading(
+            network, axes, output, value.axes, start, tuple(self._states), self._lengths, tuple(self._told)
+        )
+
+    def _start(self) -> str:
+        """The input that is the sequence: the one with features, or else ids."""
+        taken = {name for node in self._graph.node if node.op_type in KINDS for name in list(node.input)[1:]}
+        found = [name for name, rank in self._shapes.items() if rank in (2, 3) and name not in taken]
+        if len(found) != 1:
+            raise UnsupportedError(
+                "the graph must have one input (steps, rows, features), beside states, "
+                f"got {', '.join(found) or 'none'}"
+            )
+        return str(found[0])
+
+    def _output(self) -> str:
+        names = [o.name for o in self._graph.output]
+        main = [name for name in names if name in self._values]
+        if not main or any(name not in self._side and name not in main for name in names):
+            raise UnsupportedError("an output of the graph is none of its layers")
+        candidates = [name for name in main if name not in self._side] or main[:1]
+        found, others = candidates[0], candidates[1:]
+        if others:
+            raise UnsupportedError(
+                f"the graph has the outputs {found!r} and {others[0]!r}; one, beside states, is supported"
+            )
+        return str(found)
+
+    def _node(self, node: onnx.NodeProto) -> None:
+        title = f"node {node.name or node.output[0]!r} ({node.op_type})" if node.output else "a node"
+        if node.name:
+            title = f"node {node.name!r} ({node.op_type})"
+        if node.domain not in ("", "ai.onnx"):
+            raise UnsupportedError(f"{title} is of the domain {node.domain!r}, which is not supported")
+        attributes = {a.name: _plain(helper.get_attribute_value(a)) for a in node.attribute}
+        if self._is_constant(node, attributes):
+            return
+        source = next((name for name in node.input if name in self._values), None)
+        if source is None or node.op_type not in _READ:
+            raise UnsupportedError(
+                f"{title} is not supported; LSTM, GRU, RNN, Gemm, MatMul, Add, activations and what moves axes are"
+            )
+        before = self._values[source]
+        try:
+            after = _READ[node.op_type](self, title, node, attributes, before)
+        except (UnsupportedError, FormatError, _OtherAxes):
+            raise
+        except CarouselError as error:
+            raise FormatError(f"{title}: {str(error).rstrip('.')}") from None
+        for name, value in after.items():
+            self._values[name] = value
+        first = next(iter(after.values()))
+        new = [layer for layer in first.layers if not any(layer is old for old in before.layers)]
+        told = " + ".join(getattr(layer, "title", repr(layer)) for layer in new)
+        self._told.append((title.removeprefix("node "), told or "the order of the axes"))
+
+    def _is_constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
+        """Whether a node gives a constant, a size, or zeros of some size; then its output is noted as that."""
+        if node.op_type == "Constant" and "value" in attributes:
+            self._constants[node.output[0]] = attributes["value"]
+        elif node.op_type in _MOVES and node.input[0] in self._zeros:
+            self._zeros.add(node.output[0])
+        elif node.op_type == "Shape" or (
+            node.op_type in _SIZES and any(name in self._sizes for name in node.input)
+        ):
+            self._sizes.add(node.output[0])
+        elif node.op_type in ("Expand", "ConstantOfShape") and node.input[-1] in self._sizes | set(
+            self._constants
+        ):
+            filled = (
+                self._constants.get(node.input[0])
+                if node.op_type == "Expand"
+                else attributes.get("value", np.zeros(1))
+            )
+            if filled is None or np.any(filled):
+                return False
+            self._zeros.add(node.output[0])
+        else:
+            return False
+        numbers = [self._constants[name] for name in node.input if name in self._constants]
+        if any(a.dtype.kind in "iu" and a.size and _LARGEST < int(a.max()) < 2**62 for a in numbers):
+            raise FormatError(
+                f"node {node.name or node.output[0]!r} ({node.op_type}) makes an array above {_LARGEST}"
+            )
+        return True
+
+    def _constant(self, title: str, name: str) -> Array:
+        if name not in self._constants:
+            raise UnsupportedError(
+                f"{title} has weights {name!r} that are no constants, which is not supported"
+            )
+        return self._constants[name]
+
+    def _weights(self, title: str, name: str) -> Array:
+        array = self._constant(title, name)
+        if array.dtype not in (np.float32, np.float64):
+            raise UnsupportedError(f"{title} has weights of {array.dtype}; float32 and float64 are supported")
+        return array
+
+    def _recurrent(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        given = {key: name for key, name in zip(INPUTS, node.input, strict=False) if name}
+        layout = attributes.pop("layout", 0)
+        if x.axes not in ("TBF", "BTF"):
+            raise UnsupportedError(f"{title} takes what is no sequence any more")
+        if x.axes != ("BTF" if layout else "TBF") or given["X"] not in self._values:
+            raise _OtherAxes(f"{title} does not read the steps of the input")
+        W, R, B, P = (self._weights(title, given[key]) if key in given else None for key in "WRBP")
+        assert W is not None
+        assert R is not None
+        layer = recurrent(title, node.op_type, attributes, W, R, B, P)
+        lengths = given.get("sequence_lens")
+        if lengths is None:
+            layer = replace(layer, zero_output_for_mask=False)
+        else:
+            self._note_lengths(title, lengths)
+        self._states.append(
+            (self._state(title, given.get("initial_h")), self._state(title, given.get("initial_c")))
+        )
+        outputs = [*node.output, "", "", ""]
+        whole, last = (*x.layers, layer), (*x.layers, replace(layer, return_sequences=False))
+        if lengths is None and not layer.reads_backwards:
+            last = (*whole, LastStep())
+        found = {
+            outputs[0]: Value("BTDF" if layout else "TDBF", whole),
+            outputs[1]: Value("BDF" if layout else "DBF", last),
+        }
+        self._side.update(name for name in outputs[1:3] if name)
+        return {name: value for name, value in found.items() if name}
+
+    def _note_lengths(self, title: str, name: str) -> None:
+        if name not in self._shapes or self._lengths not in (None, name):
+            raise UnsupportedError(
+                f"{title} has `sequence_lens` {name!r}, which must be one input of the graph"
+            )
+        self._lengths = name
+        self._used.add(name)
+
+    def _state(self, title: str, name: str | None) -> str | None:
+        if name is None or name in self._zeros:
+            return None
+        if name in self._shapes:
+            self._used.add(name)
+            return name
+        if name not in self._constants or np.any(self._constants[name]):
+            raise UnsupportedError(
+                f"{title} begins with the state {name!r}, which is neither an input nor zeros"
+            )
+        return None
+
+    def _turned(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        perm = attributes.get("perm", range(len(x.axes))[::-1])
+        return {node.output[0]: replace(x, axes="".join(x.axes[k] for k in perm))}
+
+    def _squeezed(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        axes = (
+            self._constant(title, node.input[1]).tolist()
+            if len(node.input) > 1
+            else attributes.get("axes", [])
+        )
+        places = [k % len(x.axes) for k in axes]
+        layer = x.layers[-1] if x.layers else None
+        named = [x.axes[k] for k in places] or (["D"] if "D" in x.axes else [])
+        owner = next((l for l in reversed(x.layers) if isinstance(l, Recurrent)), layer)
+        if named != ["D"] or not isinstance(owner, Recurrent) or owner.bidirectional:
+            raise UnsupportedError(f"{title} squeezes another axis than that of one direction")
+        return {node.output[0]: replace(x, axes=x.axes.replace("D", ""))}
+
+    def _reshaped(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        shape, merged = self._constant(title, node.input[1]).ravel().tolist(), x.axes.replace("DF", "F")
+        features = self._features(x)
+        ends = shape[-1] in (features, -1) and all(n in (0, -1) for n in shape[:-1]) and shape.count(-1) <= 1
+        if "DF" not in x.axes or len(shape) != len(merged) or not ends:
+            raise UnsupportedError(
+                f"{title} gives the shape {shape} to what has the axes {', '.join(x.axes)}"
+            )
+        return {node.output[0]: replace(x, axes=merged)}
+
+    def _merged(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        axes = (
+            self._constant(title, node.input[1]).tolist()
+            if len(node.input) > 1
+            else attributes.get("axes", [])
+        )
+        last = x.layers[-1] if x.layers else None
+        if [x.axes[k % len(x.axes)] for k in axes] != ["D"] or attributes.get("keepdims", 1):
+            raise UnsupportedError(f"{title} reduces another axis than that of the directions")
+        if not isinstance(last, Recurrent) or not last.bidirectional:
+            raise UnsupportedError(f"{title} does not follow two directions")
+        merged = replace(last, merge=cast(Any, _MERGES[node.op_type]))
+        return {node.output[0]: Value(x.axes.replace("D", ""), (*x.layers[:-1], merged))}
+
+    def _features(self, x: Value) -> int:
+        sized = [l for l in x.layers if isinstance(l, Recurrent | Dense | Embedding | Normalization)]
+        return sized[-1].output_size if sized else -1
+
+    def _gathered(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        axis = attributes.get("axis", 0)
+        if node.input[0] in self._constants and x.axes in ("TB", "BT") and axis == 0:
+            table = Embedding(cast(Any, self._weights(title, node.input[0])))
+            return {node.output[0]: Value(x.axes + "F", (*x.layers, table))}
+        index = self._constant(title, node.input[1])
+        if index.shape != () or int(index) != -1 or "D" in x.axes:
+            raise UnsupportedError(f"{title} takes other steps than the last")
+        return self._last(title, node, axis, x)
+
+    def _last(self, title: str, node: onnx.NodeProto, axis: int, x: Value) -> dict[str, Value]:
+        if x.axes[axis % len(x.axes)] != "T":
+            raise _OtherAxes(f"{title} takes the last of another axis than that of the steps")
+        return {node.output[0]: Value(x.axes.replace("T", ""), (*x.layers, LastStep()))}
+
+    def _sliced(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        if len(node.input) < 5:
+            raise UnsupportedError(f"{title} is no turning round of the steps, which is supported")
+        start, end, axis, step = (self._constant(title, name).ravel().tolist() for name in node.input[1:5])
+        if (start, step, len(axis)) != ([-1], [-1], 1) or end[0] > -(2**31) or "D" in x.axes:
+            raise UnsupportedError(f"{title} is no turning round of the steps, which is supported")
+        if x.axes[axis[0] % len(x.axes)] != "T":
+            raise _OtherAxes(f"{title} turns another axis round than that of the steps")
+        return {node.output[0]: Value(x.axes, (*x.layers, Reverse()))}
+
+    def _gemm(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        if (
+            attributes.get("alpha", 1.0) != 1
+            or attributes.get("beta", 1.0) != 1
+            or attributes.get("transA", 0)
+        ):
+            raise UnsupportedError(f"{title} has `alpha`, `beta` or `transA`, which are not supported")
+        W = self._weights(title, node.input[1])
+        bias = self._weights(title, node.input[2]) if len(node.input) > 2 else None
+        return self._dense(title, node, W if attributes.get("transB", 0) else W.T, bias, x)
+
+    def _product(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        if node.input[0] not in self._values:
+            raise UnsupportedError(f"{title} has its weights on the left, which is not supported")
+        return self._dense(title, node, self._weights(title, node.input[1]).T, None, x)
+
+    def _dense(
+        self, title: str, node: onnx.NodeProto, W: Array, bias: Array | None, x: Value
+    ) -> dict[str, Value]:
+        if not x.axes.endswith("F") or "D" in x.axes or W.ndim != 2:
+            raise UnsupportedError(f"{title} is no product with a matrix over the features")
+        if bias is not None:
+            bias = np.broadcast_to(bias, (len(W),)) if bias.size in (1, len(W)) else bias
+        dense = Dense(cast(Any, W), cast(Any, bias))
+        return {node.output[0]: Value(x.axes, (*x.layers, dense), "product" if bias is None else "")}
+
+    def _added(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        return self._affine(title, node, x)
+
+    def _affine(self, title: str, node: onnx.NodeProto, x: Value) -> dict[str, Value]:
+        """Add, Sub, Mul or Div with a constant: the bias of a product, or a part of a normalisation."""
+        left = node.input[0] in self._values
+        names = [name for name in node.input if name not in self._values]
+        if (
+            len(names) != 1
+            or not x.axes.endswith("F")
+            or "D" in x.axes
+            or (not left and node.op_type in ("Sub", "Div"))
+        ):
+            raise UnsupportedError(
+                f"{title} is of two layers, or of a constant and a layer, which is not supported"
+            )
+        a, last = self._weights(title, names[0]), x.layers[-1] if x.layers else None
+        F = self._features(x)
+        F = a.size if F < 0 else F
+        if a.size not in (1, F) or (a.size > 1 and a.shape[-1] != a.size):
+            raise UnsupportedError(
+                f"{title} has a constant of shape {a.shape}, which is none over the features"
+            )
+        a = np.broadcast_to(a.ravel(), (F,)).copy()
+        if node.op_type == "Add" and x.open == "product":
+            assert isinstance(last, Dense)
+            return {node.output[0]: Value(x.axes, (*x.layers[:-1], replace(last, b=cast(Any, a))))}
+        if node.op_type in ("Mul", "Div") and not (a > 0).all():
+            raise UnsupportedError(f"{title} scales by what is not above 0, which is not supported")
+        zeros, ones = np.zeros_like(a), np.ones_like(a)
+        if isinstance(last, Normalization) and (node.op_type, x.open) in (
+            ("Div", "centred"),
+            ("Add", "scaled"),
+        ):
+            made = replace(last, variance=a * a) if node.op_type == "Div" else replace(last, mean=a)
+            return {node.output[0]: Value(x.axes, (*x.layers[:-1], made))}
+        made, still = {
+            "Sub": (Normalization(cast(Any, a), cast(Any, ones)), "centred"),
+            "Div": (Normalization(cast(Any, zeros), cast(Any, a * a)), ""),
+            "Mul": (Normalization(cast(Any, zeros), cast(Any, a * a), invert=True), "scaled"),
+            "Add": (Normalization(cast(Any, a), cast(Any, ones), invert=True), ""),
+        }[node.op_type]
+        return {node.output[0]: Value(x.axes, (*x.layers, made), still)}
+
+    def _activated(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        function = _FUNCTIONS[node.op_type]
+        if function == "softmax":
+            axis = attributes.get("axis", -1 if self._opset >= 13 else 1)
+            if axis % len(x.axes) != len(x.axes) - 1 or not x.axes.endswith("F"):
+                raise UnsupportedError(
+                    f"{title} has `axis` = {axis}; the last one, of the features, is supported"
+                )
+        last = x.layers[-1] if x.layers else None
+        if isinstance(last, Dense) and last.activation == "identity" and function != "softmax":
+            layers = (*x.layers[:-1], replace(last, activation=cast(Any, function)))
+            return {node.output[0]: Value(x.axes, layers)}
+        return {node.output[0]: Value(x.axes, (*x.layers, Activation(cast(Any, function))))}
+
+    def _passed(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        if node.op_type == "Dropout" and len(node.input) > 2 and np.any(self._constant(title, node.input[2])):
+            raise UnsupportedError(f"{title} is in training mode, which is not supported")
+        return {node.output[0]: x}
+
+
+_Reader = Callable[[_Walk, str, onnx.NodeProto, dict[str, Any], Value], dict[str, Value]]
+_READ: dict[str, _Reader] = {
+    **dict.fromkeys(KINDS, _Walk._recurrent),
+    **dict.fromkeys(_FUNCTIONS, _Walk._activated),
+    **dict.fromkeys(_MERGES, _Walk._merged),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _Walk._added),
+    **dict.fromkeys(("Identity", "Dropout"), _Walk._passed),
+    "Gather": _Walk._gathered,
+    "Gemm": _Walk._gemm,
+    "MatMul": _Walk._product,
+    "Reshape": _Walk._reshaped,
+    "Slice": _Walk._sliced,
+    "Squeeze": _Walk._squeezed,
+    "Transpose": _Walk._turned,
+}
+
+
+def _plain(value: Any) -> Any:
+    """An attribute: text as str, a tensor as an array."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, onnx.TensorProto):
+        return numpy_helper.to_array(value)
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value

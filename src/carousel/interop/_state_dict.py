@@ -1,0 +1,135 @@
+"""Files of torch that hold a state_dict: weights by name, and nothing of the model around them.
+
+What a state_dict does not say is not guessed: an RNN's activation, or what stands between two linear layers.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import re
+from typing import Any
+
+from carousel.errors import CarouselError, FormatError, UnsupportedError
+from carousel.interop import torch as interop
+from carousel.interop.verification import Conversion, check_difference
+from carousel.network import Dense, Layer, Network, Recurrent, Weights, atomic
+
+__all__ = ["read", "save"]
+
+_CHECK = "torch's own layers with these weights"
+_NAME = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?")
+_CELLS: dict[int, Any] = {4: "lstm", 3: "gru"}
+
+
+def read(path: str | os.PathLike[str]) -> Conversion:
+    """The Network of LSTM or GRU layers, and at most one Linear after them, each step's output through it.
+
+    Raises:
+        FormatError: the file is damaged, or holds anything but tensors by name.
+        UnsupportedError: weights whose use their names do not say.
+        OSError: the system could not read.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
+        text = " ".join(str(error).split(". ")[0].split())[:160]
+        raise FormatError(f"{os.fspath(path)}: torch cannot read it as weights alone: {text}.") from None
+    try:
+        network, told = _network(state)
+        largest = interop.difference(interop.save(network), network)
+        check_difference(largest, network, "in torch, the model")
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+    except CarouselError as error:
+        raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+    return Conversion(network, largest, _CHECK, told)
+
+
+def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
+    """Writes the state_dict of the module that `carousel.interop.torch.save` makes."""
+    import torch
+
+    module = interop.save(network)
+    largest = interop.difference(module, network)
+    check_difference(largest, network, "in torch, the module")
+    sink = io.BytesIO()
+    torch.save(module.state_dict(), sink)
+    atomic.write(path, [sink.getvalue()])
+    told = ((layer.title, type(child).__name__) for layer, child in zip(network.layers, module, strict=False))
+    return Conversion(network, largest, f"{_CHECK}; a state_dict holds the weights alone", tuple(told))
+
+
+def _network(state: Any) -> tuple[Network, tuple[tuple[str, str], ...]]:
+    groups = _groups(state)
+    layers: list[Layer] = []
+    told: list[tuple[str, str]] = []
+    for prefix, named in groups.items():
+        if layers and isinstance(layers[-1], Dense):
+            raise UnsupportedError(
+                f"a state_dict does not say what stands between {told[-1][0]!r} and {prefix!r}; "
+                "build the module and use carousel.interop.torch.load"
+            )
+        new = _recurrent(prefix, named) if "weight_ih_l0" in named else [_linear(prefix, named)]
+        layers += new
+        told.append((prefix or "weights", " + ".join(layer.title for layer in new)))
+    return Network(tuple(layers)), tuple(told)
+
+
+def _groups(state: Any) -> dict[str, dict[str, Any]]:
+    """The arrays by the name of their module and their own."""
+    import torch
+
+    if not isinstance(state, dict) or not state:
+        raise FormatError(f"it must hold a state_dict, tensors by name, got {type(state).__name__}")
+    groups: dict[str, dict[str, Any]] = {}
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise FormatError("it must hold a state_dict, tensors by name, and nothing else")
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise UnsupportedError(f"{name!r} is {tensor.dtype}; float32 and float64 are supported")
+        prefix, _, own = name.rpartition(".")
+        groups.setdefault(prefix, {})[own] = tensor.detach().numpy()
+    return groups
+
+
+def _linear(prefix: str, named: dict[str, Any]) -> Dense:
+    if set(named) - {"bias"} != {"weight"} or named["weight"].ndim != 2:
+        raise UnsupportedError(
+            f"{prefix or 'the weights'!r} has {', '.join(sorted(named))[:80]}: no LSTM, GRU or Linear"
+        )
+    return Dense(named["weight"], named.get("bias"))  # type: ignore[arg-type]
+
+
+def _recurrent(prefix: str, named: dict[str, Any]) -> list[Recurrent]:
+    unknown = sorted(name for name in named if not _NAME.fullmatch(name))
+    if unknown:
+        raise UnsupportedError(f"{prefix or 'the weights'!r} has {unknown[0][:60]!r}, which is not supported")
+    layers: list[Recurrent] = []
+    used: set[str] = set()
+    suffixes = ("", "_reverse") if "weight_ih_l0_reverse" in named else ("",)
+    while f"weight_ih_l{len(layers)}" in named:
+        directions = []
+        for suffix in suffixes:
+            names = [f"{n}_l{len(layers)}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            used.update(names)
+            arrays = [named.get(name) for name in names]
+            if arrays[0] is None or arrays[1] is None:
+                raise FormatError(f"{prefix or 'the weights'!r} has no {names[0]} and {names[1]}")
+            directions.append(Weights(*arrays))  # type: ignore[arg-type]
+        W, R = directions[0].W, directions[0].R
+        gates = len(W) // max(1, R.shape[1])
+        if gates not in _CELLS:
+            raise UnsupportedError(
+                f"{prefix or 'the weights'!r} has {gates} gates: of an RNN a state_dict does not say whether tanh or "
+                "relu; build the module and use carousel.interop.torch.load"
+            )
+        layers.append(Recurrent(_CELLS[gates], tuple(directions)))
+    if set(named) - used:
+        raise UnsupportedError(
+            f"{prefix or 'the weights'!r} has {min(set(named) - used)!r}, which is not supported"
+        )
+    return layers

@@ -1,0 +1,69 @@
+"""Models in files of any of our formats, by the ending of the name.
+
+.keras          Keras, both ways        .onnx         ONNX, both ways
+.h5 .hdf5       Keras, read only        .pt .pth      a state_dict of torch, both ways
+anything else   carousel's own
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from carousel import network as own
+from carousel.errors import FormatError, UnsupportedError
+from carousel.interop import keras, onnx
+from carousel.interop.verification import Conversion
+from carousel.network import Network
+
+__all__ = ["read", "save"]
+
+
+def read(path: str | os.PathLike[str]) -> Conversion:
+    """The network in the file at `path`, and what the trial says.
+
+    Raises:
+        FormatError: the file is damaged, hostile, or not of the format that its name says.
+        UnsupportedError: something in it that a Network cannot express.
+        OSError: the system could not read.
+    """
+    ending = Path(path).suffix.lower()
+    if ending in (".keras", ".h5", ".hdf5"):
+        return keras.read(path)
+    if ending == ".onnx":
+        return onnx.read(path)
+    if ending in (".pt", ".pth"):
+        from carousel.interop import _state_dict
+
+        return _state_dict.read(path)
+    network = own.load(path)
+    if not isinstance(network, Network):
+        raise FormatError(f"{os.fspath(path)}: it holds a forecaster; networks can be converted.")
+    return _of_ours(network)
+
+
+def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
+    """Writes `network` to exactly `path`, atomically; nothing where the trial fails.
+
+    Raises:
+        UnsupportedError: something that the format cannot express.
+        OSError: the system could not write.
+    """
+    ending = Path(path).suffix.lower()
+    if ending == ".keras":
+        return keras.save(network, path)
+    if ending in (".h5", ".hdf5"):
+        raise UnsupportedError(f"{os.fspath(path)}: .h5 is only read; write .keras, which Keras opens, too.")
+    if ending == ".onnx":
+        return onnx.save(network, path)
+    if ending in (".pt", ".pth"):
+        from carousel.interop import _state_dict
+
+        return _state_dict.save(network, path)
+    own.save(network, path)
+    return _of_ours(network)
+
+
+def _of_ours(network: Network) -> Conversion:
+    titles = tuple((layer.title, layer.title) for layer in network.layers)
+    return Conversion(network, 0.0, "the SHA-256 of the file", titles)

@@ -1,0 +1,149 @@
+"""Keras files, `.keras` and `.h5`, to Network and back, without Keras; h5py reads and writes the weights.
+
+A Network is (T, B, I), a Keras model (B, T, I): the numbers are the same, the first two axes change places.
+
+Every `load` and `save` ends with a trial: the Network and Keras's equations, written out in NumPy over the arrays of
+the file, run on the same random sequence. Where the program has imported Keras, Keras itself runs, too.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
+from carousel.interop._keras_equations import evaluate
+from carousel.interop._keras_file import KerasLayer, layers_of
+from carousel.interop._keras_layers import ours
+from carousel.interop._keras_write import written
+from carousel.interop.verification import Conversion, check_difference, distance, sample
+from carousel.network import Network, atomic
+
+__all__ = ["load", "read", "save"]
+
+_EQUATIONS = "Keras's equations in NumPy, over the arrays of the file"
+T, B = 7, 3  # of the trial
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """The Network of a Keras model, saved whole as `.keras` or `.h5`.
+
+    Sequential, or a functional model that is one line of layers, of LSTM, GRU (reset_after or not), SimpleRNN and
+    Bidirectional of them, Dense, TimeDistributed(Dense), Embedding, Masking, Normalization, Activation, ReLU, Softmax
+    and dropout, which leaves nothing behind.
+
+    Raises:
+        FormatError: the file is damaged, hostile or no Keras model, or has weights that are not finite.
+        UnsupportedError: something in it that a Network cannot express; the text names the layer and the option.
+        OSError: the system could not read.
+    """
+    return read(path).network
+
+
+def read(path: str | os.PathLike[str]) -> Conversion:
+    """As `load`, with the largest difference of the trial, which check ran, and what became of every layer."""
+    with _naming(path), _opened(path) as file:
+        layers, network, told = _read(file)
+        largest, check = _trial(layers, network, Path(path), written=False)
+    return Conversion(network, largest, check, tuple(told))
+
+
+def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
+    """Writes a `.keras` file that Keras opens, and that gives the same predictions; atomically.
+
+    Raises:
+        UnsupportedError: the network has something that Keras's layers cannot express; nothing is written.
+        ArgumentError: `path` does not end in .keras, as Keras wants it, or is a directory or a device.
+        OSError: the system could not write.
+    """
+    if not os.fspath(path).endswith(".keras"):
+        raise ArgumentError(f"`path` must end in .keras, for Keras opens no other, got {os.fspath(path)!r}.")
+    content = written(network)
+    with _naming(path):
+        layers, again, told = _read(io.BytesIO(content))
+        if again.input_size != network.input_size or again.output_size != network.output_size:
+            raise UnsupportedError("what was written came back with other sizes")
+        with tempfile.TemporaryDirectory() as directory:
+            trial = Path(directory) / "trial.keras"
+            trial.write_bytes(content)
+            largest, check = _trial(layers, network, trial, written=True)
+    atomic.write(path, [content])
+    return Conversion(network, largest, check, tuple((ours, foreign) for foreign, ours in told))
+
+
+def _read(file: BinaryIO) -> tuple[list[KerasLayer], Network, list[tuple[str, str]]]:
+    layers = layers_of(file)
+    network, told = ours(layers)
+    return layers, network, told
+
+
+def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool) -> tuple[float, str]:
+    """The largest difference and the check; raises an UnsupportedError above the tolerance."""
+    from carousel.stream import Model, State
+
+    rng = np.random.default_rng(0)
+    model = Model(network)
+    x = sample(network, rng, T, B)
+    batch_first = x.swapaxes(0, 1)
+    state = model.start(B)
+    if not network.masks:  # under a mask, Keras gives zeros, not the state, before the first step that counts
+        state = State(
+            tuple(rng.normal(size=h.shape).astype(h.dtype) for h in state.h),
+            tuple(None if c is None else rng.normal(size=c.shape).astype(c.dtype) for c in state.c),
+        )
+    states = [(h, h if c is None else c) for h, c in zip(state.h, state.c, strict=True)]
+    y, _ = model.run_from(x, state)
+    largest = distance(y.swapaxes(0, 1) if network.per_step else y, evaluate(layers, batch_first, states))
+    check_difference(largest, network, "by Keras's equations, the model")
+    keras = sys.modules.get("keras")
+    if keras is None or not hasattr(keras, "saving"):
+        return largest, _EQUATIONS
+    try:
+        found = _predicted(keras, path, batch_first)
+    except Exception as error:  # anything may go wrong in there
+        if written:
+            raise UnsupportedError(f"Keras cannot open it: {' '.join(str(error).split())[:160]}") from error
+        return (
+            largest,
+            f"{_EQUATIONS}; Keras itself cannot open the file",
+        )  # functional .h5 with masks, for one
+    y = model.run(x)
+    by_keras = distance(y.swapaxes(0, 1) if network.per_step else y, found)
+    check_difference(by_keras, network, "in Keras, the model", "float32")  # some of its float64 is float32
+    return max(largest, by_keras), f"{_EQUATIONS}, and keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def _predicted(keras: Any, path: Path, x: Any) -> Any:
+    model = keras.saving.load_model(path, compile=False)
+    tensor = keras.ops.convert_to_tensor(x, dtype=str(x.dtype))  # an array of float64 would become float32
+    return keras.ops.convert_to_numpy(model(tensor, training=False))
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
+        raise FormatError("it is not a regular file")
+    with open(path, "rb") as file:
+        yield file
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within it, what is wrong with the file begins with its path."""
+    try:
+        yield
+    except RecursionError:
+        raise FormatError(f"{os.fspath(path)}: it is nested too deeply.") from None
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+    except CarouselError as error:
+        raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error

@@ -1,0 +1,205 @@
+"""ONNX models to Network and back, and onnx's own interface of a backend.
+
+A Network is (T, B, I); a model that takes (B, T, I) has the same numbers, the first two axes change places.
+
+Every `load` and `save` ends with a trial: the Network and the model run on the same random sequence from a random
+state, the model by the equations of the specification, written out in NumPy, and by ONNX Runtime where it is there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
+from carousel.interop.verification import Conversion, check_difference, distance, sample
+from carousel.network import Network, atomic
+
+if TYPE_CHECKING:
+    from carousel.interop._onnx_graph import Reading
+    from carousel.interop._onnx_run import Backend
+
+__all__ = ["Backend", "load", "read", "save"]
+
+Array = NDArray[Any]
+
+_EQUATIONS = "the equations of the specification in NumPy"
+T, B = 7, 3  # of the trial
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Backend":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _late("_onnx_run").Backend
+
+
+def load(path: str | os.PathLike[str]) -> Network:
+    """The Network of an ONNX model: LSTM, GRU and RNN nodes, alone or with dense layers, in one line.
+
+    Nodes may have peepholes, clip, input_forget, linear_before_reset, any direction and layout, states as inputs or
+    zeros, and sequence_lens as an input (the `lengths` of `carousel.stream.NetworkModel.run_from`). Beside them: Gemm,
+    MatMul, Add, Sub, Mul and Div with a constant, Sigmoid, Tanh, Relu, Softmax, an embedding's Gather, the last step,
+    reductions over the directions, Dropout, and what moves axes.
+
+    Raises:
+        FormatError: the file is damaged, hostile or no ONNX model, or has weights that are not finite.
+        UnsupportedError: something in it that a Network cannot express; the text names the node.
+        OSError: the system could not read.
+    """
+    return read(path).network
+
+
+def read(path: str | os.PathLike[str]) -> Conversion:
+    """As `load`, with the largest difference of the trial, which check ran, and what became of every node."""
+    file, graph = _late("_onnx_file"), _late("_onnx_graph")
+    with _naming(path):
+        model = file.model_at(path)
+        found = graph.reading(model)
+        largest, check = _trial(model, found, found.network, written=False)
+    return Conversion(found.network, largest, check, found.told)
+
+
+def save(model: Any, path: str | os.PathLike[str]) -> Conversion:
+    """Writes an ONNX model; atomically.
+
+    Its inputs are x (T, B, I), and h_0_k and c_0_k (D, B, H) of the recurrent layer k; its outputs y, h_n_k and c_n_k.
+    T and B are free. It is of opset 18.
+
+    Args:
+        model: a Network, or a torch module that `carousel.interop.torch.load` takes.
+        path: exactly this file.
+
+    Raises:
+        UnsupportedError: the network has masks; nothing is written.
+        ArgumentError: `model` is something else, or `path` is a directory or a device.
+        OSError: the system could not write.
+    """
+    network = _network(model)
+    made = _late("_onnx_write").model_of(network)
+    with _naming(path):
+        found = _late("_onnx_graph").reading(made)
+        largest, check = _trial(made, found, network, written=True)
+    atomic.write(path, [made.SerializeToString(deterministic=True)])
+    return Conversion(network, largest, check, tuple((ours, node) for node, ours in found.told))
+
+
+def _network(model: Any) -> Network:
+    if isinstance(model, Network):
+        return model
+    if find_spec("torch") is not None:
+        import torch
+
+        from carousel.interop.torch import load as from_torch
+
+        if isinstance(model, torch.nn.Module):
+            return from_torch(model)
+    raise ArgumentError(f"`model` must be a Network or a torch module, got {type(model).__name__}.")
+
+
+def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple[float, str]:
+    """The largest difference and the checks; raises an UnsupportedError above the tolerance."""
+    from carousel.stream import Model, State
+
+    rng = np.random.default_rng(0)
+    runner, x = Model(network), sample(network, rng, T, B)
+    feeds = {found.input: x if found.axes.startswith("T") else x.swapaxes(0, 1)}
+    h: list[Any] = list(runner.start(B).h)
+    c: list[Any] = list(runner.start(B).c)
+    place = 0
+    for layer, names in zip(network.recurrent, found.states, strict=True):
+        D = len(layer.directions)
+        for arrays, name in zip((h, c), names, strict=True):
+            if name is not None:
+                drawn = rng.normal(size=(D, B, layer.hidden_size)).astype(network.dtype)
+                feeds[name] = drawn if _rank_first(model, name, D) else drawn.swapaxes(0, 1)
+                arrays[place : place + D] = drawn
+        place += D
+    lengths = None
+    if found.lengths is not None:
+        lengths = rng.integers(1, T + 1, size=B).astype(np.int32)
+        feeds[found.lengths] = lengths
+    y, _ = runner.run_from(x, State(tuple(h), tuple(c)), lengths)
+    try:
+        (theirs,) = _late("_onnx_run").by_equations(model).run([found.output], dict(feeds))
+    except Exception as error:  # of a model whose sizes do not fit; its errors have no common base
+        raise FormatError(f"onnx's reference cannot run it: {' '.join(str(error).split())[:160]}") from None
+    largest = distance(y, _arranged(theirs, found.output_axes))
+    check_difference(largest, network, "by the equations of the specification, the model")
+    try:
+        by_runtime = _by_runtime(model, found, feeds)
+    except UnsupportedError:
+        if written:
+            raise
+        return largest, f"{_EQUATIONS}; ONNX Runtime refuses the model"  # names in lower case, for one
+    if by_runtime is None:
+        return largest, _EQUATIONS
+    values, version = by_runtime
+    off = distance(y, _arranged(values, found.output_axes))
+    check_difference(off, network, "in ONNX Runtime, the model")
+    return max(largest, off), f"{_EQUATIONS}, and ONNX Runtime {version}"
+
+
+def _rank_first(model: Any, name: str, D: int) -> bool:
+    """Whether the state `name` is (D, B, H), not (B, D, H)."""
+    for node in model.graph.node:
+        if name in list(node.input)[5:7]:
+            return not any(a.name == "layout" and a.i for a in node.attribute)
+    return True
+
+
+def _by_runtime(model: Any, found: Reading, feeds: dict[str, Array]) -> tuple[Array, str] | None:
+    """What ONNX Runtime says, and its version; None where it is not there, or does not have these nodes."""
+    if find_spec("onnxruntime") is None:
+        return None
+    runtime = import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = runtime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return session.run([found.output], feeds)[0], str(runtime.__version__)
+    except Exception as error:  # its errors have no common base
+        if "NOT_IMPLEMENTED" in str(error) or "not support" in str(error):  # float64, and layout 1
+            return None
+        raise UnsupportedError(f"ONNX Runtime refuses it: {' '.join(str(error).split())[:160]}") from None
+
+
+def _arranged(y: Array, axes: str) -> Array:
+    """An output of these axes as a Network gives it: (T, B, O) or (B, O)."""
+    order = [axes.index(axis) for axis in "TBDF" if axis in axes]
+    y = y.transpose(order)
+    return y.reshape(*y.shape[:-2], -1) if "D" in axes else y
+
+
+def _late(name: str) -> Any:
+    """A module of ours that imports onnx at once.
+
+    Raises:
+        ModuleNotFoundError: onnx is not installed; the text says how to.
+    """
+    try:
+        return import_module(f"carousel.interop.{name}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("carousel"):
+            raise
+        text = f"ONNX models need {error.name}, which is not installed: pip install 'carousel-rnn[onnx]'"
+        raise ModuleNotFoundError(text, name=error.name) from error
+
+
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Within it, what is wrong with the file begins with its path."""
+    try:
+        yield
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+    except CarouselError as error:
+        raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error

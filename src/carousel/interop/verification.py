@@ -1,0 +1,71 @@
+"""Every conversion ends with a trial: both sides compute the same, or nothing comes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from carousel.errors import UnsupportedError
+from carousel.network import Masking, Network
+
+__all__ = ["TOLERANCE", "Conversion", "check_difference", "distance", "sample"]
+
+Array = NDArray[Any]
+
+# Of the largest output. Both sides add the same products, each in its own order; what computes something else is
+# off by far more.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion did.
+
+    Args:
+        network: ours, read or written.
+        largest: the largest difference between both sides on random input, relative to the largest output or 1.
+        check: which check ran, in words.
+        layers: for every foreign layer what it is there, and what it is here.
+    """
+
+    network: Network
+    largest: float
+    check: str
+    layers: tuple[tuple[str, str], ...]
+
+
+def sample(network: Network, rng: np.random.Generator, T: int, B: int) -> Array:
+    """Random input of T steps and B rows; where the network masks, with steps that it leaves out."""
+    if network.takes_ids:
+        return rng.integers(0, network.input_size, size=(T, B))
+    x = rng.normal(size=(T, B, network.input_size)).astype(network.dtype)
+    first = next((layer for layer in network.layers if isinstance(layer, Masking)), None)
+    if first is not None:
+        x[rng.random((T, B)) < 0.3] = first.value
+    return x
+
+
+def distance(found: Array, expected: Array) -> float:
+    """The largest difference, relative to the largest number expected or 1; infinite where either is not finite."""
+    if found.shape != expected.shape or not (np.isfinite(found).all() and np.isfinite(expected).all()):
+        return float("inf")
+    off = np.abs(found.astype(np.float64) - expected).max(initial=0)
+    return float(off / max(1, np.abs(expected).max(initial=0)))
+
+
+def check_difference(largest: float, network: Network, what: str, dtype: str | None = None) -> None:
+    """Raises an UnsupportedError where both sides differ by more than rounding.
+
+    Args:
+        largest: the difference, as `distance` gives it.
+        network: ours.
+        what: names the foreign side.
+        dtype: what the foreign side rounds to; None is the network's.
+    """
+    if not largest <= TOLERANCE[dtype or str(network.dtype)]:
+        raise UnsupportedError(
+            f"{what} computes something else than the network made of it: on random input it is off by {largest:.1e}."
+        )

@@ -1,0 +1,463 @@
+"""ONNX to Network and back: the runtime agrees, onnx's own node tests pass, hostile files are refused."""
+
+import os
+import sys
+import unittest
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from carousel.errors import ArgumentError, FormatError, UnsupportedError
+from carousel.network import (
+    Activation,
+    Dense,
+    Embedding,
+    LastStep,
+    Masking,
+    Network,
+    Normalization,
+    Recurrent,
+    Reverse,
+    Weights,
+)
+from carousel.stream import Model, State
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'carousel-rnn[onnx]'")
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from carousel.interop import _onnx_equations, _onnx_node  # noqa: E402
+from carousel.interop.onnx import Backend, load, read, save  # noqa: E402
+
+I, H = 3, 4
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(4)
+
+
+def layer(rng, cell, inputs=I, directions=1, peephole=False, dtype=np.float32, **options):
+    G = {"lstm": 4, "gru": 3, "rnn": 1}[cell] - options.get("coupled_gates", False)
+
+    def drawn(*shape):
+        return rng.normal(size=shape).astype(dtype)
+
+    each = [
+        Weights(
+            drawn(G * H, inputs),
+            drawn(G * H, H),
+            drawn(G * H),
+            drawn(G * H),
+            drawn(G - 1, H) if peephole else None,
+        )
+        for _ in range(directions)
+    ]
+    return Recurrent(cell, tuple(each), **options)
+
+
+def dense(rng, inputs, outputs=2, activation="identity"):
+    W = rng.normal(size=(outputs, inputs)).astype(np.float32)
+    return Dense(W, rng.normal(size=outputs).astype(np.float32), activation)
+
+
+def ones(*shape):
+    return np.ones(shape, np.float32)
+
+
+NETWORKS = {
+    "lstm": lambda r: [layer(r, "lstm"), LastStep(), dense(r, H)],
+    "stacked": lambda r: [
+        layer(r, "gru"),
+        layer(r, "lstm", H, 2),
+        layer(r, "rnn", 2 * H),
+        dense(r, H, 3, "tanh"),
+    ],
+    "gru": lambda r: [layer(r, "gru", reset="before", clip=0.5)],
+    "relu": lambda r: [layer(r, "rnn", activation="relu", reverse=True), Activation("softmax")],
+    "peephole": lambda r: [layer(r, "lstm", peephole=True, clip=0.7)],
+    "coupled": lambda r: [layer(r, "lstm", directions=2, coupled_gates=True)],
+    "coupled peephole": lambda r: [layer(r, "lstm", coupled_gates=True, peephole=True)],
+    "sum": lambda r: [layer(r, "gru", directions=2, merge="sum"), Reverse(), dense(r, H)],
+    "mul": lambda r: [layer(r, "gru", directions=2, merge="mul"), LastStep()],
+    "ave": lambda r: [layer(r, "lstm", directions=2, merge="ave", return_sequences=False), dense(r, H)],
+    "states": lambda r: [
+        layer(r, "lstm", directions=2, return_sequences=False),
+        dense(r, 2 * H, 1, "sigmoid"),
+    ],
+    "normalized": lambda r: [
+        Normalization(ones(I), 4 * ones(I)),
+        layer(r, "gru"),
+        Activation("relu"),
+        Normalization(ones(H), 9 * ones(H), invert=True),
+    ],
+    "ids": lambda r: [Embedding(r.normal(size=(5, I)).astype(np.float32)), layer(r, "gru"), LastStep()],
+    "float64": lambda r: [layer(r, "lstm", dtype=np.float64, directions=2)],
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_there_and_back(rng, tmp_path, name):
+    network = Network(tuple(NETWORKS[name](rng)))
+    report = save(network, tmp_path / "m.onnx")
+    assert report.largest < (1e-14 if name == "float64" else 2e-6)
+    assert len(report.layers) > 0
+    assert load(tmp_path / "m.onnx") == network
+
+
+def test_the_runtime_runs_what_is_written(rng, tmp_path):
+    """Free T and B, states in and out."""
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    network = Network((layer(rng, "lstm"), layer(rng, "gru", H, 2)))
+    report = save(network, tmp_path / "m.onnx")
+    assert report.check.endswith(f"and ONNX Runtime {runtime.__version__}")
+    session = runtime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
+    for T, B in ((1, 1), (7, 3), (2, 5)):
+        x = rng.normal(size=(T, B, I)).astype(np.float32)
+        states = {
+            f"{s}_0_{k}": rng.normal(size=(D, B, H)).astype(np.float32)
+            for s, k, D in (("h", 0, 1), ("c", 0, 1), ("h", 1, 2))
+        }
+        y, h_0, c_0, h_1 = session.run(["y", "h_n_0", "c_n_0", "h_n_1"], {"x": x, **states})
+        state = State((states["h_0_0"][0], *states["h_0_1"]), (states["c_0_0"][0], None, None))
+        expected, after = Model(network).run_from(x, state)
+        np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(np.concatenate([h_0, h_1]), np.stack(after.h), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(c_0[0], after.c[0], rtol=0, atol=1e-5)
+
+
+def test_a_torch_module_is_taken_too(tmp_path):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.Sequential(torch.nn.LSTM(3, 5, num_layers=2), torch.nn.Linear(5, 1))
+    network = save(module, tmp_path / "m.onnx").network
+    assert load(tmp_path / "m.onnx") == network
+    with pytest.raises(ArgumentError, match="`model` must be a Network or a torch module, got int"):
+        save(3, tmp_path / "m.onnx")
+
+
+def test_masks_are_refused_and_nothing_is_written(rng, tmp_path):
+    with pytest.raises(UnsupportedError, match=r"no masks but the length of a row, the network has Masking"):
+        save(Network((Masking(0.0), layer(rng, "gru"))), tmp_path / "m.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_trial_notices_a_wrong_gate(monkeypatch, rng, tmp_path):
+    path = tmp_path / "m.onnx"
+    save(Network((layer(rng, "lstm"),)), path)
+    before = path.read_bytes()
+    monkeypatch.setitem(_onnx_node.layout.ORDERS["lstm"], "onnx", "ifgo")
+    with pytest.raises(UnsupportedError, match=r"by the equations of the specification, .* off by"):
+        load(path)
+    with pytest.raises(UnsupportedError, match="computes something else"):
+        save(Network((layer(rng, "lstm"), dense(rng, H))), path)
+    assert path.read_bytes() == before
+
+
+# onnx's own judges
+
+
+def node_tests():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from onnx.backend.test import BackendTest
+
+        runner = BackendTest(Backend, __name__)
+    runner.include(r"^test_(lstm|gru|rnn|simple_rnn)_.*_cpu$")
+    return runner.test_suite
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_node_tests_of_onnx_pass():
+    result = unittest.TestResult()
+    node_tests().run(result)
+    ran = result.testsRun - len(result.skipped)
+    assert ran >= 12, result.skipped[:3]
+    assert not result.failures + result.errors, (result.failures + result.errors)[0][1]
+
+
+# Nodes of others
+
+
+def node_model(kind, arrays, inputs, outputs=("Y", "Y_h"), nodes=(), result=None, opset=14, **attributes):
+    """One recurrent node, `arrays` its weights, `inputs` the shapes of the graph's inputs, and nodes after it."""
+    names = [n for n in _onnx_node.INPUTS if kind == "LSTM" or n not in ("initial_c", "P")]
+    given = [n if n in arrays or n in inputs else "" for n in names]
+    while not given[-1]:
+        given.pop()
+    made = [helper.make_node(kind, given, list(outputs), "cell", **attributes), *nodes]
+    types = {"sequence_lens": TensorProto.INT32}
+    infos = [helper.make_tensor_value_info(n, types.get(n, TensorProto.FLOAT), s) for n, s in inputs.items()]
+    axes = {"Y_h": "abc", "Y_c": "abc"}  # of any length
+    results = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, [*axes.get(n, "abcd")])
+        for n in result or outputs
+        if n
+    ]
+    weights = [numpy_helper.from_array(a, n) for n, a in arrays.items()]
+    graph = helper.make_graph(made, "g", infos, results, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def drawn(rng, kind, D=1, peephole=False):
+    G = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+    shapes = {"W": (D, G * H, I), "R": (D, G * H, H), "B": (D, 2 * G * H)} | (
+        {"P": (D, 3 * H)} if peephole else {}
+    )
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+def kept(model, path):
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("LSTM", {}),
+        ("LSTM", {"clip": 0.5, "input_forget": 1}),
+        ("GRU", {}),
+        ("GRU", {"linear_before_reset": 1, "clip": 1.0}),
+        ("RNN", {"activations": ["Relu"]}),
+        ("RNN", {"activations": ["tanh"], "clip": 0.3}),
+    ],
+)
+def test_every_attribute_of_the_specification(rng, tmp_path, kind, options, direction, layout):
+    D = 2 if direction == "bidirectional" else 1
+    arrays, options = drawn(rng, kind, D, kind == "LSTM"), dict(options)
+    if "activations" in options:
+        options["activations"] = options["activations"] * D
+    state = ["B", D, H] if layout else [D, "B", H]
+    inputs = {"X": ["B", "T", I] if layout else ["T", "B", I], "sequence_lens": ["B"], "initial_h": state}
+    inputs |= {"initial_c": state} if kind == "LSTM" else {}
+    for outputs in (("Y",), ("", "Y_h")):
+        model = node_model(
+            kind, arrays, inputs, outputs, hidden_size=H, direction=direction, layout=layout, **options
+        )
+        report = read(kept(model, tmp_path / "m.onnx"))
+        assert report.largest < 2e-6
+        assert len(report.network.layers) == 1
+        assert report.network.per_step == (outputs == ("Y",))
+
+
+def test_what_torch_exports_is_read(tmp_path):
+    """Its LSTM begins with zeros that are worked out from the batch."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3, 5, num_layers=2, batch_first=True, bidirectional=True)
+            self.head = torch.nn.Linear(10, 1)
+
+        def forward(self, x):
+            return self.head(self.lstm(x)[0][:, -1]).sigmoid()
+
+    module, path = Net().eval(), tmp_path / "m.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            torch.zeros(2, 4, 3),
+            path,
+            dynamo=False,
+            opset_version=17,
+            input_names=["x"],
+            dynamic_axes={"x": {0: "batch", 1: "time"}},
+        )
+    network = load(path)
+    x = torch.randn(3, 6, 3)
+    with torch.no_grad():
+        expected = module(x).numpy()
+    np.testing.assert_allclose(Model(network).run(x.numpy().swapaxes(0, 1)), expected, rtol=0, atol=1e-6)
+
+
+def lstm_model(rng, **changes):
+    given = {"kind": "LSTM", "arrays": drawn(rng, "LSTM"), "inputs": {"X": ["T", "B", I]}, "hidden_size": H}
+    return node_model(**{**given, **changes})
+
+
+def after(kind, inputs, **attributes):
+    return {
+        "outputs": ("Y",),
+        "nodes": [helper.make_node(kind, ["Y", *inputs], ["z"], "then", **attributes)],
+        "result": ["z"],
+    }
+
+
+def with_constant(rng, name, array):
+    return {"arrays": {**drawn(rng, "LSTM"), name: array}}
+
+
+UNSUPPORTED = {
+    "activation": (
+        lambda r: {"activations": ["HardSigmoid", "Tanh", "Tanh"]},
+        "`activations` = HardSigmoid, Tanh, Tanh; Sigmoid",
+    ),
+    "affine": (
+        lambda r: {"kind": "RNN", "arrays": drawn(r, "RNN"), "activations": ["Affine"]},
+        "Tanh or Relu of every",
+    ),
+    "node": (lambda r: after("Erf", []), r"node 'then' \(Erf\) is not supported; LSTM, GRU, RNN, Gemm"),
+    "weights": (
+        lambda r: {"arrays": {}, "inputs": {"X": ["T", "B", I], "W": [1, 16, I], "R": [1, 16, H]}},
+        "'W' that are no constants",
+    ),
+    "state": (lambda r: with_constant(r, "initial_h", ones(1, 1, H)), "neither an input nor zeros"),
+    "lengths": (
+        lambda r: with_constant(r, "sequence_lens", np.array([1], np.int32)),
+        "must be one input of the graph",
+    ),
+    "two inputs": (lambda r: {"inputs": {"X": ["T", "B", I], "Z": ["T", "B", I]}}, "must have one input"),
+    "reshape": (
+        lambda r: {**after("Reshape", ["s"]), **with_constant(r, "s", np.array([-1, 2]))},
+        r"gives the shape \[-1, 2\]",
+    ),
+    "squeeze": (
+        lambda r: {**after("Squeeze", ["s"]), **with_constant(r, "s", np.array([0]))},
+        "squeezes another axis",
+    ),
+    "step": (
+        lambda r: {**after("Gather", ["s"]), **with_constant(r, "s", np.array(0))},
+        "other steps than the last",
+    ),
+    "old": (lambda r: {"opset": 6}, "is of opset 6; 7 and later are supported"),
+}
+
+
+@pytest.mark.parametrize("name", UNSUPPORTED)
+def test_what_is_not_supported_is_refused_by_name(rng, tmp_path, name):
+    make, text = UNSUPPORTED[name]
+    refused(kept(lstm_model(rng, **make(rng)), tmp_path / "m.onnx"), UnsupportedError, text)
+
+
+def refused(path, error, text):
+    with pytest.raises(error, match=text) as caught:
+        load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 400
+
+
+# Hostile files
+
+
+def external(rng, path, **entries):
+    """A model whose W is kept in another file, at the place that `entries` say."""
+    model = lstm_model(rng)
+    tensor = model.graph.initializer[0]
+    raw = tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in entries.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, str(value)
+    path.write_bytes(model.SerializeToString())
+    return raw
+
+
+def test_data_in_the_folder_are_read_and_others_refused(rng, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = folder / "m.onnx"
+    raw = external(rng, path, location="w.bin", offset=8)
+    (folder / "w.bin").write_bytes(bytes(8) + raw)
+    (tmp_path / "w.bin").write_bytes(raw)
+    W = load(path).layers[0].directions[0].W
+    assert sorted(W.ravel()) == sorted(np.frombuffer(raw, np.float32))
+    os.symlink(tmp_path / "w.bin", folder / "link")
+    for location in (
+        "../w.bin",
+        str(tmp_path / "w.bin"),
+        "link",
+        "missing",
+        "",
+        ".",
+        "a\\b",
+        "x/../../w.bin",
+    ):
+        external(rng, path, location=location)
+        refused(path, FormatError, "is no file in the folder of the model")
+    for place in ({"offset": 9}, {"offset": -1}, {"length": 8}, {"offset": 10**12}):
+        external(rng, path, location="w.bin", **place)
+        refused(path, FormatError, r"takes 192 bytes from -?\d+ on, but 'w.bin' has 200")
+    external(rng, path, location="w.bin", offset="x")
+    refused(path, FormatError, "no place in 'w.bin' that can be read")
+
+
+def test_hostile_models_are_refused(rng, tmp_path):
+    path = tmp_path / "m.onnx"
+    for content, text in (
+        (b"", "no ONNX model"),
+        (b"\xff" * 99, "no ONNX model"),
+        (b"PK\x03\x04", "no ONNX model"),
+    ):
+        path.write_bytes(content)
+        refused(path, FormatError, text)
+    model = lstm_model(rng)
+    model.graph.initializer[0].dims[1] = 2**40
+    path.write_bytes(model.SerializeToString())
+    refused(path, FormatError, r"has shape \(1, 1099511627776, 3\), but 48 numbers")
+    model.graph.initializer[0].dims[1] = -1
+    path.write_bytes(model.SerializeToString())
+    refused(path, FormatError, "has shape")
+    arrays = drawn(rng, "LSTM")
+    arrays["R"][0, 3, 1] = np.nan
+    refused(
+        kept(lstm_model(rng, arrays=arrays), path),
+        FormatError,
+        r"node 'cell' \(LSTM\): `R` must be finite, got nan",
+    )
+    for name, shape in {"R": (1, 16, 5), "W": (2, 16, I), "B": (1, 30), "P": (1, 11)}.items():
+        refused(
+            kept(lstm_model(rng, arrays={**drawn(rng, "LSTM"), name: ones(*shape)}), path),
+            FormatError,
+            "cell",
+        )
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", FormatError, "not a regular file")
+
+
+def test_damaged_files_are_refused_or_read(rng, tmp_path):
+    path = tmp_path / "m.onnx"
+    save(Network(tuple(NETWORKS["stacked"](rng))), path)
+    raw, anyway = path.read_bytes(), 0
+    for k in range(150):
+        bent = bytearray(raw)
+        for place in rng.integers(0, len(raw), 1 + k % 3):
+            bent[place] ^= 1 << rng.integers(8)
+        path.write_bytes(bent if k % 5 else bent[: rng.integers(len(bent))])
+        try:
+            load(path)
+            anyway += 1
+        except (FormatError, UnsupportedError):
+            pass
+    assert anyway < 150
+
+
+def test_without_onnx_the_error_says_what_to_install(monkeypatch, tmp_path):
+    for name in ("onnx", "carousel.interop._onnx_file"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "carousel.interop._onnx_file")
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'carousel-rnn\[onnx\]'"):
+        load(tmp_path / "m.onnx")
+
+
+def test_the_backend_refuses_what_it_cannot_do(rng, tmp_path):
+    assert Backend.supports_device("CPU")
+    with pytest.raises(UnsupportedError, match="must be CPU"):
+        Backend.prepare(lstm_model(rng), "CUDA")
+    external(rng, tmp_path / "m.onnx", location="w.bin")
+    with pytest.raises(UnsupportedError, match="tensors in other files"):
+        Backend.prepare(onnx.load(tmp_path / "m.onnx", load_external_data=False))
+
+
+def test_the_equations_know_nothing_of_the_layout():
+    source = Path(_onnx_equations.__file__).read_text(encoding="utf-8")
+    assert "import layout" not in source
+    assert "layout." not in source.replace("`carousel.layout`", "")
