@@ -232,7 +232,7 @@ def test_a_whole_module_needs_trust(kind):
 @modules
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_script(kind):
-    """TorchScript gets torch's class over the same parameters. torch puts it in the model, too; accelerate undoes it."""
+    """TorchScript gets torch's class over the same parameters; torch leaves it in the model, accelerate undoes it."""
     model, x = torch.nn.Sequential(getattr(nn, kind)(3, 5)), inputs(kind)
     right = flat(model(x))
     scripted = torch.jit.script(model)
