@@ -91,9 +91,10 @@ def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) 
             if state.shape != (spec.num_layers * spec.directions, *batch, width):
                 return "hx of another shape"
     # The constructor gave them these shapes; somebody may have put other tensors there since.
-    expected = shapes if torch.compiler.is_compiling() else known_shapes
-    if weights and [w.shape for w in weights] != expected(spec):
-        return "weights of another shape"
+    if weights:
+        expected = shapes if torch.compiler.is_compiling() else known_shapes
+        if [w.shape for w in weights] != expected(spec):
+            return "weights of another shape"
     return None
 
 
