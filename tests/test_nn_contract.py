@@ -232,11 +232,12 @@ def test_a_whole_module_needs_trust(kind):
 @modules
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_script(kind):
-    """TorchScript gets torch's class over the same parameters. torch puts it in the model; accelerate undoes it."""
-    model, x = torch.nn.Sequential(getattr(nn, kind)(3, 5)), inputs(kind)
+    """TorchScript gets torch's class over the same parameters; torch leaves it in the model, accelerate undoes it."""
+    model, x = accelerate(torch.nn.Sequential(getattr(torch.nn, kind)(3, 5))), inputs(kind)
     right = flat(model(x))
     scripted = torch.jit.script(model)
     assert_close(flat(scripted(x)), right)
+    assert not {"_seen", "_carousel_swapped"} & vars(model[0]).keys()
     assert type(accelerate(model)[0]) is getattr(nn, kind)
     with torch.no_grad():
         next(model.parameters()).add_(1)  # one tensor for both

@@ -92,9 +92,10 @@ def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) 
             if state.shape != (spec.num_layers * spec.directions, *batch, width):
                 return "hx of another shape"
     # The constructor gave them these shapes; somebody may have put other tensors there since.
-    expected = shapes if torch.compiler.is_compiling() else known_shapes
-    if weights and [w.shape for w in weights] != expected(spec):
-        return "weights of another shape"
+    if weights:
+        expected = shapes if torch.compiler.is_compiling() else known_shapes
+        if [w.shape for w in weights] != expected(spec):
+            return "weights of another shape"
     return None
 
 
@@ -104,7 +105,7 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
     Cheap checks first: this runs before every call.
     """
     compiling = torch.compiler.is_compiling()
-    if compiling and (not HAS_EXPORTING or torch.compiler.is_exporting()):
+    if compiling and _is_exporting():
         return "torch.export"  # a program of torch's own operations runs where we are not installed
     first = tensors[0]
     if not isinstance(first, Tensor):
@@ -132,6 +133,10 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
     return _mode()
 
 
+def _is_exporting() -> bool:
+    return not HAS_EXPORTING or torch.compiler.is_exporting()
+
+
 def _mode() -> str | None:
     """A mode of torch in which a call is not a plain one."""
     if torch._C._get_tracing_state() is not None:
@@ -151,7 +156,7 @@ def torch_can(tensors: Sequence[Any]) -> bool:
     They do not know forward mode, nor vmap, nor any inside torch.compile.
     """
     if torch.compiler.is_compiling():
-        return torch.compiler.is_exporting() or not torch._C._are_functorch_transforms_active()
+        return _is_exporting() or not torch._C._are_functorch_transforms_active()
     if torch.autograd.forward_ad._current_level >= 0:
         return False
     return not (torch._C._are_functorch_transforms_active() and any(map(_is_batched, tensors)))
