@@ -487,6 +487,7 @@ def test_jacobians(kind):
         torch.testing.assert_close(found, right, rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute of a Tensor")
 def test_transforms_inside_compile():
     module, x, direction = deep("LSTM")
     parameters = {name: p.detach() for name, p in module.named_parameters()}
