@@ -62,7 +62,6 @@ struct Forward {
   Sequence<T> x_hat, h_hat, inverses;         // likewise, for the backward pass: standardized products; 1 / deviation
   Extras<T> extras;
   bool training;
-  bool fetch;      // the weights exceed a core's cache: those of the next panel are fetched during the products of one
   bool by_units;   // threads share the hidden units and meet after each step; else they share the batch
 
   const T* h(int64_t s, int64_t b) const { return s > 0 ? y(s - 1, b) : h_0(0, b); }
@@ -77,11 +76,6 @@ struct Forward {
   int64_t ahead_row(int64_t s, int64_t b) const { return ((s - first) % chunk) * batch + b; }
   T* ahead(int64_t s, int64_t b, int64_t p) const {
     return projected + ahead_row(s, b) * panels.all_columns() + panels.columns(p);
-  }
-  // Where panel p begins, and the i-th of n equal parts of what a step reads of it.
-  const T* weights_from(int64_t p, int64_t i, int64_t n) const {
-    const int64_t rows = projected ? panels.P : panels.I + panels.P;
-    return (projected ? panels.R(packed, p) : panels.W(packed, p)) + rows * panels.width(p) / n * i;
   }
   T* lowered_input(int64_t s, int64_t b) const { return lowered + ahead_row(s, b) * panels.I; }
 };
@@ -99,13 +93,12 @@ class Gates {
   // Of M rows at step s, where `from` holds what R reads. Spread, they are one row, of M whole panels from p on.
   template <int M, bool Spread = false>
   __attribute__((noinline)) void add(const Forward<T>& f, int64_t s, const Line<T> (&rows)[M], int64_t p,
-                                     const T* const (&from)[M], const T* fetch = nullptr) {
+                                     const T* const (&from)[M]) {
     const int64_t step = Whole ? f.panels.gates * lanes<T> : f.panels.width(p), column = First * units_;
     const int64_t next = f.panels.W(f.packed, p + 1) - f.panels.W(f.packed, p);
     const T* start[M];
     Product<T, M> input{f.projected ? 0 : f.panels.I, {}, 1, f.panels.W(f.packed, p) + column, step, next};
     Product<T, M> recurrent{f.panels.P, {}, 1, f.panels.R(f.packed, p) + column, step, next};
-    if (fetch) input.fetch = fetch, recurrent.fetch = fetch + input.depth * 2 * line_bytes / int64_t(sizeof(T));
     for (int m = 0; m < M; ++m) {
       const int64_t panel = Spread ? p + m : p;
       start[m] = (f.projected ? f.ahead(s, rows[m].b, panel) : f.panels.input_bias(f.packed, panel)) + column;
@@ -265,7 +258,7 @@ CAROUSEL_INLINE void fetch_reserve(const Forward<T>& f, const Line<T> (&rows)[M]
 }
 
 template <class T, class Cell, int Phase, bool Whole, bool On>
-void step_panel(const Forward<T>& f, int64_t s, Rows rows, Range panels, int64_t p) {
+void step_panel(const Forward<T>& f, int64_t s, Rows rows, int64_t p) {
   for_row_tiles<rows_per_tile(4)>(0, rows.count, [&](auto count, int64_t i) __attribute__((always_inline)) {
     constexpr int M = decltype(count)::count;
     Line<T> lines[M];
@@ -275,9 +268,8 @@ void step_panel(const Forward<T>& f, int64_t s, Rows rows, Range panels, int64_t
       from[m] = Cell::template operand<Phase>(f, lines[m]);
     }
     if (f.training) fetch_reserve<Cell::traits.reserve_blocks>(f, lines, p);
-    const T* fetch = f.fetch ? f.weights_from(p + 1 < panels.end ? p + 1 : panels.begin, i, rows.count) : nullptr;
     typename Cell::template Sums<T, Phase, Whole> a(f, p);
-    a.add(f, s, lines, p, from, fetch);
+    a.add(f, s, lines, p, from);
     Cell::template forward<T, Phase, Whole, On>(f, s, lines, M, p, a);
   });
 }
@@ -301,9 +293,9 @@ void step(const Forward<T>& f, int64_t s, Rows rows, Range panels) {
       step_two_panels<T, Cell, Phase>(f, s, f.by_units ? f.line(s, rows(0)) : f.table[rows(0)], p);
   for (; p < panels.end; ++p) {
     if (f.panels.units(p) == lanes<T>)
-      step_panel<T, Cell, Phase, true, On>(f, s, rows, panels, p);
+      step_panel<T, Cell, Phase, true, On>(f, s, rows, p);
     else
-      step_panel<T, Cell, Phase, false, On>(f, s, rows, panels, p);
+      step_panel<T, Cell, Phase, false, On>(f, s, rows, p);
   }
 }
 

@@ -30,11 +30,7 @@ struct Product {
   int64_t a_step;
   const T* b;
   int64_t b_step, b_next = 0;
-  const T* fetch = nullptr;  // what is needed soon: two lines of it are asked for at each k
 };
-
-// Bytes that the memory moves at once.
-constexpr int64_t line_bytes = 64;
 
 // sums[m][v] = start[m][v] + Σ_k first + Σ_k second, in registers of lanes, N registers a row.
 //
@@ -55,10 +51,10 @@ __attribute__((noinline)) void tile(const T* const (&start)[M], const Product<T,
     for (int v = 0; v < N; ++v) sum[m][v] = load(start[m] + v * lanes<T>);
     if constexpr (Apart) sum[m][N] = load(apart + (Spread ? m * first.b_next : 0));
   }
-  const auto add = [&](const Product<T, M>& product, auto last, auto fetches) __attribute__((always_inline)) {
+  const auto add = [&](const Product<T, M>& product, auto last) __attribute__((always_inline)) {
     int64_t k = product.depth;
     if (k <= 0) return;  // and not `while`: the compiler would keep a second copy of the sums
-    const T *a[M], *b = product.b, *fetch = product.fetch;
+    const T *a[M], *b = product.b;
     const int64_t a_step = product.a_step, b_step = product.b_step, b_next = product.b_next;
 #pragma GCC unroll 8
     for (int m = 0; m < M; ++m) a[m] = product.a[m];
@@ -79,22 +75,10 @@ __attribute__((noinline)) void tile(const T* const (&start)[M], const Product<T,
         }
       }
       b += b_step;
-      if constexpr (decltype(fetches)::count > 0) {
-        constexpr int64_t line = line_bytes / int64_t(sizeof(T));
-        __builtin_prefetch(fetch, 0, 2);
-        __builtin_prefetch(fetch + line, 0, 2);
-        fetch += 2 * line;
-      }
     } while (--k > 0);
   };
-  const auto multiply = [&](auto fetches) __attribute__((always_inline)) {
-    add(first, Count<N - 1>{}, fetches);
-    add(second, Count<all - 1>{}, fetches);
-  };
-  if (M >= 4 && N >= 3 && !Spread && second.fetch)
-    multiply(Count<1>{});
-  else
-    multiply(Count<0>{});
+  add(first, Count<N - 1>{});
+  add(second, Count<all - 1>{});
 #pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 4

@@ -332,7 +332,6 @@ void run_forward(const Traits& cell, Steps<T> (*steps)(Mode), const carousel_opt
   Forward<T> f = forward_layout<T>(cell, options, sizes, a, arena, reserve, pack, a.reserve != nullptr, a.lengths, project);
   f.steps_of_cell = steps(f.mode);
   f.by_units = units && f.mode != normalized;
-  f.fetch = weight_bytes > (units ? threads : 1) * cache_bytes;
   clear_zeros<T>(sizes, a.scratch);
   carousel_team_run(threads, [](const Team* team, void* call) { forward(*static_cast<const Forward<T>*>(call), *team); },
                     &f);
