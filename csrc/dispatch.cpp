@@ -8,7 +8,7 @@
 
 extern "C" {
 extern const IsaTable carousel_baseline;
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(CAROUSEL_BASELINE)
 extern const IsaTable carousel_avx2, carousel_avx512;
 #endif
 }
@@ -21,7 +21,9 @@ struct Isa {
   bool available;
 };
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(CAROUSEL_BASELINE)
+const Isa isas[] = {{"sse4", &carousel_baseline, true}};
+#elif defined(__x86_64__)
 // __builtin_cpu_supports asks the operating system too: registers that it does not save are not available.
 const Isa isas[] = {
     {"avx512", &carousel_avx512,

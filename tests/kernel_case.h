@@ -26,7 +26,7 @@ struct Case {
   int cell = CAROUSEL_LSTM;
   int64_t steps = 5, batch = 3, inputs = 4, hidden = 8, projected = 0;
   bool reverse = false, biases = true, states = true, peephole = false, candidate_mask = false, state_mask = false;
-  bool ragged = false, packed = false, gate_gradients = false, drawn = false;
+  bool ragged = false, packed = false, gate_gradients = false, drawn = false, normalized = false;
   double clip = 0, cell_clip = 0, zoneout = 0;
   Memory memory = Memory::time_major;
   unsigned seed = 1;
@@ -53,7 +53,7 @@ struct Case {
     if (zoneout > 0) number(drawn ? "drawn zoneout" : "zoneout", zoneout);
     flag("reverse", reverse), flag("no biases", !biases), flag("no states", !states), flag("peephole", peephole);
     flag("candidate_mask", candidate_mask), flag("state_mask", state_mask), flag("ragged", ragged);
-    flag("packed", packed), flag("gate_gradients", gate_gradients);
+    flag("packed", packed), flag("gate_gradients", gate_gradients), flag("normalized", normalized);
     flag("batch_major", memory == Memory::batch_major), flag("gaps", memory == Memory::gaps);
     number("seed", seed);
     return text;
@@ -106,7 +106,7 @@ struct Data {
   Case c;
   std::vector<int64_t> lengths;  // of all rows, also where none are handed over
   std::vector<T> x, h_0, c_0, W, R, b_W, b_R, projection, peephole, candidate_mask, state_mask, dy, dh_n, dc_n;
-  std::vector<T> dgates, dcells;
+  std::vector<T> dgates, dcells, gain_x, gain_h, gain_c, shift_c;
 
   explicit Data(const Case& problem) : c(problem) {
     const int64_t B = c.batch, H = c.hidden, P = c.width(), G = c.gates() * H, rows = c.steps * B;
@@ -138,6 +138,8 @@ struct Data {
     candidate_mask = mask(c.candidate_mask, B * H), state_mask = mask(c.state_mask, B * P);
     dgates = normal(c.gate_gradients, rows * c.kept_gates() * H);
     dcells = normal(c.gate_gradients && c.lstm(), rows * H);
+    gain_x = normal(c.normalized, G), gain_h = normal(c.normalized, G);
+    gain_c = normal(c.normalized && c.lstm(), H), shift_c = normal(c.normalized && c.lstm(), H);
   }
 
   // Row b by itself, as if there had never been others.
@@ -243,6 +245,7 @@ bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 template <class T>
 struct Results {
   std::vector<T> y, h_n, c_n, dx, dh_0, dc_0, dW, dR, db_W, db_R, dprojection, dpeephole;
+  std::vector<T> dgain_x, dgain_h, dgain_c, dshift_c;
 };
 
 template <class T>
@@ -261,7 +264,11 @@ constexpr Result<T> of_weights[] = {{"dW", &Results<T>::dW},
                                     {"db_W", &Results<T>::db_W},
                                     {"db_R", &Results<T>::db_R},
                                     {"dprojection", &Results<T>::dprojection},
-                                    {"dpeephole", &Results<T>::dpeephole}};
+                                    {"dpeephole", &Results<T>::dpeephole},
+                                    {"dgain_x", &Results<T>::dgain_x},
+                                    {"dgain_h", &Results<T>::dgain_h},
+                                    {"dgain_c", &Results<T>::dgain_c},
+                                    {"dshift_c", &Results<T>::dshift_c}};
 
 struct How {
   int threads = 1;
@@ -283,12 +290,14 @@ class Run {
     options_.clip = c_.clip, options_.cell_clip = c_.cell_clip;
     options_.zoneout_h = c_.zoneout, options_.zoneout_c = c_.lstm() ? c_.zoneout : 0;
     options_.zoneout_drawn = c_.drawn, options_.zoneout_key = c_.seed;
+    options_.normalized = c_.normalized, options_.epsilon = 1e-5;
     sizes_ = {c_.steps, c_.batch, c_.inputs, c_.hidden, c_.projected};
     weights_.W = or_null(d_.W), weights_.R = or_null(d_.R), weights_.b_W = or_null(d_.b_W);
     weights_.b_R = or_null(d_.b_R);
     static const T empty{};  // a projection of no units is there nevertheless
     weights_.projection = d_.projection.empty() && c_.projected > 0 ? &empty : or_null(d_.projection);
-    weights_.peephole = or_null(d_.peephole);
+    weights_.peephole = or_null(d_.peephole), weights_.gain_x = or_null(d_.gain_x), weights_.gain_h = or_null(d_.gain_h);
+    weights_.gain_c = or_null(d_.gain_c), weights_.shift_c = or_null(d_.shift_c);
   }
 
   Results<T> results() {
@@ -384,6 +393,9 @@ class Run {
     a.db_W = wanted(here.db_W, G), a.db_R = wanted(here.db_R, G);
     a.dprojection = wanted(here.dprojection, c_.projected * H);
     a.dpeephole = wanted(here.dpeephole, int64_t(d_.peephole.size()));
+    a.dgain_x = wanted(here.dgain_x, int64_t(d_.gain_x.size())), a.dgain_h = wanted(here.dgain_h, int64_t(d_.gain_h.size()));
+    a.dgain_c = wanted(here.dgain_c, int64_t(d_.gain_c.size()));
+    a.dshift_c = wanted(here.dshift_c, int64_t(d_.shift_c.size()));
     require(carousel_backward(&options_, &sizes_, &a), c_, "carousel_backward");
     if (!(left == reserve)) fail(c_.name() + ": the backward pass wrote to reserve");
 

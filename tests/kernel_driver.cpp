@@ -89,7 +89,7 @@ void check(const Case& c, std::initializer_list<int> threads) {
     strided.c.packed = false;
     same(c, right, Run<T>(strided, {}).results(), "packed");
   }
-  if (sizeof(T) == sizeof(float) && !c.state_mask) {
+  if (sizeof(T) == sizeof(float) && !c.state_mask && !c.normalized) {
     const std::vector<T> low = Run<T>(data, {}).low_precision();
     near(c, right.y, low, 0.1, "bfloat16");
     if (!same_bits(low, Run<T>(data, {3, 0x3f}).low_precision())) fail(c.name() + ": bfloat16 with 3 threads");
@@ -102,7 +102,7 @@ Case with_options(Case c, std::mt19937& bits) {
   c.reverse = some(), c.biases = !some(), c.states = !some(), c.ragged = some();
   c.packed = c.ragged && c.batch > 0 && some();
   c.memory = Memory(bits() % 3);
-  c.state_mask = some(), c.candidate_mask = !c.rnn() && some(); 
+  c.state_mask = some(), c.candidate_mask = !c.rnn() && some(), c.normalized = some();
   if (some()) c.clip = 0.5;
   if (some()) c.zoneout = 0.3, c.drawn = some();
   if (c.lstm()) {
@@ -143,7 +143,7 @@ int check_large(unsigned seed) {
         const int64_t step = c.batch * c.hidden * c.gates() * (c.inputs + c.hidden + 16);
         c.steps = 8'000'000 / step + 1;
         if (k) c = with_options(c, bits);
-        check<T>(c, {2, 3, 4, 5, 6, 7, 8});
+        check<T>(c, {2, 3, 5, 8});
       }
   return count;
 }
