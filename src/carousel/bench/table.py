@@ -46,7 +46,9 @@ def report_text(report: Report, *, colour: bool = False) -> str:
         for cell in _cells(report):
             console.print("", _table(report, cell), sep="\n")
     lines = [line.rstrip() for line in capture.get().splitlines()]
-    return "\n".join([*textwrap.wrap(str(report.machine), 100), *lines, *_disturbed(report), "", _meaning(report)])
+    return "\n".join(
+        [*textwrap.wrap(str(report.machine), 100), *lines, *_disturbed(report), "", _meaning(report)]
+    )
 
 
 def _cells(report: Report) -> list[str]:
