@@ -143,7 +143,7 @@ int check_large(unsigned seed) {
         const int64_t step = c.batch * c.hidden * c.gates() * (c.inputs + c.hidden + 16);
         c.steps = 8'000'000 / step + 1;
         if (k) c = with_options(c, bits);
-        check<T>(c, {2, 3, 5, 8});
+        check<T>(c, {2, 5});
       }
   return count;
 }
@@ -170,7 +170,10 @@ int main(int argc, char** argv) {
   const int count = argc > 1 ? std::atoi(argv[1]) : 300;
   const unsigned seed = argc > 2 ? unsigned(std::atoi(argv[2])) : 1;
   int cases = check_small<float>(count, seed) + check_small<double>(count, seed + 1);
-  cases += check_large<float>(seed + 2) + check_large<double>(seed + 3);
+  cases += check_large<float>(seed + 2);
+#ifndef __SANITIZE_THREAD__  // there twenty times slower, and threads meet in the same places
+  cases += check_large<double>(seed + 3);
+#endif
   check_barrier(20'000, seed);
   std::printf("%s: %d cases passed\n", carousel_isa(), cases);
   return 0;
