@@ -288,6 +288,20 @@ def test_ctrl_c_keeps_the_best_so_far(rng: np.random.Generator, architecture: st
     assert forecaster.scores_
 
 
+def test_the_time_of_the_year_counts_from_the_second_year_on(rng: np.random.Generator) -> None:
+    for rows, known in ((400, False), (1500, True)):
+        days = pd.date_range("2019-01-01", periods=rows)
+        warm = 10 * np.sin(np.arange(rows) * 2 * np.pi / 365.25)
+        df = pd.DataFrame({"ds": days, "y": warm + rng.normal(size=rows)})
+        forecaster = Forecaster(7, cell="gru", epochs=2, hidden_size=8, progress=False).fit(df)
+        model = forecaster.model_
+        assert model.linear is not None
+        of_the_year = model.linear.coefficients[:, model.lookback + 2 + 7 :][:, :6]
+        assert of_the_year.any() == known
+        if model.recurrent is not None:
+            assert model.recurrent.embed.W[:, -7:-1].any() == known
+
+
 def test_ctrl_c_before_the_network_keeps_the_smoothing(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,7 @@ from carousel.series import Frequency, Panel
 from carousel.series.features import calendar_features, phase, phases
 from carousel.series.filling import fill
 from carousel.series.history import History, Origins, normalise, own_scale
-from carousel.series.season import find_season
+from carousel.series.season import find_longer, find_season
 
 ALIASES = (
     "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME",
@@ -175,3 +175,19 @@ def test_find_season(rng: np.random.Generator) -> None:
     assert find_season([t + 10 * np.sin(t * np.pi / 6) + rng.normal(size=120)], 60) == 12
     assert find_season([rng.normal(size=300).cumsum()], 60) == 1
     assert find_season([np.ones(100)], 60) == 1
+
+
+def test_find_longer_season(rng: np.random.Generator) -> None:
+    t = np.arange(700)
+    week = 3.0 * (t // 24 % 7 < 5)
+    hours = np.sin(t * np.pi / 12)
+    assert find_longer([hours + week + 0.3 * rng.normal(size=700)], 24, 400) == 168
+    assert find_longer([hours + 0.3 * rng.normal(size=700)], 24, 400) is None
+    assert find_longer([hours + week], 24, 100) is None  # longer than may be looked for
+    assert find_longer([week[:100]], 24, 400) is None  # too short to see it
+
+
+def test_a_panel_knows_how_many_years_it_spans() -> None:
+    panel = Panel.of([np.zeros(24 * 366), np.zeros(24)], starts=["2023-01-01"] * 2, freq="h")
+    assert panel.years == pytest.approx(1, abs=0.01)
+    assert Panel.of([np.zeros(10_000)]).years == 0

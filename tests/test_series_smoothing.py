@@ -7,8 +7,8 @@ from carousel.network.forecaster import LinearPath, Scaling, Smoothing
 from carousel.series import Frequency, Panel
 from carousel.series.conformal import half_widths, independent_counts, scores_table
 from carousel.series.filling import fill
-from carousel.series.history import History
-from carousel.series.linear import Moments, linear_features, linear_path, sizes
+from carousel.series.history import History, Origins
+from carousel.series.linear import Moments, by_phase, linear_features, linear_path, of_the_year, sizes
 from carousel.series.smoothing import ahead, candidates, errors, maps, shares, smoothed
 
 
@@ -97,12 +97,30 @@ def test_ridge_is_the_least_squares_solution(rng: np.random.Generator) -> None:
     stacked = np.concatenate([F, np.sqrt(penalty) * np.eye(7)])
     target = np.concatenate([y - 0.5 * s, np.zeros((7, 2))])
     expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
-    np.testing.assert_allclose(moments.solve(penalty, 7, False, 0.5)[0], expected, atol=1e-10)
-    rows = which == 1
-    stacked = np.concatenate([F[rows, :4], np.sqrt(penalty) * np.eye(4)])
+    of_truth, of_smooth = moments.pooled().solve(penalty)
+    np.testing.assert_allclose(of_truth[0] - 0.5 * of_smooth[0], expected, atol=1e-10)
+    rows, columns = which == 1, np.array([0, 2, 3, 6])
+    stacked = np.concatenate([F[rows][:, columns], np.sqrt(penalty) * np.eye(4)])
     target = np.concatenate([y[rows], np.zeros((4, 2))])
     expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
-    np.testing.assert_allclose(moments.solve(penalty, 4, True, 0)[1], expected, atol=1e-10)
+    np.testing.assert_allclose(moments.of(columns).solve(penalty)[0][1], expected, atol=1e-10)
+
+
+def test_the_sums_know_the_squared_error(rng: np.random.Generator) -> None:
+    F, y, s = rng.normal(size=(60, 5)), rng.normal(size=(60, 2)), rng.normal(size=(60, 2))
+    which = np.arange(60) % 3
+    moments, some = Moments.zero(3, 5, 2), Moments.zero(3, 5, 2)
+    moments.add(F, y, s, which)
+    some.add(F[:20], y[:20], s[:20], which[:20])
+    A = rng.normal(size=(3, 5, 2))
+    rest = y - 0.3 * s - by_phase(A, F, which)
+    assert moments.loss(0.3, A) == pytest.approx((rest**2).sum())
+    assert (moments - some).loss(0.3, A) == pytest.approx((rest[20:] ** 2).sum())
+    assert ((moments - some) + some).loss(0.3, A) == pytest.approx((rest**2).sum())
+    away = (1 - 0.3) * s - by_phase(A, F, which)
+    assert moments.around_smoothing().loss(0.3, A) == pytest.approx((away**2).sum())
+    pooled = y - 0.3 * s - F @ A[0]
+    assert moments.pooled().loss(0.3, A[:1]) == pytest.approx((pooled**2).sum())
 
 
 def test_features_have_their_sizes_and_nest(rng: np.random.Generator) -> None:
@@ -115,6 +133,24 @@ def test_features_have_their_sizes_and_nest(rng: np.random.Generator) -> None:
     assert full.shape == (1, counts[-1])
     for upto, count in enumerate(counts):
         assert (linear_features(context, frequency, 24, upto) == full[:, :count]).all()
+    without = linear_features(context, frequency, 24, level=False)
+    assert (np.delete(full, counts[0], axis=1) == without).all()
+
+
+def test_features_of_the_year_are_those_that_differ_within_it(rng: np.random.Generator) -> None:
+    frequency = Frequency.parse("h")
+    context = [
+        History.of(panel, 24, Scaling(False, np.zeros(1), np.ones(1)), None, panel.ids).context(
+            Origins(np.zeros(1, int), np.array([48])), 48, 0
+        )
+        for start in ("2024-01-01", "2024-07-01")  # both a Monday
+        for panel in [Panel.of([np.arange(60.0)], starts=[start], freq="h")]
+    ]
+    first, second = (linear_features(one, frequency, 24)[0] for one in context)
+    # Two harmonics of a half year are the same, and so is what a row of value 0 is multiplied with.
+    assert not (first != second)[~of_the_year(frequency, 24, 48)].any()
+    assert of_the_year(frequency, 24, 48).sum() == 6 + 4 + 4 * 24
+    assert not of_the_year(Frequency.parse(1), 24, 48).any()
 
 
 def test_a_linear_path_of_zeros_is_the_smoothing(rng: np.random.Generator) -> None:

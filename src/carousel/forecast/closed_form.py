@@ -13,7 +13,7 @@ from carousel.forecast.split import every_origin, thinned
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing
 from carousel.series.features import has_interplay, phase, phases
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, panel_errors
-from carousel.series.linear import Moments, by_phase, linear_features, linear_path, sizes
+from carousel.series.linear import Moments, linear_features, linear_path, of_the_year, sizes
 from carousel.series.panel import Panel
 from carousel.series.smoothing import ahead, candidates, shares, smoothed, subset
 
@@ -22,14 +22,16 @@ __all__ = ["LinearChoice", "choose_linear", "fit_linear", "fit_smoothing", "out_
 Array = np.ndarray[Any, Any]
 
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of features whose mean square is about 1
-WORTH = 0.99  # of the squared error, below which more features or one matrix per phase are worth having
 SHARES = (0.0, 0.5, 1.0)  # of the smoothing in what the linear path starts from
 ORIGINS = 150_000  # that the linear path is fitted on
 CHOOSING = 20_000  # that choose its penalty
 LOG_GAIN = 0.95  # of the error, below which logarithms are worth their asymmetric intervals
 SCORED_SERIES, SCORED_ROWS, SCORED_ORIGINS = 64, 4000, 400  # that weight the smoothing models
-PHASED_FEATURES = 1300  # beyond which one matrix per phase would take too much memory
+PHASED_NUMBERS = 3e7  # of sums, beyond which one matrix per phase would take too much memory and time
 FOLDS = 4  # of time, for a linear path that has not seen the row it forecasts
+FEW = 6  # rows, the fewest that a linear path reads
+POWER = 40  # weights fall with the 40th power of the squared error: 2 % more of it is a bit less than half the weight
+LIGHT = 0.02  # of the largest weight, below which a member is left out
 BLOCK = 4096
 
 
@@ -81,66 +83,190 @@ def _mix(panel: Panel, plan: Plan, log: bool) -> tuple[Smoothing, float]:
 
 
 @dataclass(frozen=True)
-class LinearChoice:
-    """What the held-out rows chose.
+class Member:
+    """One ridge regression of a mixture.
 
     Args:
-        upto: 0 window, 1 and calendar, 2 and interplay (see `linear_features`).
-        features: F, how many that are.
+        columns: the features that it reads.
         penalty: λ.
         phased: one matrix per phase of the season.
-        share: what the path starts from, 1 the smoothing, 0 the level, or between them.
-        shrink: how far it may go from the smoothing, 0 to 1.
+        share: what it starts from, 1 the smoothing, 0 the level, or between them.
+        weight: in the mixture.
+    """
+
+    columns: Array
+    penalty: float
+    phased: bool
+    share: float
+    weight: float
+
+
+@dataclass(frozen=True)
+class LinearChoice:
+    """A mixture of ridge regressions, which is one linear path, too.
+
+    Args:
+        upto: of the features that they read (see `linear_features`).
+        features: F, how many those are.
+        members: what is not of them is the smoothing's.
+        shrink: how far the mixture may go from the smoothing, 0 to 1.
     """
 
     upto: int
     features: int
-    penalty: float
-    phased: bool
-    share: float
-    shrink: float
+    members: tuple[Member, ...]
+    shrink: float = 1.0
 
     def path(self, moments: Moments, plan: Plan) -> LinearPath:
-        """The path of these sums: smoothing + shrink * (chosen path - smoothing)."""
-        A = moments.solve(self.penalty, self.features, self.phased, self.share)
+        """The path of these sums: smoothing + shrink * (mixture - smoothing)."""
+        of_phases, pooled = moments, moments.pooled()
+        P = len(of_phases.gram) if any(member.phased for member in self.members) else 1
+        A, kept = np.zeros((P, self.features, plan.horizon)), 1.0
+        for member in self.members:
+            sums = (of_phases if member.phased else pooled).of(member.columns)
+            of_truth, of_smooth = sums.solve(member.penalty)
+            A[:, member.columns] += self.shrink * member.weight * (of_truth - member.share * of_smooth)
+            kept -= self.shrink * member.weight * (1 - member.share)
         interplay = self.upto == 2 and has_interplay(plan.frequency, plan.season)
-        return LinearPath(A * self.shrink, 1 - self.shrink * (1 - self.share), self.upto >= 1, interplay)
+        return LinearPath(A, kept, self.upto >= 1, interplay, level=self.upto >= 1)
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The sums of rows that judge, and of the rows that may be fitted for them."""
+
+    fitted: Moments
+    judging: Moments
+
+    def of(self, columns: Array) -> _Held:
+        """Of some features."""
+        return _Held(self.fitted.of(columns), self.judging.of(columns))
+
+    def pooled(self) -> _Held:
+        """Of all phases as of one."""
+        return _Held(self.fitted.pooled(), self.judging.pooled())
 
 
 def choose_linear(
-    history: History, smoothing: Smoothing, plan: Plan, train: Origins, choose: Origins
+    history: History,
+    smoothing: Smoothing,
+    plan: Plan,
+    train: Origins,
+    choose: Origins,
+    with_year: bool,
 ) -> tuple[LinearChoice | None, LinearPath | None, Moments | None]:
-    """The linear path of least squared error on held-out origins, and the sums that it comes from.
+    """The mixture of linear paths of least squared error, and the sums that it comes from.
 
-    There is none if the smoothing alone is better.
+    Every path is judged by rows that it was not fitted on: the held-out origins, and each quarter of the
+    training time by the other three. Held-out rows alone are few and of one part of the year, and what is best
+    on them is often luck. The weights of the mixture fall with a high power of the error. There is no path if the
+    smoothing alone is better.
+
+    Args:
+        with_year: features of the time of the year may be used.
     """
     counts = sizes(plan.frequency, plan.season, plan.lookback)
-    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), len(counts) - 1)
-    held = list(_blocks(history, smoothing, plan, thinned(choose, CHOOSING), len(counts) - 1))
-    if not held or not len(train):
+    upto = len(counts) - 1
+    if not len(choose) or not len(train):
         return None, None, None
-    F, smooth, truth, observed, which = (np.concatenate(parts) for parts in zip(*held, strict=True))
-    truth = np.where(observed, truth, smooth)
-    choice, least, correction = None, float(((truth - smooth) ** 2).sum()), smooth
-    # One matrix per phase costs P solutions each: it is tried on the chosen features and on all of them.
-    for phased in (False, True)[: 1 + (len(moments.gram) > 1)]:
-        chosen = 0 if choice is None else choice.upto
-        for upto in sorted({chosen, len(counts) - 1}) if phased else range(len(counts)):
-            count, enough = counts[upto], least if choice is None else WORTH * least
-            for penalty in PENALTIES:
-                for share, A in zip(SHARES, moments.solves(penalty, count, phased, SHARES), strict=True):
-                    rest = share * smooth + by_phase(A, F[:, :count], which) - smooth
-                    loss = float(((truth - smooth - rest)[observed] ** 2).sum())
-                    if loss < enough:
-                        choice = LinearChoice(upto, count, penalty, phased, share, 1.0)
-                        enough = least = loss
-                        correction = rest
-    if choice is None:
+    usable = with_year | ~of_the_year(plan.frequency, plan.season, plan.lookback)
+    folds = [
+        _moments(history, smoothing, plan, fold, upto) for fold in _quarters(thinned(train, ORIGINS), train)
+    ]
+    moments = _total(folds)
+    judges = [_Held(moments - fold, fold) for fold in folds]
+    judges.append(_Held(moments, _moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)))
+    pooled = [judge.pooled() for judge in judges]
+    found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]
+    if len(moments.gram) > 1:  # P solutions each: tried on the features that proved best, and on all
+        best = min(found, key=lambda scored: scored.loss)
+        found += [
+            _best(judges, counts, n, rows, usable)
+            for n in sorted({best.upto, upto})
+            for rows in _lengths(plan)[:2]
+        ]
+    losses = np.array([sum(_of_smoothing(judge.judging) for judge in pooled), *(one.loss for one in found)])
+    losses = (
+        np.maximum(losses, 0) + 1e-12 * moments.squares.max() + 1e-300
+    )  # differences of sums are not exact
+    weights = (losses.min() / losses) ** POWER
+    weights[weights < LIGHT * weights.max()] = 0
+    weights /= weights.sum()
+    kept = [
+        (one.upto, replace(one.member, weight=float(weight)))
+        for one, weight in zip(found, weights[1:], strict=True)
+        if weight > 0
+    ]
+    if not kept:
         return None, None, None
-    choice = replace(choice, shrink=shrink_factor(correction, truth - smooth, observed, plan.horizon))
-    if choice.shrink == 0:
-        return None, None, None
-    return choice, choice.path(moments, plan), moments.first(choice.features)
+    upto = max(n for n, _ in kept)
+    choice = LinearChoice(upto, counts[upto], tuple(member for _, member in kept))
+    used = np.arange(counts[upto])
+    choice = replace(choice, shrink=_shrink(choice, plan, [judge.of(used) for judge in judges]))
+    moments = moments.of(used)
+    return (choice, choice.path(moments, plan), moments) if choice.shrink > 0 else (None, None, None)
+
+
+@dataclass(frozen=True)
+class _Scored:
+    loss: float
+    upto: int
+    member: Member
+
+
+def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, usable: Array) -> _Scored:
+    """The penalty and the share of least loss for the last `rows` rows of the window and what goes with them."""
+    columns = np.flatnonzero(usable[: counts[upto]])
+    columns = columns[columns >= counts[0] - 1 - rows]
+    losses = np.zeros((len(PENALTIES), len(SHARES)))
+    for judge in (judge.of(columns) for judge in judges):
+        for i, penalty in enumerate(PENALTIES):
+            of_truth, of_smooth = judge.fitted.solve(penalty)
+            losses[i] += [judge.judging.loss(share, of_truth - share * of_smooth) for share in SHARES]
+    i, j = divmod(int(np.argmin(losses)), len(SHARES))
+    phased = len(judges[0].fitted.gram) > 1
+    return _Scored(float(losses[i, j]), upto, Member(columns, PENALTIES[i], phased, SHARES[j], 1.0))
+
+
+def _shrink(choice: LinearChoice, plan: Plan, judges: list[_Held]) -> float:
+    """The shrink factor of a mixture's corrections of the smoothing, at rows that it was not fitted on."""
+    gains, sizes = [], []
+    for judge in judges:
+        path, rows = choice.path(judge.fitted, plan), judge.judging
+        rows = rows if len(path.coefficients) > 1 else rows.pooled()
+        size = rows.around_smoothing().loss(path.share, path.coefficients)
+        gain = _of_smoothing(rows) + size - rows.loss(path.share, path.coefficients)
+        gains.append(gain / 2)
+        sizes.append(size)
+    return _jackknifed(np.array(gains), np.array(sizes))
+
+
+def _lengths(plan: Plan) -> list[int]:
+    """How many of the last rows a linear path may read: all of the window, a half, a quarter, an eighth."""
+    return [plan.lookback // k for k in (1, 2, 4, 8) if k == 1 or plan.lookback // k >= max(plan.season, FEW)]
+
+
+def _quarters(origins: Origins, train: Origins) -> list[Origins]:
+    """The origins of each quarter of the training time."""
+    fold = _quarter_of(origins, train)
+    return [origins[fold == k] for k in range(FOLDS)]
+
+
+def _quarter_of(origins: Origins, train: Origins) -> Array:
+    edges = np.quantile(train.row, np.linspace(0, 1, FOLDS + 1)[1:-1])
+    return np.searchsorted(edges, origins.row)
+
+
+def _of_smoothing(moments: Moments) -> float:
+    """The loss of the smoothing alone."""
+    return moments.loss(1.0, np.zeros_like(moments.truth))
+
+
+def _total(parts: list[Moments]) -> Moments:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
 
 
 def fit_linear(
@@ -172,17 +298,14 @@ def out_of_fold(
     Returns:
         A function of origins, (B,) to (B, K) in the model's unit.
     """
-    edges = np.quantile(train.row, np.linspace(0, 1, FOLDS + 1)[1:-1])
-    fitted = thinned(train, ORIGINS)
-    fold = np.searchsorted(edges, fitted.row)
-    paths = []
-    for k in range(FOLDS):
-        part = _moments(history, smoothing, plan, fitted[fold == k], choice.upto)
-        paths.append(choice.path(whole - part, plan))
+    paths = [
+        choice.path(whole - _moments(history, smoothing, plan, fold, choice.upto), plan)
+        for fold in _quarters(thinned(train, ORIGINS), train)
+    ]
 
     def base(origins: Origins) -> Array:
         out = np.empty((len(origins), plan.horizon))
-        fold = np.searchsorted(edges, origins.row)
+        fold = _quarter_of(origins, train)
         for b in range(0, len(origins), BLOCK):
             rows = np.arange(b, min(b + BLOCK, len(origins)))
             for k in np.unique(fold[rows]):
@@ -209,9 +332,14 @@ def shrink_factor(forecast: Array, rest: Array, observed: Array, horizon: int) -
     blocks = max(2, min(20, len(f) // max(1, horizon // 2)))
     fr = np.array([part.sum() for part in np.array_split((f * r).sum(1), blocks)])
     ff = np.array([part.sum() for part in np.array_split((f * f).sum(1), blocks)])
-    if ff.sum() == 0:
+    return _jackknifed(fr, ff)
+
+
+def _jackknifed(fr: Array, ff: Array) -> float:
+    """clip(s - SE(s), 0, 1) from Σ f r and Σ f² of every block."""
+    if ff.sum() <= 0:
         return 0.0
-    s = fr.sum() / ff.sum()
+    blocks, s = len(fr), fr.sum() / ff.sum()
     without = (fr.sum() - fr) / np.maximum(ff.sum() - ff, 1e-300)
     error = np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
     return float(np.clip(s - error, 0, 1))
@@ -233,11 +361,12 @@ def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins
 
 
 def _moments(history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int) -> Moments:
-    """The sums that ridge needs. A missing target counts as what the smoothing says."""
+    """The sums of all these origins. A missing target counts as what the smoothing says."""
     counts = sizes(plan.frequency, plan.season, plan.lookback)
-    F, P = counts[upto], phases(plan.frequency, plan.season) if counts[-1] <= PHASED_FEATURES else 1
-    moments = Moments.zero(P, F, plan.horizon)
+    P = phases(plan.frequency, plan.season)
+    P = P if P * counts[-1] * (counts[-1] + plan.horizon) <= PHASED_NUMBERS else 1
+    moments = Moments.zero(P, counts[upto], plan.horizon)
     for features, smooth, truth, observed, which in _blocks(history, smoothing, plan, train, upto):
-        truth = np.where(observed, truth, smooth)
-        moments.add(features, truth, smooth, which if P > 1 else np.zeros_like(which))
+        phase_of = which if P > 1 else np.zeros_like(which)
+        moments.add(features, np.where(observed, truth, smooth), smooth, phase_of)
     return moments

@@ -44,6 +44,7 @@ __all__ = ["Fitted", "fit"]
 Array = np.ndarray[Any, Any]
 Report = Callable[[dict[str, float]], None]
 
+YEARS = 2  # that training rows must span for features of the time of the year
 JUDGED = 5000  # held-out origins that calibrate and score
 
 
@@ -149,7 +150,9 @@ class _Work:
         history = self._history(scaling, smoothing)
         parts, choice, recurrent, run = _Parts(scaling, smoothing), None, None, Run(interrupted=True)
         try:
-            choice, linear, sums = choose_linear(history, smoothing, plan, split.train, split.choose)
+            choice, linear, sums = choose_linear(
+                history, smoothing, plan, split.train, split.choose, self._with_year
+            )
             parts, unseen = replace(parts, linear=linear), None
             if choice is not None and sums is not None:
                 unseen = out_of_fold(history, smoothing, plan, split.train, choice, sums)
@@ -214,8 +217,22 @@ class _Work:
             runner = ForecasterModel(self.model(_Round(history, parts, Run()), self._uncalibrated(), ()))
             base = partial(runner.points, history)
         return Job(
-            history, self.plan, self.settings, base, unseen or base, train, choose, epochs, self.report
+            history,
+            self.plan,
+            self.settings,
+            base,
+            unseen or base,
+            train,
+            choose,
+            epochs,
+            self.report,
+            self._with_year,
         )
+
+    @property
+    def _with_year(self) -> bool:
+        """What the time of the year does cannot be told from a trend before a second year was seen."""
+        return self.panel.head(self.split.cut).years >= YEARS
 
     def _level(self, history: History) -> Callable[[Origins], Array]:
         """What the plain network starts from: the level of the last season."""

@@ -9,7 +9,7 @@ from carousel.forecast.split import MOST
 from carousel.series.calendar import Frequency, segment_of
 from carousel.series.filling import fill
 from carousel.series.panel import Panel
-from carousel.series.season import find_season
+from carousel.series.season import find_longer, find_season
 
 __all__ = ["Plan", "plan"]
 
@@ -107,5 +107,7 @@ def _seasons(panel: Panel, season: int | None, longest: int) -> tuple[int, ...]:
     if panel.frequency.unit == "index":
         # Found in the first rows alone, which no split holds out.
         first = [fill(x[: int((1 - MOST) * len(x))], 1) for x in panel]
-        return (find_season(first, SMOOTHED),)
+        found = find_season(first, SMOOTHED)
+        longer = find_longer(first, found, SMOOTHED) if found > 1 else None
+        return (found,) if longer is None or 2 * longer > longest else (found, longer)
     return tuple(m for m in panel.frequency.seasons if m <= 2 * LONGEST and 2 * m <= longest) or (1,)

@@ -17,7 +17,7 @@ from carousel.forecast.split import thinned
 from carousel.forecast.training import Batch, Loop, Run, train
 from carousel.network.forecaster import PlainPath, RecurrentPath
 from carousel.series.history import History, Origins, normalise
-from carousel.series.segments import future_segments, past_segments, segment_inputs
+from carousel.series.segments import future_segments, past_segments, segment_inputs, year_inputs
 
 __all__ = ["Job", "fit_plain", "fit_segments"]
 
@@ -37,6 +37,7 @@ class Job:
         base: the forecast (B, K) in the model's unit that the network corrects.
         train_base: the same for training origins, by paths that have not seen them.
         choose: origins that stop the training; none to train for exactly `epochs`.
+        with_year: the network may know the time of the year.
     """
 
     history: History
@@ -48,6 +49,7 @@ class Job:
     choose: Origins
     epochs: int
     report: Report
+    with_year: bool = True
 
 
 def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
@@ -69,10 +71,17 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
             generator,
         )
 
+    hidden = [] if job.with_year else year_inputs(plan.frequency, plan.segment)
+    with torch.no_grad():  # an input of zeros leaves weights of zeros as they are
+        for layer, columns in zip((net.embed, net.position), hidden, strict=False):
+            layer.weight[:, columns] = 0
+
     def load(origins: Origins, rest: Array, observed: Array) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
         past = past_segments(context, plan.frequency, plan.season, plan.segment)
         future = future_segments(context, plan.frequency, plan.season, plan.segment, plan.horizon)
+        for inputs, columns in zip((past, future), hidden, strict=False):
+            inputs[..., columns] = 0
         return _batch((past, future), rest, observed)
 
     run, held = _run(net, job, load, start_counts=True)

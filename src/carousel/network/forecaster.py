@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import FormatError
-from carousel.network.document import Texts, document
+from carousel.network.document import Texts, document, later
 from carousel.network.layers import Dense, Recurrent
 from carousel.network.stack import Network
 
@@ -100,12 +100,14 @@ class LinearPath:
         share: what is kept of the smoothing, 0 to 1; the level is the mean of the window's last season.
         calendar: the features hold the calendar of the origin.
         interplay: the features hold the last season times the time of the year.
+        level: with the calendar stands how high the window lies.
     """
 
     coefficients: NDArray[np.float64]
     share: float
     calendar: bool
     interplay: bool
+    level: bool = later(False)
 
 
 @document("forecaster.recurrent")

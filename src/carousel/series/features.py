@@ -6,7 +6,7 @@ import numpy as np
 
 from carousel.series.calendar import DAY, HOUR, WEEK, Frequency
 
-__all__ = ["calendar_features", "has_interplay", "phase", "phases", "year_features"]
+__all__ = ["YEAR_HARMONICS", "calendar_features", "has_interplay", "phase", "phases", "year_features"]
 
 Array = np.ndarray[Any, Any]
 

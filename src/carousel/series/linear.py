@@ -15,32 +15,43 @@ import numpy as np
 
 from carousel.network.forecaster import LinearPath
 from carousel.series.calendar import Frequency
-from carousel.series.features import calendar_features, has_interplay, phase, year_features
+from carousel.series.features import (
+    YEAR_HARMONICS,
+    calendar_features,
+    has_interplay,
+    phase,
+    year_features,
+)
 from carousel.series.history import Context, normalise
 
-__all__ = ["Moments", "by_phase", "linear_features", "linear_path", "sizes"]
+__all__ = ["Moments", "by_phase", "linear_features", "linear_path", "of_the_year", "sizes"]
 
 Array = np.ndarray[Any, Any]
 
+INTERPLAY = 2  # harmonics of the year that a season may change with
 
-def linear_features(context: Context, frequency: Frequency, season: int, upto: int = 2) -> Array:
+
+def linear_features(
+    context: Context, frequency: Frequency, season: int, upto: int = 2, level: bool = True
+) -> Array:
     """Features of B origins.
 
     Args:
         upto: 0 the window and a one, 1 the calendar of the origin too, 2 the interplay too.
+        level: how high the window lies stands before the calendar; files of format 1 have it not.
 
     Returns:
         (B, F); those of a smaller `upto` come first.
     """
-    z, level = normalise(context, season)
+    z, mean = normalise(context, season)
+    u = (mean - context.center[:, None]) / context.scale[:, None]
     columns = [z, np.ones((len(z), 1))]
     if upto >= 1:
-        columns.append(calendar_features(frequency, context.next))
+        columns += [u] * level + [calendar_features(frequency, context.next)]
     if upto >= 2 and has_interplay(frequency, season):
         # How the last season goes on depends on the time of the year and on the level:
         # warmth raises a load in summer and lowers it in winter.
-        u = (level - context.center[:, None]) / context.scale[:, None]
-        year = year_features(context.next, 2)
+        year = year_features(context.next, INTERPLAY)
         columns += [u, u**2, u * year, (z[:, -season:, None] * year[:, None]).reshape(len(z), -1)]
     return np.concatenate(columns, 1)
 
@@ -48,10 +59,20 @@ def linear_features(context: Context, frequency: Frequency, season: int, upto: i
 def sizes(frequency: Frequency, season: int, lookback: int) -> tuple[int, ...]:
     """How many features there are for `upto` = 0, 1, 2, as far as they differ."""
     C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
-    counts = [lookback + 1, lookback + 1 + C]
+    counts = [lookback + 1, lookback + 2 + C]
     if has_interplay(frequency, season):
-        counts.append(counts[-1] + 6 + 4 * season)
-    return tuple(sorted(set(counts)))
+        counts.append(counts[-1] + 2 + 2 * INTERPLAY * (1 + season))
+    return tuple(counts)
+
+
+def of_the_year(frequency: Frequency, season: int, lookback: int) -> Array:
+    """(F,) which features speak of the time of the year."""
+    counts = sizes(frequency, season, lookback)
+    found = np.zeros(counts[-1], bool)
+    if frequency.unit != "index":
+        found[counts[1] - 2 * YEAR_HARMONICS : counts[1]] = True
+        found[counts[1] + 2 :] = True  # of the interplay all but the level and its square
+    return found
 
 
 def linear_path(
@@ -68,7 +89,7 @@ def linear_path(
     _, level = normalise(context, season)
     base = level + path.share * (smoothed - level)
     upto = 2 if path.interplay else int(path.calendar)
-    F = linear_features(context, frequency, season, upto)
+    F = linear_features(context, frequency, season, upto, path.level)
     P = len(path.coefficients)
     which = phase(frequency, season, context.next) if P > 1 else np.zeros(len(F), np.int64)
     forecast: Array = base + context.scale[:, None] * by_phase(path.coefficients, F, which)
@@ -87,21 +108,24 @@ def by_phase(A: Array, F: Array, which: Array) -> Array:
 
 @dataclass
 class Moments:
-    """Running sums for ridge, of every phase: FᵀF, Fᵀy and Fᵀs for targets y and smoothing s.
+    """Running sums of rows of every phase, features F, targets y and smoothing s: all that ridge needs, and all
+    that the squared error of a linear forecast needs.
 
     Args:
-        gram: (P, F, F).
-        truth: (P, F, K).
-        smooth: (P, F, K).
+        gram: (P, F, F) FᵀF.
+        truth: (P, F, K) Fᵀy.
+        smooth: (P, F, K) Fᵀs.
+        squares: (2, 2) Σ y y, Σ y s; Σ s y, Σ s s.
     """
 
     gram: Array
     truth: Array
     smooth: Array
+    squares: Array
 
     @classmethod
     def zero(cls, P: int, F: int, K: int) -> Moments:
-        return cls(np.zeros((P, F, F)), np.zeros((P, F, K)), np.zeros((P, F, K)))
+        return cls(np.zeros((P, F, F)), np.zeros((P, F, K)), np.zeros((P, F, K)), np.zeros((2, 2)))
 
     def add(self, F: Array, y: Array, s: Array, which: Array) -> None:
         """Adds B rows: features (B, F), targets and smoothing (B, K), phases (B,)."""
@@ -110,26 +134,53 @@ class Moments:
             self.gram[p] += F[rows].T @ F[rows]
             self.truth[p] += F[rows].T @ y[rows]
             self.smooth[p] += F[rows].T @ s[rows]
+        both = np.stack([y.reshape(-1), s.reshape(-1)])
+        self.squares += both @ both.T
 
-    def first(self, F: int) -> Moments:
-        """The sums of the first `F` features."""
-        return Moments(self.gram[:, :F, :F], self.truth[:, :F], self.smooth[:, :F])
+    def of(self, columns: Array) -> Moments:
+        """The sums of some features."""
+        gram = self.gram[:, columns[:, None], columns]
+        return Moments(gram, self.truth[:, columns], self.smooth[:, columns], self.squares)
+
+    def pooled(self) -> Moments:
+        """The sums of all phases as of one."""
+        gram, truth, smooth = (sums.sum(0, keepdims=True) for sums in (self.gram, self.truth, self.smooth))
+        return Moments(gram, truth, smooth, self.squares)
+
+    def around_smoothing(self) -> Moments:
+        """The same rows, of which the smoothing is the truth."""
+        squares = np.full((2, 2), self.squares[1, 1])
+        return Moments(self.gram, self.smooth, self.smooth, squares)
+
+    def __add__(self, other: Moments) -> Moments:
+        """The sums with the rows of `other`."""
+        return Moments(
+            self.gram + other.gram,
+            self.truth + other.truth,
+            self.smooth + other.smooth,
+            self.squares + other.squares,
+        )
 
     def __sub__(self, other: Moments) -> Moments:
         """The sums without the rows of `other`."""
-        return Moments(self.gram - other.gram, self.truth - other.truth, self.smooth - other.smooth)
+        return Moments(
+            self.gram - other.gram,
+            self.truth - other.truth,
+            self.smooth - other.smooth,
+            self.squares - other.squares,
+        )
 
-    def solve(self, penalty: float, F: int, phased: bool, share: float) -> Array:
-        """Coefficients of the first `F` features for y - share * s: (P, F, K), or (1, F, K) not `phased`."""
-        return self.solves(penalty, F, phased, (share,))[0]
+    def solve(self, penalty: float) -> tuple[Array, Array]:
+        """Coefficients (P, F, K) for y, and those for s: what is left of y - share * s has their difference."""
+        K = self.truth.shape[2]
+        ridge = penalty * np.eye(self.gram.shape[1])
+        both = np.concatenate([self.truth, self.smooth], 2)
+        solved = np.stack([np.linalg.solve(g + ridge, b) for g, b in zip(self.gram, both, strict=True)])
+        return solved[..., :K], solved[..., K:]
 
-    def solves(self, penalty: float, F: int, phased: bool, shares: tuple[float, ...]) -> list[Array]:
-        """`solve` for several shares at the price of one."""
-        gram, truth, smooth = self.gram[:, :F, :F], self.truth[:, :F], self.smooth[:, :F]
-        if not phased:
-            gram, truth, smooth = (sums.sum(0, keepdims=True) for sums in (gram, truth, smooth))
-        both = np.concatenate([truth, smooth], 2)
-        ridge = penalty * np.eye(F)
-        solved = np.stack([np.linalg.solve(g + ridge, b) for g, b in zip(gram, both, strict=True)])
-        of_truth, of_smooth = np.split(solved, 2, axis=2)
-        return [of_truth - share * of_smooth for share in shares]
+    def loss(self, share: float, A: Array) -> float:
+        """Σ (y - share * s - F A)² over these rows; A is (P, F, K)."""
+        truth, smooth = self.squares[0, 0], self.squares[1, 1]
+        base = truth - 2 * share * self.squares[0, 1] + share**2 * smooth
+        rest = self.truth - share * self.smooth
+        return float(base - 2 * np.vdot(A, rest) + np.vdot(A, self.gram @ A))

@@ -84,6 +84,13 @@ class Panel:
         """(S,) last time stamps."""
         return self.frequency.shift(self.starts, self.lengths - 1)
 
+    @property
+    def years(self) -> float:
+        """What the longest series spans in years; 0 for an integer index."""
+        if self.frequency.unit == "index" or not len(self):
+            return 0.0
+        return float((self.lasts - self.starts).max() / np.timedelta64(1, "D") / 365.25)
+
     def series(self, s: int) -> Array:
         """(N_s,) the values of series `s`, a view."""
         return self.values[self.offsets[s] : self.offsets[s + 1]]

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["find_season"]
+__all__ = ["find_longer", "find_season"]
 
 Array = np.ndarray[Any, Any]
 
 LEAST = 0.4  # autocorrelation of a season worth the name
+LONGER = 0.1  # the same of a longer one, of what the first leaves
 EQUAL = 0.1  # below the highest peak: its multiples repeat a season, the shortest one is meant
 SERIES = 32
 
@@ -40,10 +41,38 @@ def find_season(series: list[Array], longest: int) -> int:
     return int(peaks[r[peaks] >= r[peaks].max() - EQUAL][0])
 
 
-def _autocorrelation(x: Array, longest: int) -> Array:
-    """Autocorrelation at lags 0 to a third of the rows, each over the rows that it has."""
+def find_longer(series: list[Array], season: int, longest: int) -> int | None:
+    """A longer season, a multiple of the first, that is left when the first is taken out: a week of hours.
+
+    Args:
+        season: in rows, more than 1.
+
+    Returns:
+        Its rows; None where no multiple stands out.
+
+    Example:
+        >>> t = np.arange(24 * 7 * 4)
+        >>> x = np.sin(t * np.pi / 12) + (t // 24 % 7 < 5) * (t % 24 < 12)
+        >>> find_longer([x], 24, 400)
+        168
+    """
+    known = [x for x in series if len(x) > 5 * season][:SERIES]
+    found = [_autocorrelation(x[season:] - x[:-season], longest, 2) for x in known]
+    lags = min((len(r) for r in found), default=0)
+    if lags <= 2 * season + 1:
+        return None
+    r = np.mean([part[:lags] for part in found], 0)
+    multiples = np.arange(2 * season, lags - 1, season)
+    peaks = multiples[(r[multiples] >= r[multiples - 1]) & (r[multiples] > r[multiples + 1])]
+    noise = 1 / np.sqrt(min(len(x) for x in known))
+    peaks = peaks[r[peaks] > max(LONGER, 3 * noise)]
+    return int(peaks[np.argmax(r[peaks])]) if len(peaks) else None
+
+
+def _autocorrelation(x: Array, longest: int, part: int = 3) -> Array:
+    """Autocorrelation at lags 0 to a third (or another `part`) of the rows, each over the rows that it has."""
     x = x - x.mean()
-    lags = min(longest, len(x) // 3) + 2
+    lags = min(longest, len(x) // part) + 2
     if not x.any():
         return np.zeros(lags)
     size = 1 << (2 * len(x) - 1).bit_length()

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from carousel.series.calendar import Frequency
-from carousel.series.features import calendar_features
+from carousel.series.features import YEAR_HARMONICS, calendar_features
 from carousel.series.history import Context, normalise
 
-__all__ = ["future_segments", "past_segments", "segment_inputs"]
+__all__ = ["future_segments", "past_segments", "segment_inputs", "year_inputs"]
 
 Array = np.ndarray[Any, Any]
 
@@ -49,6 +49,13 @@ def segment_inputs(frequency: Frequency, segment: int, horizon: int) -> tuple[in
     """The number of inputs of a past and of a future segment."""
     C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
     return segment + C + 1, C + 1 - (-horizon // segment)
+
+
+def year_inputs(frequency: Frequency, segment: int) -> tuple[slice, slice]:
+    """Where the time of the year stands among the inputs of a past and of a future segment."""
+    C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
+    first = max(C - 2 * YEAR_HARMONICS, 0)
+    return slice(segment + first, segment + C), slice(first, C)
 
 
 def _level(context: Context, level: Array, count: int) -> Array:
