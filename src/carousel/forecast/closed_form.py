@@ -27,10 +27,11 @@ ORIGINS = 150_000  # that the linear path is fitted on
 CHOOSING = 20_000  # that choose its penalty
 LOG_GAIN = 0.95  # of the error, below which logarithms are worth their asymmetric intervals
 SCORED_SERIES, SCORED_ROWS, SCORED_ORIGINS = 64, 4000, 400  # that weight the smoothing models
-PHASED_NUMBERS = 3e7  # of sums, beyond which one matrix per phase would take too much memory and time
+PHASED_NUMBERS = 6e6  # of sums, beyond which one matrix per phase would take too much memory and time
 FOLDS = 4  # of time, for a linear path that has not seen the row it forecasts
 FEW = 6  # rows, the fewest that a linear path reads
 POWER = 40  # weights fall with the 40th power of the squared error: 2 % more of it is a bit less than half the weight
+ROUNDING = 1e-12  # of the squares: losses are differences of sums
 LIGHT = 0.02  # of the largest weight, below which a member is left out
 BLOCK = 4096
 
@@ -154,8 +155,8 @@ def choose_linear(
     train: Origins,
     choose: Origins,
     with_year: bool,
-) -> tuple[LinearChoice | None, LinearPath | None, Moments | None]:
-    """The mixture of linear paths of least squared error, and the sums that it comes from.
+) -> tuple[LinearChoice | None, LinearPath | None, list[Moments]]:
+    """The mixture of linear paths of least squared error, and the sums of each quarter that it comes from.
 
     Every path is judged by rows that it was not fitted on: the held-out origins, and each quarter of the
     training time by the other three. Held-out rows alone are few and of one part of the year, and what is best
@@ -168,11 +169,9 @@ def choose_linear(
     counts = sizes(plan.frequency, plan.season, plan.lookback)
     upto = len(counts) - 1
     if not len(choose) or not len(train):
-        return None, None, None
+        return None, None, []
     usable = with_year | ~of_the_year(plan.frequency, plan.season, plan.lookback)
-    folds = [
-        _moments(history, smoothing, plan, fold, upto) for fold in _quarters(thinned(train, ORIGINS), train)
-    ]
+    folds = _quarters(history, smoothing, plan, train, upto)
     moments = _total(folds)
     judges = [_Held(moments - fold, fold) for fold in folds]
     judges.append(_Held(moments, _moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)))
@@ -180,15 +179,9 @@ def choose_linear(
     found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]
     if len(moments.gram) > 1:  # P solutions each: tried on the features that proved best, and on all
         best = min(found, key=lambda scored: scored.loss)
-        found += [
-            _best(judges, counts, n, rows, usable)
-            for n in sorted({best.upto, upto})
-            for rows in _lengths(plan)[:2]
-        ]
+        found += [_best(judges, counts, n, plan.lookback, usable) for n in sorted({best.upto, upto})]
     losses = np.array([sum(_of_smoothing(judge.judging) for judge in pooled), *(one.loss for one in found)])
-    losses = (
-        np.maximum(losses, 0) + 1e-12 * moments.squares.max() + 1e-300
-    )  # differences of sums are not exact
+    losses = np.maximum(losses, 0) + ROUNDING * moments.squares.max() + 1e-300
     weights = (losses.min() / losses) ** POWER
     weights[weights < LIGHT * weights.max()] = 0
     weights /= weights.sum()
@@ -198,13 +191,14 @@ def choose_linear(
         if weight > 0
     ]
     if not kept:
-        return None, None, None
+        return None, None, []
     upto = max(n for n, _ in kept)
     choice = LinearChoice(upto, counts[upto], tuple(member for _, member in kept))
     used = np.arange(counts[upto])
     choice = replace(choice, shrink=_shrink(choice, plan, [judge.of(used) for judge in judges]))
-    moments = moments.of(used)
-    return (choice, choice.path(moments, plan), moments) if choice.shrink > 0 else (None, None, None)
+    if choice.shrink == 0:
+        return None, None, []
+    return choice, choice.path(moments.of(used), plan), [fold.of(used) for fold in folds]
 
 
 @dataclass(frozen=True)
@@ -218,14 +212,17 @@ def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, us
     """The penalty and the share of least loss for the last `rows` rows of the window and what goes with them."""
     columns = np.flatnonzero(usable[: counts[upto]])
     columns = columns[columns >= counts[0] - 1 - rows]
-    losses = np.zeros((len(PENALTIES), len(SHARES)))
-    for judge in (judge.of(columns) for judge in judges):
-        for i, penalty in enumerate(PENALTIES):
-            of_truth, of_smooth = judge.fitted.solve(penalty)
-            losses[i] += [judge.judging.loss(share, of_truth - share * of_smooth) for share in SHARES]
-    i, j = divmod(int(np.argmin(losses)), len(SHARES))
+    judges = [judge.of(columns) for judge in judges]
     phased = len(judges[0].fitted.gram) > 1
-    return _Scored(float(losses[i, j]), upto, Member(columns, PENALTIES[i], phased, SHARES[j], 1.0))
+    best = None
+    for penalty in reversed(PENALTIES):
+        losses = np.sum([judge.judging.losses(SHARES, *judge.fitted.solve(penalty)) for judge in judges], 0)
+        j = int(np.argmin(losses))
+        if best is not None and losses[j] > best.loss:
+            break  # it only rises from here on
+        best = _Scored(float(losses[j]), upto, Member(columns, penalty, phased, SHARES[j], 1.0))
+    assert best is not None
+    return best
 
 
 def _shrink(choice: LinearChoice, plan: Plan, judges: list[_Held]) -> float:
@@ -246,10 +243,11 @@ def _lengths(plan: Plan) -> list[int]:
     return [plan.lookback // k for k in (1, 2, 4, 8) if k == 1 or plan.lookback // k >= max(plan.season, FEW)]
 
 
-def _quarters(origins: Origins, train: Origins) -> list[Origins]:
-    """The origins of each quarter of the training time."""
+def _quarters(history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int) -> list[Moments]:
+    """The sums of each quarter of the training time."""
+    origins = thinned(train, ORIGINS)
     fold = _quarter_of(origins, train)
-    return [origins[fold == k] for k in range(FOLDS)]
+    return [_moments(history, smoothing, plan, origins[fold == k], upto) for k in range(FOLDS)]
 
 
 def _quarter_of(origins: Origins, train: Origins) -> Array:
@@ -271,12 +269,12 @@ def _total(parts: list[Moments]) -> Moments:
 
 def fit_linear(
     history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice | None
-) -> tuple[LinearPath | None, Moments | None]:
-    """The linear path as chosen, fitted on other rows, and the sums that it comes from."""
+) -> tuple[LinearPath | None, list[Moments]]:
+    """The linear path as chosen, fitted on other rows, and the sums of each quarter that it comes from."""
     if choice is None:
-        return None, None
-    moments = _moments(history, smoothing, plan, thinned(train, ORIGINS), choice.upto)
-    return choice.path(moments, plan), moments
+        return None, []
+    folds = _quarters(history, smoothing, plan, train, choice.upto)
+    return choice.path(_total(folds), plan), folds
 
 
 def out_of_fold(
@@ -285,7 +283,7 @@ def out_of_fold(
     plan: Plan,
     train: Origins,
     choice: LinearChoice,
-    whole: Moments,
+    folds: list[Moments],
 ) -> Callable[[Origins], Array]:
     """The linear path at training origins, fitted without their own quarter of time.
 
@@ -293,15 +291,13 @@ def out_of_fold(
     learned from them would learn what the path has overfitted (stacking, Wolpert 1992).
 
     Args:
-        whole: the sums of all training origins.
+        folds: the sums of each quarter.
 
     Returns:
         A function of origins, (B,) to (B, K) in the model's unit.
     """
-    paths = [
-        choice.path(whole - _moments(history, smoothing, plan, fold, choice.upto), plan)
-        for fold in _quarters(thinned(train, ORIGINS), train)
-    ]
+    whole = _total(folds)
+    paths = [choice.path(whole - fold, plan) for fold in folds]
 
     def base(origins: Origins) -> Array:
         out = np.empty((len(origins), plan.horizon))

@@ -150,12 +150,12 @@ class _Work:
         history = self._history(scaling, smoothing)
         parts, choice, recurrent, run = _Parts(scaling, smoothing), None, None, Run(interrupted=True)
         try:
-            choice, linear, sums = choose_linear(
+            choice, linear, folds = choose_linear(
                 history, smoothing, plan, split.train, split.choose, self._with_year
             )
             parts, unseen = replace(parts, linear=linear), None
-            if choice is not None and sums is not None:
-                unseen = out_of_fold(history, smoothing, plan, split.train, choice, sums)
+            if choice is not None:
+                unseen = out_of_fold(history, smoothing, plan, split.train, choice, folds)
             job = self._job(history, parts, split.train, split.choose, self.settings.epochs, unseen)
             recurrent, run = fit_segments(job)
         except KeyboardInterrupt:
@@ -165,13 +165,13 @@ class _Work:
             every = self._every_origin()
             scaling_, smoothing = fit_smoothing(self.panel, plan, scaling.log)
             history = self._history(scaling_, smoothing)
-            linear, sums = fit_linear(history, smoothing, plan, every, choice)
+            linear, folds = fit_linear(history, smoothing, plan, every, choice)
             parts = _Parts(scaling_, smoothing, linear)
             if recurrent is None:
                 return _Round(history, parts, Run())
             unseen = None
-            if choice is not None and sums is not None:
-                unseen = out_of_fold(history, smoothing, plan, every, choice, sums)
+            if choice is not None:
+                unseen = out_of_fold(history, smoothing, plan, every, choice, folds)
             path, second = fit_segments(self._job(history, parts, every, every[:0], run.best_epoch, unseen))
             path = None if path is None else replace(path, shrink=recurrent.shrink)
             return _Round(history, replace(parts, recurrent=path), second)

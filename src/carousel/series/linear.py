@@ -180,7 +180,15 @@ class Moments:
 
     def loss(self, share: float, A: Array) -> float:
         """Σ (y - share * s - F A)² over these rows; A is (P, F, K)."""
-        truth, smooth = self.squares[0, 0], self.squares[1, 1]
-        base = truth - 2 * share * self.squares[0, 1] + share**2 * smooth
-        rest = self.truth - share * self.smooth
-        return float(base - 2 * np.vdot(A, rest) + np.vdot(A, self.gram @ A))
+        return float(self.losses((share,), A, np.zeros_like(A))[0])
+
+    def losses(self, shares: tuple[float, ...], of_truth: Array, of_smooth: Array) -> Array:
+        """Σ (y - share * s - F (of_truth - share * of_smooth))² for every share: a square in the share."""
+        both = of_truth, of_smooth
+        images = [self.gram @ A for A in both]
+        cross = np.array([[np.vdot(A, sums) for sums in (self.truth, self.smooth)] for A in both])
+        inner = np.array([[np.vdot(A, image) for image in images] for A in both])
+        form = self.squares - cross - cross.T + inner
+        share = np.array(shares)
+        losses: Array = form[0, 0] - share * (form[0, 1] + form[1, 0]) + share**2 * form[1, 1]
+        return losses
