@@ -75,12 +75,12 @@ def main() -> None:
     parsed = parser.parse_args()
     machine = begin(parsed)
     seeds = 1 if parsed.quick else parsed.seeds
-    found = []
     for name in ROWS if "all" in parsed.rows else parsed.rows:
+        found = []
         for line in run(name, ROWS[name](parsed.data), seeds):
             found.append(line)
             print("{:10} {:22} {:6} {:34} {:>9.5g} ±{:<8.2g} {:>2} {:>6}".format(*line), flush=True)
-    store(parsed, machine, "accuracy", COLUMNS, found)
+        store(parsed, machine, "accuracy", COLUMNS, found, name)
 
 
 def run(name: str, cases: Iterable[Case], seeds: int) -> Iterator[tuple]:

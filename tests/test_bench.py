@@ -339,6 +339,27 @@ def test_the_table_of_the_readme_is_made_from_the_file_it_names() -> None:
         assert script["table"](ROOT / source[1]) == shown[1]
 
 
+def test_the_table_of_accuracy_is_made_from_the_results() -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "accuracy_table.py"))
+    page = (ROOT / "docs" / "accuracy.md").read_text(encoding="utf-8")
+    shown = re.search(r"<!-- accuracy:begin -->\n(.*?)<!-- accuracy:end -->", page, re.DOTALL)
+    assert shown
+    assert script["table"](script["newest"]()) == shown[1]
+
+
+def test_accuracy_of_a_row(tmp_path: Path) -> None:
+    data = ROOT.parent / "shared" / "data"
+    if not (data / "sales").is_dir():
+        pytest.skip("the data sets are not beside the checkout")
+    process = script("accuracy", "sales", "--data", data, "--quick", "--out", tmp_path)
+    (path,) = tmp_path.glob("*-accuracy-sales.csv")
+    _, rows = results.read_csv(path)
+    assert {row["who"] for row in rows} >= {"carousel", "seasonal naive", "persistence"}
+    naive = [row for row in rows if row["who"] == "seasonal naive" and row["case"] == "monthly-car-sales"]
+    assert [round(float(row["value"]), 2) for row in naive if row["metric"] == "sMAPE"] == [11.67]
+    assert "mean of 4" in process.stdout
+
+
 # What each leaves with --quick: columns of its CSV, and values that must be among the rows.
 SCRIPTS = {
     "layers": (bench.COLUMNS, {"cell": {"lstm", "gru"}, "mode": set(bench.MODES)}),

@@ -64,11 +64,17 @@ def store(
     question: str,
     columns: Sequence[str],
     rows: Iterable[Sequence[Any]],
+    part: str = "",
 ) -> None:
-    """Writes the rows to a CSV whose first lines say where they come from, and prints its name."""
-    path = result_path(parsed, machine, question, ".csv")
+    """Writes the rows to a CSV whose first lines say where they come from, and prints its name.
+
+    Args:
+        part: of the question, where each has a file of its own.
+    """
+    path = result_path(parsed, machine, "-".join(filter(None, (question, part))), ".csv")
     others = f"other programs kept {parsed.others.cores():.2f} of {machine.cores} cores busy meanwhile"
-    how = f"benchmarks/{question}.py; {machine.date}; {parsed.rounds} rounds of {parsed.seconds:g} s a side"
+    timed = f"; {parsed.rounds} rounds of {parsed.seconds:g} s a side" if parsed.seconds else ""
+    how = f"benchmarks/{question}.py {part}".rstrip() + f"; {machine.date}{timed}"
     path.write_bytes(csv_bytes([machine, how, others], columns, rows))
     print(f"# {others}")
     print(f"# {path}")
