@@ -98,7 +98,7 @@ def _draw(
     if panel is None:
         context = runner.last()[np.array([s])]
         forecast = runner.forecast(context, level)
-        past = np.exp(context.window[0]) if value.scaling.log else context.window[0]
+        past = runner.user_window(context)[0]
         stamps = runner.frequency.shift(context.next[0], np.arange(-len(past), 0))
     else:
         one = panel.select(np.array([s]))
