@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,6 +50,14 @@ class Columns:
     frame: nw.DataFrame[Any]
     origin: Origin
     remarks: list[str] = field(default_factory=list)
+    series: Callable[[int], str] | None = None  # the name of a row's series, for messages
+
+    def at(self, row: int, name: str) -> str:
+        """How a message about one cell begins."""
+        place = self.origin.at(row, name)
+        return (
+            place if self.series is None else f"{place.removesuffix(': ')} of series {self.series(row)!r}: "
+        )
 
     def texts(self, name: str, rows: int | None = None) -> pa.ChunkedArray:
         """(N,) text without white space around it, or its first rows; null for any spelling of missing."""
@@ -103,7 +112,7 @@ class Columns:
             wrong = np.flatnonzero(~(np.floor(numbers) == numbers))
             if len(wrong):
                 found = numbers[wrong[0]]
-                raise DataError(f"{self.origin.at(int(wrong[0]), name)}{_A_DATE}, got {found}.")
+                raise DataError(f"{self.at(int(wrong[0]), name)}{_A_DATE}, got {found}.")
             return self._whole(numbers.astype(np.int64))
         if not _textual(dtype):
             raise DataError(f"{self.origin.prefix()}column {name!r} holds {dtype}, not dates; convert it.")
@@ -115,12 +124,12 @@ class Columns:
         wrong = np.flatnonzero(np.isnat(dates.stamps))
         if dates.ambiguous:
             raise DataError(
-                f"{self.origin.at(0, name)}{shown(texts, 0)} could be day or month first, and no other row "
+                f"{self.at(0, name)}{shown(texts, 0)} could be day or month first, and no other row "
                 "decides it; write dates as 2024-01-31."
             )
         if len(wrong):
             row = int(wrong[0])
-            raise DataError(f"{self.origin.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
+            raise DataError(f"{self.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
         return dates.stamps
 
     def numbers(self, name: str) -> Array:
@@ -136,6 +145,11 @@ class Columns:
         except pa.ArrowInvalid:
             column = pc.cast(self._with_points(name, texts), pa.float64())
         return self._finite(name, np.asarray(pc.fill_null(column, float("nan")).to_numpy()))
+
+    def flags(self, name: str) -> Array:
+        """(N,) 0 and 1 of a column of truth values; NaN where one is missing."""
+        numbers = self._arrow(name).cast(pa.int8()).cast(pa.float64())
+        return np.asarray(pc.fill_null(numbers, float("nan")).to_numpy())
 
     def _arrow(self, name: str) -> pa.ChunkedArray:
         """The column in arrow; a column of Python objects becomes text, None stays missing."""
@@ -161,7 +175,7 @@ class Columns:
         if null := int(series.null_count()):
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""
-            raise DataError(f"{self.origin.at(row, name)}{_A_DATE}, got nothing{several}.")
+            raise DataError(f"{self.at(row, name)}{_A_DATE}, got nothing{several}.")
         return np.asarray(series.to_numpy()).astype("datetime64[us]")
 
     def _whole(self, numbers: Array) -> Array:
@@ -180,7 +194,7 @@ class Columns:
         if decimal and thousands:
             row = pc.index(pc.match_substring(texts, ","), True).as_py()
             raise DataError(
-                f"{self.origin.at(row, name)}the comma in {shown(texts, row)} could be a decimal or a "
+                f"{self.at(row, name)}the comma in {shown(texts, row)} could be a decimal or a "
                 "thousands one; write numbers with a point, as in 1234.5."
             )
         if decimal:
@@ -192,20 +206,20 @@ class Columns:
         expected = _DECIMAL_COMMA if 2 * _count(texts, _DECIMAL_COMMA) > present and commas else _NUMBER
         wrong = pc.fill_null(pc.invert(pc.match_substring_regex(texts, expected)), False)
         row = pc.index(wrong, True).as_py()
-        raise DataError(f"{self.origin.at(row, name)}expected a number, got {shown(texts, row)}; {_REPAIR}.")
+        raise DataError(f"{self.at(row, name)}expected a number, got {shown(texts, row)}; {_REPAIR}.")
 
     def _finite(self, name: str, numbers: Array) -> Array:
         infinite = np.flatnonzero(np.isinf(numbers))
         if len(infinite):
             several = f" ({len(infinite)} such rows)" if len(infinite) > 1 else ""
-            place = self.origin.at(int(infinite[0]), name)
+            place = self.at(int(infinite[0]), name)
             raise DataError(f"{place}expected a finite number, got Inf{several}; {_REPAIR}.")
         sizes = np.nan_to_num(np.abs(numbers))
         row = int(sizes.argmax())
         if sizes[row] > _LARGEST or 0 < sizes[row] < _SMALLEST:
             unit = "larger" if sizes[row] > _LARGEST else "smaller"
             raise DataError(
-                f"{self.origin.at(row, name)}the square of {numbers[row]:g} is beyond what a computer counts; "
+                f"{self.at(row, name)}the square of {numbers[row]:g} is beyond what a computer counts; "
                 f"give the column in a {unit} unit."
             )
         return numbers

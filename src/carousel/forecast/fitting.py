@@ -268,7 +268,9 @@ class _Work:
             return base, chosen
         log, split = base.parts.scaling.log, self.split
         paths = self._learned(self.panel.head(split.cut), log)
-        plain = replace(base, history=self._with_paths(base, paths), parts=replace(base.parts, covariates=paths))
+        plain = replace(
+            base, history=self._with_paths(base, paths), parts=replace(base.parts, covariates=paths)
+        )
         if not paths.of("future"):
             return plain, chosen
         found = choose_effect(self.panel, split.cut, paths, base.parts.scaling, base.smoothing, self.plan)
@@ -380,9 +382,7 @@ class _Work:
         self, scaling: Scaling, smoothing: Smoothing | None, paths: CovariatePaths | None = None
     ) -> History:
         season, ids = self.plan.season, self.panel.ids
-        return History.of(
-            self.panel, season, scaling, smoothing, ids, paths=paths, horizon=self.plan.horizon
-        )
+        return History.of(self.panel, season, scaling, smoothing, ids, paths=paths, horizon=self.plan.horizon)
 
     def _every_origin(self) -> Origins:
         lengths = self.panel.lengths
@@ -527,6 +527,8 @@ def _covariate_notes(paths: CovariatePaths) -> list[str]:
     for role in ROLES:
         if listed[role]:
             kept = paths.effect is not None if role == "future" else paths.path is not None
-            found = "kept" if kept else "no linear gain" if reads else "no gain on the held-out rows, left out"
+            found = (
+                "kept" if kept else "no linear gain" if reads else "no gain on the held-out rows, left out"
+            )
             notes.append(f"{role} covariates ({listed[role]}): {found}{reads}")
     return notes

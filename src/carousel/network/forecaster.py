@@ -293,7 +293,7 @@ class ForecastModel:
     calibration: Calibration
     tail: Tail
     notes: tuple[str, ...]
-    covariates: CovariatePaths | None = later(None, since=3)
+    covariates: CovariatePaths | None = later(None, since=3)  # noqa: RUF009 (a dataclasses.field)
 
     def __post_init__(self) -> None:
         S, K = len(self.ids), self.horizon

@@ -63,8 +63,13 @@ class Covariates:
 
     def slice(self, panel_offsets: Array, which: Array, first: Array, stop: Array) -> Covariates:
         """Series `which`, their rows `first` to `stop`; the future is kept, for it is known."""
-        past = [self.past[panel_offsets[s] + a : panel_offsets[s] + b] for s, a, b in zip(which, first, stop)]
-        future = [self.future[self.offsets[s] + a : self.offsets[s + 1]] for s, a in zip(which, first)]
+        past = [
+            self.past[panel_offsets[s] + a : panel_offsets[s] + b]
+            for s, a, b in zip(which, first, stop, strict=True)
+        ]
+        future = [
+            self.future[self.offsets[s] + a : self.offsets[s + 1]] for s, a in zip(which, first, strict=True)
+        ]
         return Covariates(
             np.concatenate([self.past[:0], *past]),
             np.concatenate([self.future[:0], *future]),

@@ -9,8 +9,8 @@ import numpy as np
 
 from carousel.network.forecaster import CovariatePaths
 from carousel.series.calendar import Frequency
-from carousel.series.features import calendar_features
 from carousel.series.covariates import Seen
+from carousel.series.features import calendar_features
 from carousel.series.history import Context, normalise
 
 __all__ = ["future_segments", "past_segments", "segment_inputs"]

@@ -72,9 +72,7 @@ class ForecasterModel:
     def history(self, panel: Panel, known: Any = None) -> History:
         """A panel in the model's unit; `known` (S,) are the rows that may set the scale of a new series."""
         v = self.value
-        return History.of(
-            panel, v.season, v.scaling, v.smoothing, v.ids, known, v.covariates, v.horizon
-        )
+        return History.of(panel, v.season, v.scaling, v.smoothing, v.ids, known, v.covariates, v.horizon)
 
     def last(self) -> Context:
         """The state after the last row of every series that was fitted."""
@@ -161,7 +159,8 @@ class ForecasterModel:
             future: (B, K, F) as given, numbers and codes of categories.
         """
         v = self.value
-        assert v.covariates is not None and context.covariates is not None
+        assert v.covariates is not None
+        assert context.covariates is not None
         B, K, F = future.shape
         rows = encode(v.covariates.of("future"), future.reshape(B * K, F), np.repeat(np.arange(B) * K, K))
         known = context.covariates.future[:, : v.lookback]
