@@ -112,7 +112,8 @@ def fit(
         panel, settings.horizon, settings.season, settings.lookback, settings.architecture == "plain"
     )
     parts = split(panel, settings.horizon, shape.lookback)
-    work = _Work(panel, shape, settings, parts, report, columns, exogenous)
+    nonnegative = bool(np.nanmin(panel.values) >= 0)
+    work = _Work(panel, shape, settings, parts, report, columns, exogenous, nonnegative)
     first, again = work.plain() if settings.architecture == "plain" else work.auto()
     notes = work.notes(first)
     judged = work.judge(first)
@@ -207,6 +208,7 @@ class _Work:
     report: Report
     columns: Columns
     exogenous: Exogenous
+    nonnegative: bool
 
     def auto(self) -> tuple[_Round, Callable[[], _Round]]:
         """Round one of smoothing, linear and recurrent path; and a function that does round two."""
@@ -329,7 +331,7 @@ class _Work:
         with_them, second = fit_segments(replace(job, paths=reading))
         if with_them is not None and (path is None or second.least < run.least):
             return with_them, second, reading
-        return path, run, paths
+        return path, replace(run, interrupted=second.interrupted), paths
 
     def _learned(self, panel: Panel, log: bool) -> CovariatePaths:
         return learned(self.exogenous.columns, self.exogenous.holidays, panel, self.plan, log)
@@ -476,6 +478,7 @@ class _Work:
             tail=Tail(end.window, end.errors, end.next),
             notes=notes,
             covariates=self._covariates(parts.covariates, end.covariates),
+            nonnegative=self.nonnegative and not parts.scaling.log,
         )
 
     def _covariates(self, paths: CovariatePaths | None, end: Seen | None) -> CovariatePaths | None:
@@ -497,6 +500,8 @@ class _Work:
         if self.split.choose is self.split.judge:
             notes.append("few held-out rows: the same ones chose and scored, which flatters a little")
         missing = int(np.isnan(self.panel.values).sum())
+        if self.nonnegative and not parts.scaling.log:
+            notes.append("no value is below 0: forecasts and bounds are cut there")
         if missing:
             notes.append(f"{missing} missing values: filled from the past as input, left out of errors")
         if parts.smoothing is not None:

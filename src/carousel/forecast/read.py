@@ -314,7 +314,8 @@ def read_statics(
     given = panel.covariates or Covariates(
         np.zeros((len(panel.values), 0)), np.zeros((len(panel.values), 0)), panel.offsets, fixed
     )
-    return replace(reading, panel=replace(panel, covariates=replace(given, static=fixed)))
+    panel = replace(panel, covariates=replace(given, static=fixed))
+    return replace(reading, panel=panel, covariates=paths.columns)
 
 
 def _statics_of(frame: Any, panel: Panel, wanted: Wanted, id: str | None) -> tuple[Array, Array]:

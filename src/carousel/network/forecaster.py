@@ -275,6 +275,8 @@ class ForecastModel:
         lookback: L.
         level: the levels, in per cent, of the intervals that a forecast has by default.
         ids: S names.
+        covariates: what columns beside the target add; None where nothing.
+        nonnegative: no value was below 0, and no forecast or bound is.
     """
 
     horizon: int
@@ -294,6 +296,7 @@ class ForecastModel:
     tail: Tail
     notes: tuple[str, ...]
     covariates: CovariatePaths | None = later(None, since=3)  # noqa: RUF009 (a dataclasses.field)
+    nonnegative: bool = later(False, since=3)  # noqa: RUF009
 
     def __post_init__(self) -> None:
         S, K = len(self.ids), self.horizon

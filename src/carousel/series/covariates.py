@@ -184,7 +184,8 @@ def effect(coefficients: Array | None, future: Array) -> Array:
 def regressors(seen: Seen, lookback: int) -> Array:
     """(B, E) what the correction reads: the last rows of the past covariates, their mean, the static ones."""
     B = len(seen.static)
-    recent = seen.past[:, lookback - min(LAGS, lookback) :].reshape(B, -1)
+    lags = min(LAGS, lookback)
+    recent = seen.past[:, lookback - lags :].reshape(B, lags * seen.past.shape[2])
     return np.concatenate([recent, seen.past.mean(1), seen.static, np.ones((B, 1))], 1)
 
 

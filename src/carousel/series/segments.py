@@ -37,7 +37,7 @@ def past_segments(
     parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _level(context, level, T)]
     if covariates is not None:
         for rows in (covariates.past, covariates.future[:, :L]):
-            parts.append(rows[:, L - T * segment :].reshape(B, T, -1))
+            parts.append(rows[:, L - T * segment :].reshape(B, T, segment * rows.shape[2]))
         parts.append(np.repeat(covariates.static[:, None], T, 1))
     return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
 
@@ -67,7 +67,8 @@ def future_segments(
     if covariates is not None:
         L = context.window.shape[1]
         steps = L + np.minimum(np.arange(J * segment), horizon - 1)
-        parts.append(covariates.future[:, steps].reshape(len(context), J, -1))
+        rows = covariates.future[:, steps]
+        parts.append(rows.reshape(len(context), J, segment * rows.shape[2]))
         parts.append(np.repeat(covariates.static[:, None], J, 1))
     return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
 

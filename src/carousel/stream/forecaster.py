@@ -219,9 +219,15 @@ class ForecasterModel:
             [half_widths(v.calibration.scores, v.calibration.counts, a) for a in levels],
             (len(levels), 1, v.horizon),
         )
-        back = np.exp if v.scaling.log else np.asarray
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
-        return Forecast(ds, back(x), levels, back(x - widths * scale), back(x + widths * scale))
+        mean, lower, upper = map(self._back, (x, x - widths * scale, x + widths * scale))
+        return Forecast(ds, mean, levels, lower, upper)
+
+    def _back(self, x: Array) -> Array:
+        """From the model's unit, effects included, to the user's."""
+        if self.value.scaling.log:
+            return np.exp(x)
+        return np.maximum(x, 0.0) if self.value.nonnegative else x
 
     def _prepared(self, context: Context, future: Mapping[str, Any] | None) -> Context:
         """The context with its future covariates, which must all be there."""
