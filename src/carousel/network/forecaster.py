@@ -296,7 +296,7 @@ class ForecastModel:
     tail: Tail
     notes: tuple[str, ...]
     covariates: CovariatePaths | None = later(None, since=3)  # noqa: RUF009 (a dataclasses.field)
-    nonnegative: bool = later(False, since=3)  # noqa: RUF009
+    nonnegative: bool = later(False, since=3)
 
     def __post_init__(self) -> None:
         S, K = len(self.ids), self.horizon
