@@ -65,6 +65,11 @@ class Columns:
         texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
         return pc.if_else(pc.is_in(texts, pa.array(_MISSING)), pa.scalar(None, pa.string()), texts)
 
+    def categories(self, name: str) -> pa.Array:
+        """(N,) text without white space around it; null where there is none, for "none" may be a category."""
+        texts = pc.utf8_trim_whitespace(pc.cast(self._arrow(name), pa.string())).combine_chunks()
+        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+
     def kind(self, name: str) -> str:
         """What most of a column is: `time`, `integer`, `number`, `text`, or `empty`."""
         dtype = self.frame.schema[name]

@@ -66,8 +66,7 @@ def learned(
     kept = tuple(_measured(column, blocks[column.role][:, next(places[column.role])]) for column in columns)
     _, unit = own_scale(panel, in_model_unit(panel, plan.season, log), plan.season)
     none = np.zeros((len(panel), plan.lookback, 0))
-    paths = CovariatePaths(kept, holidays, unit, None, None, False, given.static, none, none)
-    return paths
+    return CovariatePaths(kept, holidays, unit, None, None, False, given.static, none, none)
 
 
 def _measured(column: Covariate, x: Array) -> Covariate:

@@ -59,9 +59,8 @@ class Wanted:
         Raises:
             ArgumentError: what is no name, or one name twice.
         """
-        names = {"past": _names("past", past), "future": _names("future", future)}
-        names["static"] = _names("static", static)
-        every = [name for listed in names.values() for name in listed]
+        wanted = cls(_names("past", past), _names("future", future), _names("static", static), holidays)
+        every = wanted.names
         twice = next((name for i, name in enumerate(every) if name in every[:i]), None)
         if twice is not None:
             raise ArgumentError(
@@ -69,18 +68,17 @@ class Wanted:
             )
         if holidays is not None and HOLIDAY in every:
             raise ArgumentError(f"`holidays` makes a column {HOLIDAY!r}; rename the covariate of that name.")
-        return cls(**names, holidays=holidays)
+        return wanted
 
     @classmethod
     def again(cls, paths: CovariatePaths | None) -> Wanted:
         """What a fitted model reads."""
         if paths is None:
             return cls(known=())
-        listed = {
-            role: tuple(c.name for c in paths.of(role) if c.name != HOLIDAY or not paths.holidays)
-            for role in ROLES
-        }
-        return cls(**listed, holidays=paths.holidays, known=paths.columns)
+        past, future, static = (tuple(column.name for column in paths.of(role)) for role in ROLES)
+        if paths.holidays is not None:
+            future = tuple(name for name in future if name != HOLIDAY)
+        return cls(past, future, static, paths.holidays, paths.columns)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +106,8 @@ def read_columns(
     Raises:
         DataError: a column that is empty, holds times, or has too many categories.
     """
-    out, kept = np.empty((len(columns.frame), len(names))), []
+    out = np.empty((len(columns.frame), len(names)))
+    kept: list[Covariate] = []
     for c, name in enumerate(names):
         found = wanted.fitted(name)
         out[:, c], categories = _column(columns, name, found)
@@ -132,7 +131,7 @@ def _column(columns: Columns, name: str, known: Covariate | None) -> tuple[Array
         raise DataError(
             f"{columns.origin.prefix()}covariate {name!r} holds times; give a number, such as days since then."
         )
-    texts = columns.texts(name).combine_chunks()
+    texts = columns.categories(name)
     if known is None:
         categories = tuple(sorted(pc.unique(texts.drop_null()).to_pylist()))
         if len(categories) > MOST:

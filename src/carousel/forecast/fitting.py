@@ -528,7 +528,8 @@ def _unit(panel: Panel, plan: Plan) -> Scaling:
 def _covariate_notes(paths: CovariatePaths) -> list[str]:
     """What became of the covariates."""
     listed = {role: ", ".join(column.name for column in paths.of(role)) for role in ROLES}
-    notes, reads = [], ", read by the recurrent path" if paths.recurrent else ""
+    notes: list[str] = []
+    reads = ", read by the recurrent path" if paths.recurrent else ""
     for role in ROLES:
         if listed[role]:
             kept = paths.effect is not None if role == "future" else paths.path is not None

@@ -63,12 +63,10 @@ def find_names(
     given = [*(name for name in (id, time, target) if name is not None), *covariates]
     _check_there(columns, given)
     if len(set(given)) < len(given):
-        also = " and the covariates" if covariates else ""
-        raise DataError(
-            f"{origin.prefix()}id, time and target{also} must be different columns, got {_listed(given)}."
-            if also
-            else f"{origin.prefix()}id, time and target must be three different columns, got {given}."
+        wanted = (
+            "id, time, target and covariates must be" if covariates else "id, time and target must be three"
         )
+        raise DataError(f"{origin.prefix()}{wanted} different columns, got {given}.")
     kinds = {name: columns.kind(name) for name in names if name not in given}
     if time is None:
         time = _find_time(kinds, origin)

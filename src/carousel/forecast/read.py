@@ -221,7 +221,8 @@ def _covariates(
     static: Any,
 ) -> tuple[Covariates | None, tuple[Covariate, ...]]:
     """The covariates of the panel, NaN where its grid has rows that the frame has not."""
-    blocks, kept = {}, []
+    blocks: dict[str, Array] = {}
+    kept: list[Covariate] = []
     for role, listed in (("past", wanted.past), ("future", wanted.future)):
         raw, found = read_columns(columns, listed, role, wanted)
         block = np.full((len(panel.values), len(listed)), np.nan)
