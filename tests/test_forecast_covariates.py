@@ -122,7 +122,7 @@ def test_backtest_reads_the_future_of_every_origin(fitted: Fitted) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda f: None, r"reads future covariates: give `future`, a frame of promo for the 14 rows after 2022-10-07"),
+        (lambda f: None, r"reads future covariates: give promo for the 14 rows after 2022-10-07"),
         (lambda f: f[:5], r"'promo' of series 'a' for the 14 rows 2022-10-08 to 2022-10-21; 9 are missing, first the "
          "row of 2022-10-13"),
         (lambda f: f.assign(promo=[0.0] * 13 + [np.nan]), "1 are missing, first the value of 2022-10-21"),

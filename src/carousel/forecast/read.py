@@ -162,7 +162,7 @@ def read_frame(
     notes = (
         *origin.remarks,
         *_named(names, panel),
-        *(f"{column.role} covariate: {column.name} ({_kind(column)})" for column in kept),
+        *(f"{column.role} column: {column.name} ({_kind(column)})" for column in kept),
         *columns.remarks,
         *_done(panel, rows, unsorted, averaged),
     )
@@ -269,8 +269,8 @@ def read_future(
     if wanted.future:
         if frame is None:
             raise DataError(
-                f"The model reads future covariates: give `future`, a frame of {', '.join(wanted.future)} for the "
-                f"{horizon} rows after {moment(frequency.shift(next[:1], np.array([-1]))[0])} of every series."
+                f"The model reads future covariates: give {', '.join(wanted.future)} for the {horizon} rows after "
+                f"{moment(frequency.shift(next[:1], np.array([-1]))[0])} of every series (--future, in Python future)."
             )
         columns = Columns(*_eager(frame))
         parts.append(future_rows(columns, names, wanted, ids, next, frequency, horizon))
@@ -309,7 +309,7 @@ def read_statics(
         if len(missing):
             raise DataError(
                 f"{reading.origin.prefix()}series {panel.ids[missing[0]]!r} was not fitted, and its static covariates "
-                f"({', '.join(wanted.static)}) are not there; give `static`, a frame with a row of it."
+                f"({', '.join(wanted.static)}) are not there; give them (--static, in Python static)."
             )
         fixed[new] = rows[new]
     given = panel.covariates or Covariates(
