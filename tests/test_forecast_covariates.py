@@ -254,3 +254,5 @@ def test_holidays() -> None:
     assert forecast["2021-12-25"] < 85 < forecast["2021-12-22"]
     with pytest.raises(ArgumentError, match="`holidays` must be a country"):
         Forecaster(30, **QUICK).fit(pd.DataFrame({"ds": t, "y": y}), holidays="Atlantis")
+    with pytest.raises(ArgumentError, match="`holidays` needs rows of a day or less, but their step is 1"):
+        Forecaster(30, **QUICK).fit(y, holidays="US")

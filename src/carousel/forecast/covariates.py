@@ -16,6 +16,7 @@ from carousel.forecast.columns import Columns, shown
 from carousel.forecast.dates import moment
 from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
+from carousel.series.calendar import DAY
 from carousel.series.history import Origins
 
 __all__ = [
@@ -322,7 +323,9 @@ def check_known(panel: Panel, columns: tuple[Covariate, ...], origins: Origins, 
         )
 
 
-def holiday_column(country: str, stamps: Array, known: Covariate | None) -> tuple[Array, Covariate]:
+def holiday_column(
+    country: str, stamps: Array, frequency: Frequency, known: Covariate | None
+) -> tuple[Array, Covariate]:
     """(N,) codes of the holiday of each row, one of them "none", and the column.
 
     Args:
@@ -330,17 +333,23 @@ def holiday_column(country: str, stamps: Array, known: Covariate | None) -> tupl
         stamps: (N,) datetime64.
 
     Raises:
-        ArgumentError: a country that is not known, or rows without dates.
+        ArgumentError: a country that is not known, or rows that are not days or parts of one.
     """
     import holidays
 
-    if stamps.dtype.kind != "M":
-        raise ArgumentError("`holidays` needs a column of dates, but the rows are counted by whole numbers.")
+    if frequency.unit in ("index", "month") or (frequency.unit == "us" and frequency.step > DAY):
+        raise ArgumentError(
+            f"`holidays` needs rows of a day or less, but their step is {frequency}; count the holidays of each "
+            "row and give them as a future column."
+        )
     days = stamps.astype("datetime64[D]")
     first, last = (int(str(day)[:4]) for day in (days.min(), days.max()))
     name, _, part = country.partition("-")
     try:
-        calendar = holidays.country_holidays(name, subdiv=part or None, years=range(first, last + 1))
+        # In one language, for names that followed the locale would be others where a model is loaded.
+        calendar = holidays.country_holidays(
+            name, subdiv=part or None, years=range(first, last + 1), language="en_US"
+        )
     except NotImplementedError:
         raise ArgumentError(
             f'`holidays` must be a country, such as "US", or a part of one, "DE-BY", got {country!r}.'
