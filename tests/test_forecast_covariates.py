@@ -256,3 +256,24 @@ def test_holidays() -> None:
         Forecaster(30, **QUICK).fit(pd.DataFrame({"ds": t, "y": y}), holidays="Atlantis")
     with pytest.raises(ArgumentError, match="`holidays` needs rows of a day or less, but their step is 1"):
         Forecaster(30, **QUICK).fit(y, holidays="US")
+
+
+def test_the_recurrent_path_reads_what_linear_ones_cannot(tmp_path: Path) -> None:
+    """A product of two columns, and one that means nothing."""
+    rng = np.random.default_rng(1)
+    a, b = rng.choice([-1.0, 1.0], (2, 600))
+    y = 50 + 10 * a * b + 0.5 * rng.normal(size=600)
+    frame = pd.DataFrame(
+        {"unique_id": "s", "ds": days(600), "y": y, "a": a, "b": b, "c": rng.normal(size=600)}
+    )
+    options = {"epochs": 8, "hidden_size": 16, "learning_rate": 1e-2, "dropout": 0.0, "progress": False}
+    forecaster = Forecaster(7, **options).fit(frame[:500], future=["a", "b"], past="c")
+    assert any("read by the recurrent path" in note for note in forecaster.notes_)
+    scores = forecaster.backtest(frame, start=str(frame["ds"][500])[:10], step=7).scores
+    assert scores["carousel"].rmse < 0.8 * scores["ridge"].rmse
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    forecast = forecaster.predict(future=frame[500:])
+    pd.testing.assert_frame_equal(loaded.predict(future=frame[500:]), forecast, check_exact=True)
+    pd.testing.assert_frame_equal(loaded.predict(frame[:500], future=frame[500:]), forecast, rtol=1e-6)
