@@ -96,16 +96,21 @@ class Columns:
         if pa.types.is_floating(column.type):  # integers that a missing value turned into floats
             whole = pc.all(pc.equal(pc.floor(column), column)).as_py()
             column = column.cast(pa.int64()) if whole and not pc.any(pc.is_nan(column)).as_py() else column
-        texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-        encoded = texts.combine_chunks().dictionary_encode()
-        missing = np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False))
-        blank = pc.index(texts, "").as_py()
-        if len(missing) or blank >= 0:
-            row = int(missing[0]) if len(missing) else blank
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        # Names become text once each, not once a row: of ten million rows that would be most of the memory.
+        encoded = column.combine_chunks().dictionary_encode()
+        texts = pc.utf8_trim_whitespace(pc.cast(encoded.dictionary, pa.string())).dictionary_encode()
+        codes = np.asarray(pc.fill_null(encoded.indices, -1))
+        codes = np.append(texts.indices.to_numpy(), -1)[codes].astype(np.int64)
+        names = texts.dictionary.to_pylist()
+        blank = names.index("") if "" in names else -1
+        missing = np.flatnonzero((codes < 0) | (codes == blank))
+        if len(missing):
             raise DataError(
-                f"{self.origin.at(row, name)}expected the name of a series, got nothing; name it."
+                f"{self.origin.at(int(missing[0]), name)}expected the name of a series, got nothing; name it."
             )
-        return encoded.indices.to_numpy().astype(np.int64), tuple(encoded.dictionary.to_pylist())
+        return codes, tuple(names)
 
     def times(self, name: str) -> Array:
         """(N,) datetime64[us] by the wall clock, or int64 where the column holds whole numbers."""
@@ -219,7 +224,7 @@ class Columns:
             several = f" ({len(infinite)} such rows)" if len(infinite) > 1 else ""
             place = self.at(int(infinite[0]), name)
             raise DataError(f"{place}expected a finite number, got Inf{several}; {_REPAIR}.")
-        sizes = np.nan_to_num(np.abs(numbers))
+        sizes = np.nan_to_num(np.abs(numbers), copy=False)
         row = int(sizes.argmax())
         if sizes[row] > _LARGEST or 0 < sizes[row] < _SMALLEST:
             unit = "larger" if sizes[row] > _LARGEST else "smaller"

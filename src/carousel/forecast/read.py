@@ -35,6 +35,7 @@ from carousel.series.covariates import Covariates
 __all__ = ["Names", "Reading", "Wanted", "moment", "read_frame", "read_future", "read_statics", "read_table"]
 
 Array = np.ndarray[Any, Any]
+_BLOCK = 1 << 17  # rows
 _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
 
 
@@ -455,7 +456,7 @@ def _gridded(
             raise DataError(f"`freq` = {str(frequency)!r} does not fit a time column of {kind}.")
         if freq is not None:
             _check_step(rows.time, offsets, frequency)
-        positions = frequency.positions(starts[rows.code], rows.time)
+        positions = _positions(frequency, starts, rows)
     grid_offsets = np.concatenate([[0], np.cumsum(positions[offsets[1:] - 1] + 1)])
     if grid_offsets[-1] > _SPARSE * max(len(rows.time), 50):
         gap = int(np.argmax(np.diff(positions, prepend=0)))
@@ -474,6 +475,18 @@ def _gridded(
             f"{origin.prefix()}series {ids[int(known.argmin())]!r} has no value in any row; remove it."
         )
     return panel, places
+
+
+def _positions(frequency: Frequency, starts: Array, rows: _Rows) -> Array:
+    """(N,) the steps of every row from the start of its series, a block of rows at a time."""
+    out = np.empty(len(rows.time), np.int64)
+    try:
+        for b in range(0, len(out), _BLOCK):
+            block = slice(b, b + _BLOCK)
+            out[block] = frequency.positions(starts[rows.code[block]], rows.time[block])
+    except DataError:
+        return frequency.positions(starts[rows.code], rows.time)  # its message counts all rows
+    return out
 
 
 def _check_step(times: Array, offsets: Array, frequency: Frequency) -> None:
