@@ -132,7 +132,8 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
 
 def test_line_numbers_count_blank_lines_and_line_breaks_in_quotes(tmp_path: Path) -> None:
     content = 'unique_id,ds,y\n\n"a\nb",2024-01-01,1\n\n"a\nb",2024-01-02,oops\n'
-    refused(tmp_path, content, "data.csv, line 7, column 'y': expected a number, got 'oops'")
+    says = "data.csv, line 7, column 'y' of series 'a\\nb': expected a number, got 'oops'"
+    refused(tmp_path, content, says)
 
 
 # Dates
