@@ -249,7 +249,7 @@ def test_holidays() -> None:
     import holidays
 
     free = np.array([day.date() in holidays.country_holidays("US", years=range(2018, 2022)) for day in t])
-    y = 100 + 5 * (t.dayofweek < 5) - 40 * free + rng.normal(size=len(t))
+    y = 100 + 5 * (t.day_of_week < 5) - 40 * free + rng.normal(size=len(t))
     forecaster = Forecaster(30, **QUICK).fit(pd.DataFrame({"ds": t, "y": y}), holidays="US")
     forecast = forecaster.predict().set_index("ds")["carousel"]
     assert forecast["2021-12-25"] < 85 < forecast["2021-12-22"]
