@@ -587,3 +587,27 @@ def test_the_commands_of_the_page_are_commands() -> None:
         if name in ("fit", "forecast", "backtest", "demo"):
             command = getattr(import_module(f"carousel.cli.{name}"), name)
             command.make_context(name, arguments)
+
+
+# Covariates
+
+
+def test_covariates_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(4)
+    promo = (rng.random(154) < 0.3).astype(int)
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=154), "promo": promo})
+    frame["y"] = 50 + 20 * promo + rng.normal(size=154)
+    frame[:147].to_csv(tmp_path / "sales.csv", index=False)
+    frame[147:].drop(columns="y").to_csv(tmp_path / "plan.csv", index=False)
+    fit = ("fit", "sales.csv", "--horizon", 7, "--future", "promo", *QUICK, "--out", "model")
+    run_here(monkeypatch, tmp_path, *fit)
+    assert "future covariates (promo): kept" in capfd.readouterr().out
+    run_here(monkeypatch, tmp_path, "forecast", "model", "--future", "plan.csv", "--out", "forecast.csv")
+    forecast = pd.read_csv(tmp_path / "forecast.csv")["carousel"]
+    assert np.abs(forecast - frame["y"][147:].to_numpy()).max() < 6
+    refused("forecast", "model", cwd=tmp_path, says="reads future covariates: give promo for the 7 rows")
+    refused(
+        "fit", "sales.csv", "--horizon", 7, "--past", "cost", cwd=tmp_path, says="there is no column 'cost'"
+    )

@@ -484,3 +484,19 @@ def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
     assert {"history", "forecast", "truth", "80 %", "95 %", "ridge"} <= set(labels)
     with pytest.raises(ArgumentError, match="`series` must be one of 's0'"):
         forecaster.plot(df, series="s9")
+
+
+def test_counts_are_never_below_zero(rng: np.random.Generator) -> None:
+    counts = rng.poisson(0.7, 200).astype(float)
+    counts[-30:] = 0
+    frame = pd.DataFrame({"ds": pd.date_range("2022-01-01", periods=200), "y": counts})
+    forecaster = Forecaster(7, **QUICK).fit(frame)
+    forecast = forecaster.predict(level=[50, 99])
+    values = forecast[
+        ["carousel-lo-99", "carousel-lo-50", "carousel", "carousel-hi-50", "carousel-hi-99"]
+    ].to_numpy()
+    assert values.min() == 0
+    assert (np.diff(values, axis=1) >= 0).all()
+    assert any("no value is below 0" in note for note in forecaster.notes_)
+    shifted = Forecaster(7, **QUICK).fit(frame.assign(y=counts - 1)).predict(level=99)
+    assert shifted["carousel-lo-99"].min() < -1

@@ -108,7 +108,7 @@ def violations(package, homes):
 
 FOREIGN = {
     "numpy", "safetensors", "torch", "keras", "tensorflow", "onnx", "onnxruntime", "pandas", "polars", "pyarrow",
-    "narwhals", "matplotlib", "rich", "click", "utilsforecast", "coreforecast", "sklearn", "h5py",
+    "narwhals", "matplotlib", "rich", "click", "utilsforecast", "coreforecast", "sklearn", "h5py", "holidays",
 }  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -131,7 +132,8 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
 
 def test_line_numbers_count_blank_lines_and_line_breaks_in_quotes(tmp_path: Path) -> None:
     content = 'unique_id,ds,y\n\n"a\nb",2024-01-01,1\n\n"a\nb",2024-01-02,oops\n'
-    refused(tmp_path, content, "data.csv, line 7, column 'y': expected a number, got 'oops'")
+    says = "data.csv, line 7, column 'y' of series 'a\\nb': expected a number, got 'oops'"
+    refused(tmp_path, content, says)
 
 
 # Dates
@@ -521,3 +523,52 @@ def test_a_frame_is_left_as_it_was() -> None:
     before = frame.copy()
     read_frame(frame)
     pd.testing.assert_frame_equal(frame, before)
+
+
+def test_a_wide_frame_has_a_series_per_column() -> None:
+    days = pd.date_range("2024-01-01", periods=6)
+    wide = pd.DataFrame({"ds": days, "n": [np.nan, 1, 2, np.nan, 4, 5], "s": [9, 8, 7, 6, np.nan, np.nan]})
+    for frame in (wide, pl.from_pandas(wide), pl.from_pandas(wide).to_arrow(), wide.set_index("ds")):
+        panel = read_frame(frame, layout="wide").panel
+        assert panel.ids == ("n", "s")
+        np.testing.assert_array_equal(panel.series(0), [1, 2, np.nan, 4, 5])
+        np.testing.assert_array_equal(panel.series(1), [9, 8, 7, 6])
+        assert panel.starts.astype("datetime64[D]").astype(str).tolist() == ["2024-01-02", "2024-01-01"]
+    array = read_frame(np.arange(12.0).reshape(6, 2), layout="wide").panel
+    assert array.ids == ("0", "1")
+    assert array.series(1).tolist() == [1, 3, 5, 7, 9, 11]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "says"),
+    [
+        ({"s": ["x"] * 6}, {}, "row 0, column 's': expected a number, got 'x'"),
+        ({"s": [np.nan] * 6}, {}, "series 's' has no value in any row"),
+        ({}, {"id": "s"}, "layout='wide' has a column per series"),
+        ({}, {"time": "when"}, "there is no column 'when'"),
+        ({}, {"layout": "broad"}, "`layout` must be 'long' or 'wide', got 'broad'"),
+    ],
+)
+def test_a_wide_frame_that_cannot_be_read(
+    change: dict[str, Any], arguments: dict[str, Any], says: str
+) -> None:
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=6), "s": range(6)}).assign(**change)
+    with pytest.raises((DataError, ArgumentError), match=says):
+        read_frame(frame, **({"layout": "wide"} | arguments))
+
+
+@pytest.mark.parametrize(("start", "gaps"), [("2024-03-30", 1), ("2024-06-01", 0)])
+def test_zones_are_read_by_the_wall_clock(start: str, gaps: int) -> None:
+    hours = pd.date_range(start, periods=48, freq="h", tz="Europe/Berlin")
+    reading = read_frame(pd.DataFrame({"ds": hours, "y": np.arange(48.0)}))
+    assert len(reading.panel.values) == 48 + gaps
+    assert any("the time zone of ds is dropped" in note for note in reading.notes)
+
+
+def test_the_repeated_hour_of_autumn_is_refused_with_the_way_out() -> None:
+    hours = pd.date_range("2024-10-26", periods=48, freq="h", tz="Europe/Berlin")
+    frame = pd.DataFrame({"ds": hours, "y": np.arange(48.0)})
+    with pytest.raises(DataError, match=r"rows 26 and 27 have the same time 2024-10-27 02:00; .*'mean'"):
+        read_frame(frame)
+    assert len(read_frame(frame, duplicates="mean").panel.values) == 47
+    assert len(read_frame(frame.assign(ds=frame["ds"].dt.tz_convert("UTC"))).panel.values) == 48

@@ -121,5 +121,7 @@ def _os_message(error: OSError) -> str:
 
 def _missing(module: str) -> str:
     """What to install for a part that the base installation leaves out."""
-    extra = {"matplotlib": "plot", "h5py": "keras", "onnx": "onnx"}.get(module, "forecast")
+    extra = {"matplotlib": "plot", "h5py": "keras", "onnx": "onnx", "holidays": "holidays"}.get(
+        module, "forecast"
+    )
     return f"this needs {module}, which is not installed: pip install 'carousel-rnn[{extra}]'"

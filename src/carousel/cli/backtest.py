@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import Whole, forecaster_options, frame_options
+from carousel.cli.options import Whole, covariate_options, forecaster_options, frame_options
 
 __all__ = ["backtest"]
 
@@ -15,6 +15,7 @@ __all__ = ["backtest"]
 @click.argument("data", metavar="DATA")
 @forecaster_options
 @frame_options
+@covariate_options
 @click.option(
     "--origins",
     type=Whole(min=1),
@@ -29,6 +30,10 @@ def backtest(
     time: str | None,
     target: str | None,
     duplicates: Any,
+    past: tuple[str, ...],
+    future: tuple[str, ...],
+    static: str | None,
+    holidays: str | None,
     origins: int | None,
     step: int | None,
     start: str | None,
@@ -42,11 +47,18 @@ def backtest(
     """
     from carousel.cli.output import as_table, check_path, forecast_bytes, say, write
     from carousel.cli.progress import progress
-    from carousel.forecast.read import read_frame, read_table
+    from carousel.forecast.read import Wanted, read_frame, read_table
 
-    check_path("--out", out, data, device=True)
+    check_path("--out", out, data, static, device=True)
     reading = read_frame(
-        read_table(data), id=id, time=time, target=target, freq=options["freq"], duplicates=duplicates
+        read_table(data),
+        id=id,
+        time=time,
+        target=target,
+        freq=options["freq"],
+        duplicates=duplicates,
+        wanted=Wanted.of(past, future, (), holidays),
+        static=None if static is None else read_table(static),
     )
     say(*reading.notes)
 

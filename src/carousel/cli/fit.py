@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import forecaster_options, frame_options
+from carousel.cli.options import covariate_options, forecaster_options, frame_options
 
 __all__ = ["fit"]
 
@@ -15,6 +15,7 @@ __all__ = ["fit"]
 @click.argument("data", metavar="DATA")
 @forecaster_options
 @frame_options
+@covariate_options
 @click.option("--out", metavar="MODEL", help="File for the fitted model; exactly this path.")
 def fit(
     data: str,
@@ -22,6 +23,10 @@ def fit(
     time: str | None,
     target: str | None,
     duplicates: Any,
+    past: tuple[str, ...],
+    future: tuple[str, ...],
+    static: str | None,
+    holidays: str | None,
     out: str | None,
     **options: Any,
 ) -> None:
@@ -32,11 +37,18 @@ def fit(
     """
     from carousel.cli.output import check_path, say
     from carousel.cli.progress import progress
-    from carousel.forecast.read import read_frame, read_table
+    from carousel.forecast.read import Wanted, read_frame, read_table
 
-    check_path("--out", out, data)
+    check_path("--out", out, data, static)
     reading = read_frame(
-        read_table(data), id=id, time=time, target=target, freq=options["freq"], duplicates=duplicates
+        read_table(data),
+        id=id,
+        time=time,
+        target=target,
+        freq=options["freq"],
+        duplicates=duplicates,
+        wanted=Wanted.of(past, future, (), holidays),
+        static=None if static is None else read_table(static),
     )
     say(*reading.notes)
 

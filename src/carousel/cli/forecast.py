@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -14,10 +15,20 @@ __all__ = ["forecast"]
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="DATA", help="File to forecast from; without it, the end of the fitted data.")
+@click.option("--future", metavar="FILE", help="Future covariates of the rows to forecast, if it reads any.")
+@click.option("--static", metavar="FILE", help="Static covariates of series that were not fitted.")
 @duplicates_option
 @click.option("--out", metavar="FILE", help="CSV, or Parquet by its suffix; without it, CSV on stdout.")
 @click.option("--plot", metavar="PICTURE", help="Picture of history and forecast: .png, .svg or .pdf.")
-def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plot: str | None) -> None:
+def forecast(
+    model: str,
+    data: str | None,
+    future: str | None,
+    static: str | None,
+    duplicates: Any,
+    out: str | None,
+    plot: str | None,
+) -> None:
     """Forecast the rows that come next, with MODEL of `carousel fit`.
 
     \b
@@ -36,25 +47,31 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
         write,
     )
     from carousel.errors import FormatError
-    from carousel.forecast.read import read_frame, read_table
+    from carousel.forecast.read import Wanted, read_frame, read_statics, read_table
 
-    check_path("--out", out, model, data, device=True)
-    check_path("--plot", plot, model, data, out)
+    check_path("--out", out, model, data, future, static, device=True)
+    check_path("--plot", plot, model, data, future, static, out)
     check_picture("--plot", plot)
     forecaster = load(model)
     if not isinstance(forecaster, Forecaster):
         raise FormatError(f"{model} holds a network, not a model of `carousel fit`; fit one on your data.")
-    columns, history = forecaster.model_.columns, None
+    value, history = forecaster.model_, None
+    columns, paths = value.columns, value.covariates
+    future_rows, statics = (None if path is None else read_table(path) for path in (future, static))
     if data is not None:
+        table = read_table(data)
         history = read_frame(
-            read_table(data),
+            table,
             id=columns.id,
             time=columns.time,
             target=columns.target,
             freq=forecaster.freq,
             duplicates=duplicates,
+            wanted=replace(Wanted.again(paths), static=()),
         )
-    table = as_table(forecaster.predict(history), columns)
+        if paths is not None and paths.of("static"):
+            history = read_statics(history, table, statics, paths, value.ids, columns.id)
+    rows = as_table(forecaster.predict(history, future=future_rows), columns)
     if history is not None:
         known = set(forecaster.model_.ids)
         new = sum(name not in known for name in history.panel.ids)
@@ -63,10 +80,10 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
             *[f"new to the model, scaled by their own rows: {new} series"] * (new > 0),
             err=True,
         )
-    picture = None if plot is None else figure_bytes(forecaster.plot(history), plot)
+    picture = None if plot is None else figure_bytes(forecaster.plot(history, future=future_rows), plot)
     if out is None:
-        put(forecast_bytes(table))
+        put(forecast_bytes(rows))
     else:
-        write(out, forecast_bytes(table, out))
+        write(out, forecast_bytes(rows, out))
     if picture is not None and plot is not None:
         write(plot, picture)

@@ -7,7 +7,15 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Frequency", "Whole", "duplicates_option", "forecaster_options", "frame_options"]
+__all__ = [
+    "Frequency",
+    "Names",
+    "Whole",
+    "covariate_options",
+    "duplicates_option",
+    "forecaster_options",
+    "frame_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,6 +33,17 @@ class Whole(click.IntRange):
     """A whole number with a least value; click would call what is none "not a valid integer range"."""
 
     name = "integer"
+
+
+class Names(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
+    """Names of columns, with commas between them."""
+
+    name = "columns"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 duplicates_option = click.option(
@@ -48,6 +67,24 @@ def frame_options(command: F) -> F:
             "--freq", type=Frequency(), help="Step of the series, such as h, D or MS; found if regular."
         ),
         duplicates_option,
+    )(command)
+
+
+def covariate_options(command: F) -> F:
+    """What is read beside the target."""
+    return _all(
+        click.option(
+            "--past", type=Names(), default=(), metavar="A,B", help="Columns known up to the last row."
+        ),
+        click.option(
+            "--future", type=Names(), default=(), metavar="A,B", help="Columns known in advance, too."
+        ),
+        click.option(
+            "--static", metavar="FILE", help="File of columns per series, one row each: CSV or Parquet."
+        ),
+        click.option(
+            "--holidays", metavar="COUNTRY", help="Public holidays of a country, such as US or DE-BY."
+        ),
     )(command)
 
 

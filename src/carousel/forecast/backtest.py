@@ -106,9 +106,8 @@ def run_backtest(
     others = baselines(panel, plan, train, origins)
     scores = {"carousel": score(truth, forecast.mean, unit, forecast.intervals())}
     scores |= {name: score(truth, f, unit) for name, f in others.items()}
-    window = history.context(origins, plan.lookback, 0).window
-    back = np.exp(window) if model.value.scaling.log else window
-    shifted = is_shifted(forecast.mean[:, 0], truth[:, 0], back)
+    window = model.user_window(history.context(origins, plan.lookback, 0))
+    shifted = is_shifted(forecast.mean[:, 0], truth[:, 0], window)
 
     ids = [panel.ids[s] for s in origins.series]
     frame = forecast_columns(forecast, ids, columns)

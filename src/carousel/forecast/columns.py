@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,12 +50,25 @@ class Columns:
     frame: nw.DataFrame[Any]
     origin: Origin
     remarks: list[str] = field(default_factory=list)
+    series: Callable[[int], str] | None = None  # the name of a row's series, for messages
+
+    def at(self, row: int, name: str) -> str:
+        """How a message about one cell begins."""
+        place = self.origin.at(row, name)
+        return (
+            place if self.series is None else f"{place.removesuffix(': ')} of series {self.series(row)!r}: "
+        )
 
     def texts(self, name: str, rows: int | None = None) -> pa.ChunkedArray:
         """(N,) text without white space around it, or its first rows; null for any spelling of missing."""
         column = self._arrow(name) if rows is None else self._arrow(name).slice(0, rows)
         texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
         return pc.if_else(pc.is_in(texts, pa.array(_MISSING)), pa.scalar(None, pa.string()), texts)
+
+    def categories(self, name: str) -> pa.Array:
+        """(N,) text without white space around it; null where there is none, for "none" may be a category."""
+        texts = pc.utf8_trim_whitespace(pc.cast(self._arrow(name), pa.string())).combine_chunks()
+        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
     def kind(self, name: str) -> str:
         """What most of a column is: `time`, `integer`, `number`, `text`, or `empty`."""
@@ -82,16 +96,21 @@ class Columns:
         if pa.types.is_floating(column.type):  # integers that a missing value turned into floats
             whole = pc.all(pc.equal(pc.floor(column), column)).as_py()
             column = column.cast(pa.int64()) if whole and not pc.any(pc.is_nan(column)).as_py() else column
-        texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-        encoded = texts.combine_chunks().dictionary_encode()
-        missing = np.flatnonzero(encoded.is_null().to_numpy(zero_copy_only=False))
-        blank = pc.index(texts, "").as_py()
-        if len(missing) or blank >= 0:
-            row = int(missing[0]) if len(missing) else blank
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        # Names become text once each, not once a row: of ten million rows that would be most of the memory.
+        encoded = column.combine_chunks().dictionary_encode()
+        texts = pc.utf8_trim_whitespace(pc.cast(encoded.dictionary, pa.string())).dictionary_encode()
+        codes = np.asarray(pc.fill_null(encoded.indices, -1))
+        codes = np.append(texts.indices.to_numpy(), -1)[codes].astype(np.int64)
+        names = texts.dictionary.to_pylist()
+        blank = names.index("") if "" in names else -1
+        missing = np.flatnonzero((codes < 0) | (codes == blank))
+        if len(missing):
             raise DataError(
-                f"{self.origin.at(row, name)}expected the name of a series, got nothing; name it."
+                f"{self.origin.at(int(missing[0]), name)}expected the name of a series, got nothing; name it."
             )
-        return encoded.indices.to_numpy().astype(np.int64), tuple(encoded.dictionary.to_pylist())
+        return codes, tuple(names)
 
     def times(self, name: str) -> Array:
         """(N,) datetime64[us] by the wall clock, or int64 where the column holds whole numbers."""
@@ -103,7 +122,7 @@ class Columns:
             wrong = np.flatnonzero(~(np.floor(numbers) == numbers))
             if len(wrong):
                 found = numbers[wrong[0]]
-                raise DataError(f"{self.origin.at(int(wrong[0]), name)}{_A_DATE}, got {found}.")
+                raise DataError(f"{self.at(int(wrong[0]), name)}{_A_DATE}, got {found}.")
             return self._whole(numbers.astype(np.int64))
         if not _textual(dtype):
             raise DataError(f"{self.origin.prefix()}column {name!r} holds {dtype}, not dates; convert it.")
@@ -115,12 +134,12 @@ class Columns:
         wrong = np.flatnonzero(np.isnat(dates.stamps))
         if dates.ambiguous:
             raise DataError(
-                f"{self.origin.at(0, name)}{shown(texts, 0)} could be day or month first, and no other row "
+                f"{self.at(0, name)}{shown(texts, 0)} could be day or month first, and no other row "
                 "decides it; write dates as 2024-01-31."
             )
         if len(wrong):
             row = int(wrong[0])
-            raise DataError(f"{self.origin.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
+            raise DataError(f"{self.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
         return dates.stamps
 
     def numbers(self, name: str) -> Array:
@@ -136,6 +155,11 @@ class Columns:
         except pa.ArrowInvalid:
             column = pc.cast(self._with_points(name, texts), pa.float64())
         return self._finite(name, np.asarray(pc.fill_null(column, float("nan")).to_numpy()))
+
+    def flags(self, name: str) -> Array:
+        """(N,) 0 and 1 of a column of truth values; NaN where one is missing."""
+        numbers = self._arrow(name).cast(pa.int8()).cast(pa.float64())
+        return np.asarray(pc.fill_null(numbers, float("nan")).to_numpy())
 
     def _arrow(self, name: str) -> pa.ChunkedArray:
         """The column in arrow; a column of Python objects becomes text, None stays missing."""
@@ -161,7 +185,7 @@ class Columns:
         if null := int(series.null_count()):
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""
-            raise DataError(f"{self.origin.at(row, name)}{_A_DATE}, got nothing{several}.")
+            raise DataError(f"{self.at(row, name)}{_A_DATE}, got nothing{several}.")
         return np.asarray(series.to_numpy()).astype("datetime64[us]")
 
     def _whole(self, numbers: Array) -> Array:
@@ -180,7 +204,7 @@ class Columns:
         if decimal and thousands:
             row = pc.index(pc.match_substring(texts, ","), True).as_py()
             raise DataError(
-                f"{self.origin.at(row, name)}the comma in {shown(texts, row)} could be a decimal or a "
+                f"{self.at(row, name)}the comma in {shown(texts, row)} could be a decimal or a "
                 "thousands one; write numbers with a point, as in 1234.5."
             )
         if decimal:
@@ -192,20 +216,20 @@ class Columns:
         expected = _DECIMAL_COMMA if 2 * _count(texts, _DECIMAL_COMMA) > present and commas else _NUMBER
         wrong = pc.fill_null(pc.invert(pc.match_substring_regex(texts, expected)), False)
         row = pc.index(wrong, True).as_py()
-        raise DataError(f"{self.origin.at(row, name)}expected a number, got {shown(texts, row)}; {_REPAIR}.")
+        raise DataError(f"{self.at(row, name)}expected a number, got {shown(texts, row)}; {_REPAIR}.")
 
     def _finite(self, name: str, numbers: Array) -> Array:
         infinite = np.flatnonzero(np.isinf(numbers))
         if len(infinite):
             several = f" ({len(infinite)} such rows)" if len(infinite) > 1 else ""
-            place = self.origin.at(int(infinite[0]), name)
+            place = self.at(int(infinite[0]), name)
             raise DataError(f"{place}expected a finite number, got Inf{several}; {_REPAIR}.")
-        sizes = np.nan_to_num(np.abs(numbers))
+        sizes = np.nan_to_num(np.abs(numbers), copy=False)
         row = int(sizes.argmax())
         if sizes[row] > _LARGEST or 0 < sizes[row] < _SMALLEST:
             unit = "larger" if sizes[row] > _LARGEST else "smaller"
             raise DataError(
-                f"{self.origin.at(row, name)}the square of {numbers[row]:g} is beyond what a computer counts; "
+                f"{self.at(row, name)}the square of {numbers[row]:g} is beyond what a computer counts; "
                 f"give the column in a {unit} unit."
             )
         return numbers

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Dates", "integer_dates", "looks_like_dates", "parse_dates"]
+__all__ = ["Dates", "integer_dates", "looks_like_dates", "moment", "parse_dates"]
 
 Array = np.ndarray[Any, Any]
 
@@ -163,3 +163,9 @@ def _whole(field: pa.ChunkedArray | None, default: int, size: int = 0) -> Array:
         return np.full(size, default, np.int64)
     digits = pc.fill_null(pc.if_else(pc.equal(field, ""), None, field), str(default))
     return np.asarray(pc.cast(digits, pa.int64()).to_numpy())
+
+
+def moment(time: Any) -> str:
+    """A time stamp without the parts that are zero, or an integer."""
+    text = str(time).replace("T", " ")
+    return text.removesuffix(".000000").removesuffix(":00").removesuffix(" 00:00")

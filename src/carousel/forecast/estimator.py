@@ -12,14 +12,17 @@ import numpy as np
 from carousel import network
 from carousel.errors import ArgumentError, DataError, NotFittedError, check_integer
 from carousel.forecast.backtest import Backtest, pick_origins, run_backtest
+from carousel.forecast.covariates import check_known
 from carousel.forecast.frames import forecast_columns, kind_of, to_frame
 from carousel.forecast.plan import Plan
 from carousel.forecast.progress import progress_report
-from carousel.forecast.read import Reading, read_frame
+from carousel.forecast.read import Reading, Wanted, read_frame, read_future, read_statics
 from carousel.forecast.scores import Scores
 from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
 from carousel.network.forecaster import Columns, ForecastModel
+from carousel.series import Panel
+from carousel.series.history import Context
 from carousel.stream.forecaster import ForecasterModel
 
 if TYPE_CHECKING:
@@ -117,9 +120,17 @@ class Forecaster:
         id_col: str | None = None,
         time_col: str | None = None,
         target_col: str | None = None,
+        past: Any = (),
+        future: Any = (),
+        static: Any = (),
+        holidays: str | None = None,
+        layout: Literal["long", "wide"] = "long",
         duplicates: Literal["error", "mean"] = "error",
     ) -> Forecaster:
-        """Learns from a long frame of pandas, polars or pyarrow, or from one sequence of numbers.
+        """Learns from a frame of pandas, polars or pyarrow, or from one sequence of numbers.
+
+        Covariates are columns of numbers or of categories beside the target. They are kept as far as held-out rows
+        are forecast better with them; `notes_` says what became of each.
 
         Ctrl-C keeps the best model so far: the fitted attributes are set before KeyboardInterrupt goes on.
 
@@ -128,26 +139,44 @@ class Forecaster:
             id_col: column of the series' names; none is needed for one series.
             time_col: column of time stamps or integers.
             target_col: column of values.
+            past: names of columns that are known up to the last row.
+            future: names of columns that are known in advance; `predict` needs them for the rows to come.
+            static: names of columns with one value per series, or a frame of such columns, one row per series.
+            holidays: country, such as "US" or "DE-BY", whose holidays are a future column of dates.
+            layout: "long", or "wide" for one column per series beside the time.
             duplicates: "error" refuses two rows of one series at one time, "mean" averages them.
 
         Raises:
             ArgumentError: a constructor argument that cannot be.
             DataError: a frame that cannot be used, or too short a series.
         """
-        from carousel.forecast.fitting import fit
+        from carousel.forecast.fitting import Exogenous, fit
         from carousel.forecast.threads import fitting_threads
 
         settings = Settings.of(self.get_params())
+        by_name, frame = _statics(static)
+        wanted = Wanted.of(past, future, by_name, holidays)
         reading = read_frame(
-            df, id=id_col, time=time_col, target=target_col, freq=self.freq, duplicates=duplicates
+            df,
+            id=id_col,
+            time=time_col,
+            target=target_col,
+            freq=self.freq,
+            duplicates=duplicates,
+            layout=layout,
+            wanted=wanted,
+            static=frame,
         )
+        if reading.covariates and settings.architecture == "plain":
+            raise ArgumentError("architecture='plain' reads the target alone; covariates need 'auto'.")
         columns = _columns(reading, df)
         with (
             reading.blamed(),
             fitting_threads(settings.hidden_size),
             progress_report(self.progress, settings.epochs) as report,
         ):
-            fitted = fit(reading.panel, columns, settings, report)
+            exogenous = Exogenous(reading.covariates, reading.holidays)
+            fitted = fit(reading.panel, columns, settings, report, exogenous)
         self._set(fitted.model)
         self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted)
         self.history_ = fitted.history
@@ -157,23 +186,37 @@ class Forecaster:
         return self
 
     def predict(
-        self, df: Any = None, *, level: Any = None, duplicates: Literal["error", "mean"] = "error"
+        self,
+        df: Any = None,
+        *,
+        future: Any = None,
+        static: Any = None,
+        level: Any = None,
+        layout: Literal["long", "wide"] = "long",
+        duplicates: Literal["error", "mean"] = "error",
     ) -> Any:
         """The next `horizon` rows of every series.
 
         Args:
             df: history to forecast from, in the columns that were fitted; the end of the fitted data without.
+            future: a frame of id, time and the future covariates of the rows to forecast, if the model reads any.
+            static: a frame of static covariates of series that were not fitted, if the model reads any.
             level: of the intervals, in per cent; the constructor's without.
+            layout: of `df`.
 
         Returns:
             A frame of the kind that was fitted: id, time, `carousel`, `carousel-lo-80`, `carousel-hi-80`, ….
+
+        Raises:
+            DataError: `df`, `future` or `static` lacks what the model reads; the text names series and rows.
         """
         model = self._fitted()
         columns = model.columns
         if df is None:
-            forecast, ids, kind = self._runner.forecast(self._runner.last(), level), model.ids, columns.frame
+            context = self._ahead(future)
+            forecast, ids, kind = self._runner.forecast(context, level), model.ids, columns.frame
         else:
-            panel = self._read(df, duplicates).panel
+            panel = self._with_future(self._read(df, duplicates, layout, static).panel, future)
             history = self._runner.history(panel)
             forecast = self._runner.forecasts(history, history.ends(), level)
             ids, kind = panel.ids, kind_of(df)
@@ -186,6 +229,8 @@ class Forecaster:
         origins: int | None = None,
         step: int | None = None,
         start: Any = None,
+        static: Any = None,
+        layout: Literal["long", "wide"] = "long",
         duplicates: Literal["error", "mean"] = "error",
     ) -> Backtest:
         """Forecasts from many origins in `df`, beside the baselines; the model is not fitted again.
@@ -197,16 +242,23 @@ class Forecaster:
             origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
             step: rows from one origin to the next; `horizon` without.
             start: time of the first forecast row.
+            static: a frame of static covariates of series that were not fitted.
+            layout: of `df`.
+
+        Raises:
+            DataError: a future covariate is not known at an origin, or `df` cannot be used.
         """
         model = self._fitted()
         for name, value in (("origins", origins), ("step", step)):
             if value is not None:
                 check_integer(name, value, 1)
-        reading = self._read(df, duplicates)
+        reading = self._read(df, duplicates, layout, static)
         panel = reading.panel
         plan = Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
         with reading.blamed():
             chosen = pick_origins(panel, plan, origins, step, start)
+            if model.covariates is not None:
+                check_known(panel, model.covariates.columns, chosen, model.horizon)
         columns = replace(model.columns, frame=kind_of(df))
         return run_backtest(self._runner, panel, plan, chosen, columns)
 
@@ -215,6 +267,7 @@ class Forecaster:
         df: Any = None,
         path: str | os.PathLike[str] | None = None,
         *,
+        future: Any = None,
         duplicates: Literal["error", "mean"] = "error",
         **options: Any,
     ) -> Figure:
@@ -223,12 +276,16 @@ class Forecaster:
         Args:
             df: history to forecast from; the end of the fitted data without.
             path: file to write; its suffix names the format.
+            future: as for `predict`; not needed with `truth=True`.
             **options: `truth`, `with_baselines`, `series`, `history`, `level`: see `carousel.forecast.plot`.
         """
         from carousel.forecast.plot import plot
 
         self._fitted()
-        panel = None if df is None else self._read(df, duplicates).panel
+        if df is None:
+            return plot(self._runner, None, path, last=self._ahead(future), **options)
+        panel = self._read(df, duplicates).panel
+        panel = panel if options.get("truth") else self._with_future(panel, future)
         return plot(self._runner, panel, path, **options)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -300,12 +357,39 @@ class Forecaster:
             raise NotFittedError("This Forecaster has not been fitted; call `fit` first.")
         return self.model_
 
-    def _read(self, df: Any, duplicates: Literal["error", "mean"]) -> Reading:
+    def _ahead(self, future: Any) -> Context:
+        """The end of the fitted data, with the future covariates of the rows to forecast."""
+        model, last = self._fitted(), self._runner.last()
+        if model.covariates is None or not model.covariates.of("future"):
+            return last
+        return self._runner.ahead(last, self._future_rows(future, model.ids, last.next))
+
+    def _with_future(self, panel: Panel, future: Any) -> Panel:
+        """A panel with the future covariates of the rows to forecast."""
+        paths = self._fitted().covariates
+        if paths is None or not paths.of("future") or panel.covariates is None:
+            return panel
+        rows = self._future_rows(future, panel.ids, panel.frequency.shift(panel.lasts, np.ones(len(panel))))
+        return replace(panel, covariates=panel.covariates.extended(panel.lengths, rows))
+
+    def _future_rows(self, future: Any, ids: tuple[str, ...], next: Array) -> Array:
+        model = self._fitted()
+        names, wanted = (model.columns.id, model.columns.time), Wanted.again(model.covariates)
+        return read_future(future, names, wanted, ids, next, self._runner.frequency, model.horizon)
+
+    def _read(
+        self,
+        df: Any,
+        duplicates: Literal["error", "mean"],
+        layout: Literal["long", "wide"] = "long",
+        static: Any = None,
+    ) -> Reading:
         """A frame in the columns and at the frequency that were fitted."""
         model = self._fitted()
-        columns = model.columns
-        names = {} if isinstance(df, (np.ndarray, list, tuple)) else _names(columns)
-        reading = read_frame(df, **names, freq=self._runner.frequency, duplicates=duplicates)
+        if isinstance(df, Reading):
+            reading = df.reduced(model.covariates)
+        else:
+            reading = self._read_frame(df, duplicates, layout, static)
         least = min(model.season + 1, model.lookback)
         with reading.blamed():
             for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
@@ -314,11 +398,35 @@ class Forecaster:
                     raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
         return reading
 
+    def _read_frame(
+        self, df: Any, duplicates: Literal["error", "mean"], layout: Literal["long", "wide"], static: Any
+    ) -> Reading:
+        columns, paths = self.model_.columns, self.model_.covariates
+        names = {} if isinstance(df, (np.ndarray, list, tuple)) else _names(columns)
+        reading = read_frame(
+            df,
+            **({"time": columns.time} if layout == "wide" else names),
+            freq=self._runner.frequency,
+            duplicates=duplicates,
+            layout=layout,
+            wanted=replace(Wanted.again(paths), static=()),
+        )
+        if paths is None or not paths.of("static"):
+            return reading
+        return read_statics(reading, df, static, paths, self.model_.ids, columns.id)
+
 
 def _parameters() -> dict[str, inspect.Parameter]:
     parameters = dict(inspect.signature(Forecaster.__init__).parameters)
     del parameters["self"]
     return parameters
+
+
+def _statics(static: Any) -> tuple[Any, Any]:
+    """Names of columns, or a frame of them; the other is nothing."""
+    if isinstance(static, (str, tuple, list)) or static is None:
+        return static or (), None
+    return (), static
 
 
 def _names(columns: Columns) -> dict[str, Any]:

@@ -15,7 +15,23 @@ from typing import Any
 import numpy as np
 
 from carousel.forecast.baselines import baselines, seasonal_unit
-from carousel.forecast.closed_form import choose_linear, fit_linear, fit_smoothing, out_of_fold
+from carousel.forecast.closed_form import (
+    LinearChoice,
+    choose_linear,
+    fit_linear,
+    fit_smoothing,
+    out_of_fold,
+)
+from carousel.forecast.covariate_fit import (
+    CorrectionChoice,
+    EffectChoice,
+    choose_correction,
+    choose_effect,
+    fit_correction,
+    fit_effect,
+    learned,
+    needed,
+)
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.recurrent_fit import Job, fit_plain, fit_segments
 from carousel.forecast.scores import Scores, score
@@ -26,6 +42,8 @@ from carousel.forecast.verdict import is_shifted
 from carousel.network.forecaster import (
     Calibration,
     Columns,
+    Covariate,
+    CovariatePaths,
     ForecastModel,
     LinearPath,
     PlainPath,
@@ -35,7 +53,9 @@ from carousel.network.forecaster import (
     Tail,
 )
 from carousel.series.conformal import independent_counts, scores_table
-from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale
+from carousel.series.covariates import Seen, correction, encoded
+from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, without_effect
+from carousel.series.linear import Moments
 from carousel.series.panel import Panel
 from carousel.stream.forecaster import ForecasterModel
 
@@ -45,7 +65,10 @@ Array = np.ndarray[Any, Any]
 Report = Callable[[dict[str, float]], None]
 
 YEARS = 2  # that training rows must span for features of the time of the year
+WORTH = 0.99  # of the squared error, below which the effect of covariates is worth having
 JUDGED = 5000  # held-out origins that calibrate and score
+BLOCK = 4096
+ROLES = ("past", "future", "static")
 
 
 @dataclass(frozen=True)
@@ -67,9 +90,20 @@ class _Parts:
     linear: LinearPath | None = None
     recurrent: RecurrentPath | None = None
     plain: PlainPath | None = None
+    covariates: CovariatePaths | None = None
 
 
-def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> Fitted:
+@dataclass(frozen=True)
+class Exogenous:
+    """The covariates of a panel: their columns, not yet measured, and the country of `holiday`, if it is one."""
+
+    columns: tuple[Covariate, ...] = ()
+    holidays: str | None = None
+
+
+def fit(
+    panel: Panel, columns: Columns, settings: Settings, report: Report, exogenous: Exogenous = Exogenous()
+) -> Fitted:
     """Fits a forecaster; Ctrl-C during training keeps the best so far and is told by `interrupted`.
 
     Raises:
@@ -79,7 +113,8 @@ def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> F
         panel, settings.horizon, settings.season, settings.lookback, settings.architecture == "plain"
     )
     parts = split(panel, settings.horizon, shape.lookback)
-    work = _Work(panel, shape, settings, parts, report, columns)
+    nonnegative = bool(np.nanmin(panel.values) >= 0)
+    work = _Work(panel, shape, settings, parts, report, columns, exogenous, nonnegative)
     first, again = work.plain() if settings.architecture == "plain" else work.auto()
     notes = work.notes(first)
     judged = work.judge(first)
@@ -93,6 +128,7 @@ def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> F
     # The errors are those of round one, but in units of the scale that the model keeps.
     calibration = judged.calibration(kept.parts.scaling.scale)
     model = work.model(kept, calibration, (*notes, end))
+    model = replace(model, covariates=needed(model.covariates))
     return Fitted(model, shape, tuple(first.run.history), judged.scores, judged.shifted, interrupted)
 
 
@@ -103,6 +139,36 @@ class _Round:
     history: History
     parts: _Parts
     run: Run
+
+
+@dataclass(frozen=True)
+class _Base:
+    """All but the recurrent path.
+
+    Args:
+        history: in the unit that was learned.
+        choice: of the linear path.
+        unseen: forecasts (B, K) of training origins by linear paths that have not seen them.
+    """
+
+    history: History
+    parts: _Parts
+    choice: LinearChoice | None = None
+    unseen: Callable[[Origins], Array] | None = None
+
+    @property
+    def smoothing(self) -> Smoothing:
+        assert self.parts.smoothing is not None
+        return self.parts.smoothing
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What round one chose and round two keeps."""
+
+    log: bool
+    effect: EffectChoice | None = None
+    correction: CorrectionChoice | None = None
 
 
 @dataclass(frozen=True)
@@ -142,97 +208,228 @@ class _Work:
     split: Split
     report: Report
     columns: Columns
+    exogenous: Exogenous
+    nonnegative: bool
 
     def auto(self) -> tuple[_Round, Callable[[], _Round]]:
         """Round one of smoothing, linear and recurrent path; and a function that does round two."""
-        plan, split = self.plan, self.split
-        scaling, smoothing = fit_smoothing(self.panel.head(split.cut), plan)
-        history = self._history(scaling, smoothing)
-        parts, choice, recurrent, run = _Parts(scaling, smoothing), None, None, Run(interrupted=True)
+        split = self.split
+        base = self._base(None)
+        history, parts, recurrent, run = base.history, base.parts, None, Run(interrupted=True)
+        chosen = _Chosen(base.parts.scaling.log)
         try:
-            choice, linear, folds = choose_linear(
-                history, smoothing, plan, split.train, split.choose, self._with_year
-            )
-            parts, unseen = replace(parts, linear=linear), None
-            if choice is not None:
-                unseen = out_of_fold(history, smoothing, plan, split.train, choice, folds)
-            job = self._job(history, parts, split.train, split.choose, self.settings.epochs, unseen)
-            recurrent, run = fit_segments(job)
+            base = self._linear(base)
+            base, chosen = self._with_effect(base, chosen)
+            base, chosen = self._with_correction(base, chosen)
+            history, parts = base.history, base.parts
+            job = self._job(base, split.train, split.choose, self.settings.epochs)
+            recurrent, run, paths = self._best_recurrent(job, parts)
+            parts = replace(parts, covariates=paths)
         except KeyboardInterrupt:
             pass  # what was learned until now is a forecaster
 
         def again() -> _Round:
             every = self._every_origin()
-            scaling_, smoothing = fit_smoothing(self.panel, plan, scaling.log)
-            history = self._history(scaling_, smoothing)
-            linear, folds = fit_linear(history, smoothing, plan, every, choice)
-            parts = _Parts(scaling_, smoothing, linear)
+            second = self._again(base, chosen, every)
+            history, parts = second.history, second.parts
             if recurrent is None:
                 return _Round(history, parts, Run())
-            unseen = None
-            if choice is not None:
-                unseen = out_of_fold(history, smoothing, plan, every, choice, folds)
-            path, second = fit_segments(self._job(history, parts, every, every[:0], run.best_epoch, unseen))
+            if parts.covariates is not None and reads:
+                parts = replace(parts, covariates=replace(parts.covariates, recurrent=True))
+            path, training = fit_segments(
+                self._job(replace(second, parts=parts), every, every[:0], run.best_epoch)
+            )
             path = None if path is None else replace(path, shrink=recurrent.shrink)
-            return _Round(history, replace(parts, recurrent=path), second)
+            return _Round(history, replace(parts, recurrent=path), training)
 
+        reads = parts.covariates is not None and parts.covariates.recurrent
         return _Round(history, replace(parts, recurrent=recurrent), run), again
+
+    def _base(self, paths: CovariatePaths | None, log: bool | None = None) -> _Base:
+        """Unit and smoothing, fitted on rows before the cut."""
+        before = self._adjusted(paths, log).head(self.split.cut)
+        scaling, smoothing = fit_smoothing(before, self.plan, log)
+        return _Base(self._history(scaling, smoothing, paths), _Parts(scaling, smoothing, covariates=paths))
+
+    def _linear(self, base: _Base) -> _Base:
+        """With the linear path that held-out rows choose, and what it forecasts of rows that it has not seen."""
+        plan, split = self.plan, self.split
+        smoothing = base.smoothing
+        choice, linear, folds = choose_linear(
+            base.history, smoothing, plan, split.train, split.choose, self._with_year
+        )
+        base = replace(base, parts=replace(base.parts, linear=linear), choice=choice)
+        return self._unseen(base, split.train, folds)
+
+    def _unseen(self, base: _Base, train: Origins, folds: list[Moments]) -> _Base:
+        if base.choice is None:
+            return base
+        unseen = out_of_fold(base.history, base.smoothing, self.plan, train, base.choice, folds)
+        return replace(base, unseen=unseen)
+
+    def _with_effect(self, base: _Base, chosen: _Chosen) -> tuple[_Base, _Chosen]:
+        """Without the effect of future covariates, if what is left is then forecast better."""
+        if not self.exogenous.columns:
+            return base, chosen
+        log, split = base.parts.scaling.log, self.split
+        paths = self._learned(self.panel.head(split.cut), log)
+        plain = replace(
+            base, history=self._with_paths(base, paths), parts=replace(base.parts, covariates=paths)
+        )
+        if not paths.of("future"):
+            return plain, chosen
+        found = choose_effect(self.panel, split.cut, paths, base.parts.scaling, base.smoothing, self.plan)
+        if found is None:
+            return plain, chosen
+        tried = self._linear(self._base(found[1], log))
+        if self._loss(tried) < WORTH * self._loss(plain):
+            return tried, replace(chosen, effect=found[0])
+        return plain, chosen
+
+    def _with_correction(self, base: _Base, chosen: _Chosen) -> tuple[_Base, _Chosen]:
+        """With what past and static covariates add, if held-out rows bear it out."""
+        paths, split = base.parts.covariates, self.split
+        if paths is None or not (paths.of("past") or paths.of("static")):
+            return base, chosen
+        points = self._points(base)
+        found = choose_correction(
+            base.history,
+            paths,
+            self.plan,
+            (split.train, base.unseen or points),
+            (thinned(split.choose, JUDGED), points),
+        )
+        if found is None:
+            return base, chosen
+        base = replace(base, parts=replace(base.parts, covariates=found[1]))
+        return base, replace(chosen, correction=found[0])
+
+    def _again(self, base: _Base, chosen: _Chosen, every: Origins) -> _Base:
+        """All but the recurrent path, as chosen, fitted on all rows."""
+        paths = None
+        if base.parts.covariates is not None:
+            paths = self._learned(self.panel, chosen.log)
+            if chosen.effect is not None:
+                paths = fit_effect(self.panel, paths, self.plan, chosen.log, chosen.effect)
+        scaling, smoothing = fit_smoothing(self._adjusted(paths, chosen.log), self.plan, chosen.log)
+        history = self._history(scaling, smoothing, paths)
+        linear, folds = fit_linear(history, smoothing, self.plan, every, base.choice)
+        second = _Base(history, _Parts(scaling, smoothing, linear, covariates=paths), base.choice)
+        second = self._unseen(second, every, folds)
+        if paths is not None and chosen.correction is not None:
+            train = every, second.unseen or self._points(second)
+            paths = fit_correction(history, paths, self.plan, train, chosen.correction)
+            second = replace(second, parts=replace(second.parts, covariates=paths))
+        return second
+
+    def _best_recurrent(
+        self, job: Job, parts: _Parts
+    ) -> tuple[RecurrentPath | None, Run, CovariatePaths | None]:
+        """The recurrent path, reading covariates if the held-out rows are then forecast better."""
+        path, run = fit_segments(job)
+        paths = parts.covariates
+        if paths is None or run.interrupted or not len(job.choose):
+            return path, run, paths
+        reading = replace(paths, recurrent=True)
+        with_them, second = fit_segments(replace(job, paths=reading))
+        if with_them is not None and (path is None or second.least < run.least):
+            return with_them, second, reading
+        return path, replace(run, interrupted=second.interrupted), paths
+
+    def _learned(self, panel: Panel, log: bool) -> CovariatePaths:
+        return learned(self.exogenous.columns, self.exogenous.holidays, panel, self.plan, log)
+
+    def _adjusted(self, paths: CovariatePaths | None, log: bool | None) -> Panel:
+        """The panel without the effect of its future covariates."""
+        if paths is None or paths.effect is None or self.panel.covariates is None:
+            return self.panel
+        covariates = encoded(paths, self.panel.covariates, self.panel, paths.unit)
+        return without_effect(self.panel, covariates, paths.effect, bool(log))
+
+    def _with_paths(self, base: _Base, paths: CovariatePaths) -> History:
+        """The history of a base, with covariates that take no effect off."""
+        assert self.panel.covariates is not None
+        covariates = encoded(paths, self.panel.covariates, self.panel, paths.unit)
+        return replace(base.history, covariates=covariates, horizon=self.plan.horizon)
+
+    def _points(self, base: _Base) -> Callable[[Origins], Array]:
+        """The point forecasts of a base, in the model's unit."""
+        fitted = _Round(base.history, base.parts, Run())
+        runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
+        return partial(runner.points, base.history)
+
+    def _loss(self, base: _Base) -> float:
+        """Squared error on held-out origins, in units of the series; the effect is on both sides of it."""
+        origins = thinned(self.split.choose, JUDGED)
+        truth, observed = base.history.targets(origins, self.plan.horizon)
+        assert base.parts.covariates is not None
+        rest = (truth - self._points(base)(origins)) / base.parts.covariates.unit[origins.series][:, None]
+        return float((rest[observed] ** 2).sum())
 
     def plain(self) -> tuple[_Round, Callable[[], _Round]]:
         """Round one of the tutorials' network; and a function that does round two."""
         split = self.split
         scaling = _unit(self.panel.head(split.cut), self.plan)
         history = self._history(scaling, None)
-        job = self._job(history, _Parts(scaling), split.train, split.choose, self.settings.epochs)
+        job = self._job(_Base(history, _Parts(scaling)), split.train, split.choose, self.settings.epochs)
         path, run = fit_plain(job)
 
         def again() -> _Round:
             scaling, every = _unit(self.panel, self.plan), self._every_origin()
             history = self._history(scaling, None)
-            job = self._job(history, _Parts(scaling), every, every[:0], max(1, run.best_epoch))
+            job = self._job(_Base(history, _Parts(scaling)), every, every[:0], max(1, run.best_epoch))
             path, second = fit_plain(job)
             return _Round(history, _Parts(scaling, plain=path), second)
 
         return _Round(history, _Parts(scaling, plain=path), run), again
 
-    def _history(self, scaling: Scaling, smoothing: Smoothing | None) -> History:
-        return History.of(self.panel, self.plan.season, scaling, smoothing, self.panel.ids)
+    def _history(
+        self, scaling: Scaling, smoothing: Smoothing | None, paths: CovariatePaths | None = None
+    ) -> History:
+        season, ids = self.plan.season, self.panel.ids
+        return History.of(self.panel, season, scaling, smoothing, ids, paths=paths, horizon=self.plan.horizon)
 
     def _every_origin(self) -> Origins:
         lengths = self.panel.lengths
         first = np.minimum(self.plan.lookback, np.maximum(lengths // 3, 1))
         return every_origin(first, lengths - self.plan.horizon + 1)
 
-    def _job(
-        self,
-        history: History,
-        parts: _Parts,
-        train: Origins,
-        choose: Origins,
-        epochs: int,
-        unseen: Callable[[Origins], Array] | None = None,
-    ) -> Job:
-        base = self._level(history)
-        if parts.smoothing is not None:
-            runner = ForecasterModel(self.model(_Round(history, parts, Run()), self._uncalibrated(), ()))
-            base = partial(runner.points, history)
+    def _job(self, base: _Base, train: Origins, choose: Origins, epochs: int) -> Job:
+        points = self._level(base.history) if base.parts.smoothing is None else self._points(base)
+        unseen, paths = base.unseen, base.parts.covariates
+        if unseen is not None and paths is not None and paths.path is not None:
+            unseen = partial(self._corrected, base.history, paths, unseen)
+        reading = paths if paths is not None and paths.recurrent else None
         return Job(
-            history,
+            base.history,
             self.plan,
             self.settings,
-            base,
-            unseen or base,
+            points,
+            unseen or points,
             train,
             choose,
             epochs,
             self.report,
             self._with_year,
+            reading,
         )
 
     @property
     def _with_year(self) -> bool:
         """What the time of the year does cannot be told from a trend before a second year was seen."""
         return self.panel.head(self.split.cut).years >= YEARS
+
+    def _corrected(
+        self, history: History, paths: CovariatePaths, base: Callable[[Origins], Array], origins: Origins
+    ) -> Array:
+        """A base forecast with what past and static covariates add."""
+        out = base(origins)
+        for b in range(0, len(origins), BLOCK):
+            context = history.context(origins[slice(b, b + BLOCK)], self.plan.lookback, 0)
+            assert context.covariates is not None
+            added = correction(paths, context.covariates, self.plan.lookback)
+            out[b : b + BLOCK] += context.scale[:, None] * added
+        return out
 
     def _level(self, history: History) -> Callable[[Origins], Array]:
         """What the plain network starts from: the level of the last season."""
@@ -258,13 +455,12 @@ class _Work:
 
         runner = ForecasterModel(self.model(fitted, calibration, ()))
         forecast = runner.forecasts(history, origins)
-        back = np.exp if fitted.parts.scaling.log else np.asarray
-        known = np.where(observed, back(truth), np.nan)
+        known = np.where(observed, history.given(origins, plan.horizon), np.nan)
         unit = seasonal_unit(self.panel, plan.season, self.split.cut)[origins.series]
         scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals())}
         others = baselines(self.panel, plan, self.split.train, origins)
         scores |= {name: score(known, f, unit) for name, f in others.items()}
-        window = back(history.context(origins, plan.lookback, 0).window)
+        window = runner.user_window(history.context(origins, plan.lookback, 0))
         shifted = is_shifted(forecast.mean[:, 0], known[:, 0], window)
         return _Judged(errors, observed, origins, scores, shifted)
 
@@ -290,7 +486,15 @@ class _Work:
             calibration=calibration,
             tail=Tail(end.window, end.errors, end.next),
             notes=notes,
+            covariates=self._covariates(parts.covariates, end.covariates),
+            nonnegative=self.nonnegative and not parts.scaling.log,
         )
+
+    def _covariates(self, paths: CovariatePaths | None, end: Seen | None) -> CovariatePaths | None:
+        """With the rows that a forecast without new data needs."""
+        if paths is None or end is None:
+            return None
+        return replace(paths, past=end.past, future=end.future[:, : self.plan.lookback])
 
     def notes(self, first: _Round) -> tuple[str, ...]:
         """What was found and decided, in sentences."""
@@ -305,6 +509,8 @@ class _Work:
         if self.split.choose is self.split.judge:
             notes.append("few held-out rows: the same ones chose and scored, which flatters a little")
         missing = int(np.isnan(self.panel.values).sum())
+        if self.nonnegative and not parts.scaling.log:
+            notes.append("no value is below 0: forecasts and bounds are cut there")
         if missing:
             notes.append(f"{missing} missing values: filled from the past as input, left out of errors")
         if parts.smoothing is not None:
@@ -312,6 +518,8 @@ class _Work:
             none = "no gain on the held-out rows, left out"
             line = "" if parts.linear is None else f"on {parts.linear.share:.0%} of the smoothing"
             notes.append(f"linear path: {line or none}")
+            if parts.covariates is not None:
+                notes += _covariate_notes(parts.covariates)
             path = parts.recurrent
             line = "" if path is None else f"{path.shrink:.0%} kept after {first.run.best_epoch} epochs"
             notes.append(f"recurrent path: {line or none}")
@@ -324,3 +532,18 @@ class _Work:
 def _unit(panel: Panel, plan: Plan) -> Scaling:
     """The user's unit, and the centre and scale of each series."""
     return Scaling(False, *own_scale(panel, in_model_unit(panel, plan.season, False), plan.season))
+
+
+def _covariate_notes(paths: CovariatePaths) -> list[str]:
+    """What became of the covariates."""
+    listed = {role: ", ".join(column.name for column in paths.of(role)) for role in ROLES}
+    notes: list[str] = []
+    reads = ", read by the recurrent path" if paths.recurrent else ""
+    for role in ROLES:
+        if listed[role]:
+            kept = paths.effect is not None if role == "future" else paths.path is not None
+            found = (
+                "kept" if kept else "no linear gain" if reads else "no gain on the held-out rows, left out"
+            )
+            notes.append(f"{role} covariates ({listed[role]}): {found}{reads}")
+    return notes

@@ -15,7 +15,7 @@ from carousel.errors import DataError
 from carousel.forecast.columns import Columns, shown
 from carousel.forecast.table import Origin
 
-__all__ = ["Names", "find_names"]
+__all__ = ["Names", "find_names", "find_time"]
 
 # In lower case without spaces and underscores; those of the Nixtla format first.
 _ID_NAMES = ("uniqueid", "seriesid", "itemid", "series", "id")
@@ -44,21 +44,29 @@ class Names:
     target: str
 
 
-def find_names(columns: Columns, id: str | None, time: str | None, target: str | None) -> Names:
+def find_names(
+    columns: Columns,
+    id: str | None,
+    time: str | None,
+    target: str | None,
+    covariates: tuple[str, ...] = (),
+) -> Names:
     """The columns to use: those named by the caller, else the obvious ones.
+
+    Args:
+        covariates: names of columns that are none of them.
 
     Raises:
         DataError: a name that is not there or used twice, no numeric column, or a choice that is not obvious.
     """
     names, origin = columns.frame.columns, columns.origin
-    given = [name for name in (id, time, target) if name is not None]
-    for name in given:
-        if name not in names:
-            raise DataError(
-                f"{origin.prefix()}there is no column {name!r}; the columns are {_listed(names)}."
-            )
+    given = [*(name for name in (id, time, target) if name is not None), *covariates]
+    _check_there(columns, given)
     if len(set(given)) < len(given):
-        raise DataError(f"{origin.prefix()}id, time and target must be three different columns, got {given}.")
+        wanted = (
+            "id, time, target and covariates must be" if covariates else "id, time and target must be three"
+        )
+        raise DataError(f"{origin.prefix()}{wanted} different columns, got {given}.")
     kinds = {name: columns.kind(name) for name in names if name not in given}
     if time is None:
         time = _find_time(kinds, origin)
@@ -73,6 +81,28 @@ def find_names(columns: Columns, id: str | None, time: str | None, target: str |
     if unused:
         columns.remarks.append(f"not used: {_listed(unused)}")
     return Names(id, time, target)
+
+
+def _check_there(columns: Columns, given: Iterable[str]) -> None:
+    names = columns.frame.columns
+    for name in given:
+        if name not in names:
+            raise DataError(
+                f"{columns.origin.prefix()}there is no column {name!r}; the columns are {_listed(names)}."
+            )
+
+
+def find_time(columns: Columns, time: str | None) -> str | None:
+    """The column of times of a frame whose other columns are series.
+
+    Raises:
+        DataError: a name that is not there, or a choice that is not obvious.
+    """
+    names = columns.frame.columns
+    if time is None:
+        return _find_time({name: columns.kind(name) for name in names}, columns.origin)
+    _check_there(columns, [time])
+    return time
 
 
 def _find_time(kinds: Mapping[str, str], origin: Origin) -> str | None:

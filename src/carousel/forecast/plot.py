@@ -11,7 +11,7 @@ from carousel.errors import ArgumentError, check_integer
 from carousel.forecast.baselines import baselines
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import every_origin
-from carousel.series.history import Origins
+from carousel.series.history import Context, Origins
 from carousel.series.panel import Panel
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def plot(
     series: str | None = None,
     history: int | None = None,
     level: Any = None,
+    last: Context | None = None,
 ) -> Figure:
     """Draws the forecast of up to six series, each in a panel of its own.
 
@@ -50,6 +51,7 @@ def plot(
         series: id of the one series to draw.
         history: rows of history to draw; about four horizons or two seasons without.
         level: of the intervals, in per cent.
+        last: state to forecast from without a panel, where future covariates are part of it.
 
     Raises:
         ArgumentError: an id that is not there, or a wish that needs data.
@@ -71,7 +73,7 @@ def plot(
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
     for axes, s in zip(grid, shown, strict=False):
-        _draw(axes, runner, panel, s, truth, with_baselines, history, level)
+        _draw(axes, runner, panel or last or runner.last(), s, truth, with_baselines, history, level)
         axes.set_title(str(ids[s]), loc="left", fontsize=11, fontweight="bold")
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
@@ -83,7 +85,7 @@ def plot(
 def _draw(
     axes: Axes,
     runner: ForecasterModel,
-    panel: Panel | None,
+    panel: Panel | Context,
     s: int,
     truth: bool,
     with_baselines: bool,
@@ -95,10 +97,10 @@ def _draw(
 
     value, K = runner.value, runner.value.horizon
     count = history or max(4 * K, 2 * value.season, 24)
-    if panel is None:
-        context = runner.last()[np.array([s])]
+    if isinstance(panel, Context):
+        context = panel[np.array([s])]
         forecast = runner.forecast(context, level)
-        past = np.exp(context.window[0]) if value.scaling.log else context.window[0]
+        past = runner.user_window(context)[0]
         stamps = runner.frequency.shift(context.next[0], np.arange(-len(past), 0))
     else:
         one = panel.select(np.array([s]))
@@ -115,9 +117,9 @@ def _draw(
             axes.vlines(ds, lower[0], upper[0], color=pale, lw=8, label=f"{a:g} %")
         else:
             axes.fill_between(ds, lower[0], upper[0], color=pale, lw=0, label=f"{a:g} %")
-    if panel is not None and truth:
+    if isinstance(panel, Panel) and truth:
         axes.plot(ds, one.values[end:], color=TRUTH, lw=1.3, marker="o", ms=3, label="truth")
-    if panel is not None and with_baselines:
+    if isinstance(panel, Panel) and with_baselines:
         plan = Plan(one.frequency, value.seasons, value.lookback, 1, K)
         train = every_origin(np.array([min(value.lookback, end // 3)]), np.array([end - K + 1]))
         for name, line in baselines(one, plan, train, origins).items():

@@ -8,32 +8,72 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import narwhals as nw
 import numpy as np
 
-from carousel.errors import DataError, check_choice
+from carousel.errors import ArgumentError, DataError, check_choice
 from carousel.forecast.columns import Columns
-from carousel.forecast.names import Names, find_names
+from carousel.forecast.covariates import (
+    HOLIDAY,
+    Wanted,
+    future_rows,
+    holiday_column,
+    read_columns,
+    static_rows,
+    with_statics,
+)
+from carousel.forecast.dates import moment
+from carousel.forecast.names import Names, find_names, find_time
 from carousel.forecast.table import Origin, read_table
+from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
+from carousel.series.covariates import Covariates
 
-__all__ = ["Names", "Reading", "moment", "read_frame", "read_table"]
+__all__ = ["Names", "Reading", "Wanted", "moment", "read_frame", "read_future", "read_statics", "read_table"]
 
 Array = np.ndarray[Any, Any]
+_BLOCK = 1 << 17  # rows
 _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A panel, what was done to get it, and the columns and the file (if any) it was read from."""
+    """A panel, what was done to get it, and the columns and the file (if any) it was read from.
+
+    Args:
+        covariates: the columns beside the target, not yet measured.
+        holidays: country of the column `holiday`; None without.
+    """
 
     panel: Panel
     notes: tuple[str, ...]
     names: Names
     origin: Origin = field(default_factory=Origin)
+    covariates: tuple[Covariate, ...] = ()
+    holidays: str | None = None
+
+    def reduced(self, paths: CovariatePaths | None) -> Reading:
+        """With the covariates alone that a fitted model reads."""
+        given = self.panel.covariates
+        if given is None:
+            return self
+        if paths is None:
+            return replace(self, panel=replace(self.panel, covariates=None), covariates=())
+        kept = {role: self._places(paths, role) for role in ("past", "future", "static")}
+        chosen = Covariates(
+            given.past[:, kept["past"]],
+            given.future[:, kept["future"]],
+            given.offsets,
+            given.static[:, kept["static"]],
+        )
+        return replace(self, panel=replace(self.panel, covariates=chosen), covariates=paths.columns)
+
+    def _places(self, paths: CovariatePaths, role: str) -> list[int]:
+        listed = [column.name for column in self.covariates if column.role == role]
+        return [listed.index(column.name) for column in paths.of(role)]
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
@@ -63,8 +103,11 @@ def read_frame(
     target: str | None = None,
     freq: str | int | Frequency | None = None,
     duplicates: Literal["error", "mean"] = "error",
+    layout: Literal["long", "wide"] = "long",
+    wanted: Wanted | None = None,
+    static: Any = None,
 ) -> Reading:
-    """Reads a long frame: one row per series and time stamp.
+    """Reads a long frame: one row per series and time stamp; or a wide one: a column per series.
 
     Times are kept as the wall clock shows them, without a zone: the hour that is repeated when daylight
     saving ends is a duplicate, the one that is skipped in spring is a gap.
@@ -76,9 +119,14 @@ def read_frame(
         time: the column of dates or whole numbers; without one, `ds` or the like, else the order of the rows.
         target: the column to read; without one, `y`, else the only column of numbers.
         freq: the step of the grid, such as "h" or "MS"; without one, what fits the time stamps.
-        duplicates: "error" refuses two rows of one series at one time, "mean" averages them.
+        duplicates: "error" refuses two rows of one series at one time, "mean" averages them; covariates are
+            those of the first.
+        layout: "wide" for one column per series, all but the time.
+        wanted: the covariates to read; none without.
+        static: a frame of static covariates, one row per series.
 
     Raises:
+        ArgumentError: an argument that cannot be.
         DataError: the frame cannot be used as it is; the text says where, why and what would help.
 
     Example:
@@ -94,39 +142,216 @@ def read_frame(
         1 gap is treated as missing
     """
     check_choice("duplicates", duplicates, ("error", "mean"))
+    check_choice("layout", layout, ("long", "wide"))
     if isinstance(frame, Reading):
         return frame
-    columns = Columns(*_eager(frame))
+    wanted = wanted or Wanted()
+    columns = Columns(*_eager(frame, layout))
     origin = columns.origin
     if not len(columns.frame):
         raise DataError(f"{origin.prefix()}there are no rows; give at least two.")
-    names = find_names(columns, id, time, target)
-    values = columns.numbers(names.target)
-    if np.isnan(values).all():
-        raise DataError(
-            f"{origin.prefix()}column {names.target!r} has no value in any row; name another target."
-        )
-    codes, ids = columns.ids(names.id) if names.id else (np.zeros(len(values), np.int64), (names.target,))
-    index = np.arange(len(values))
-    times = columns.times(names.time) if names.time else _counted(codes)
-    rows, unsorted = _sorted(_Rows(codes, times, values, index))
+    if layout == "wide":
+        rows, ids, names = _wide(columns, id, time, target, wanted)
+    else:
+        names = find_names(columns, id, time, target, wanted.names)
+        rows, ids, columns = _long(columns, names)
+    rows, unsorted = _sorted(rows)
     rows, averaged = _distinct(rows, ids, names, origin, duplicates)
-    panel = _gridded(rows, ids, freq, origin)
+    panel, places = _gridded(rows, ids, freq, origin)
+    given, kept = _covariates(columns, names, panel, rows, places, wanted, static)
+    panel = replace(panel, covariates=given)
     notes = (
         *origin.remarks,
         *_named(names, panel),
+        *(f"{column.role} column: {column.name} ({_kind(column)})" for column in kept),
         *columns.remarks,
         *_done(panel, rows, unsorted, averaged),
     )
-    return Reading(panel, notes, names, origin)
+    return Reading(panel, notes, names, origin, kept, wanted.holidays)
 
 
-def _eager(frame: Any) -> tuple[nw.DataFrame[Any], Origin]:
+def _long(columns: Columns, names: Names) -> tuple[_Rows, tuple[str, ...], Columns]:
+    """The rows of a long frame, the names of its series, and columns whose messages name the series."""
+    count = len(columns.frame)
+    codes, ids = columns.ids(names.id) if names.id else (np.zeros(count, np.int64), (names.target,))
+    if names.id:
+        columns = replace(columns, series=lambda row: ids[codes[row]])
+    values = columns.numbers(names.target)
+    if np.isnan(values).all():
+        raise DataError(
+            f"{columns.origin.prefix()}column {names.target!r} has no value in any row; name another target."
+        )
+    times = columns.times(names.time) if names.time else _counted(codes)
+    return _Rows(codes, times, values, np.arange(count)), ids, columns
+
+
+def _wide(
+    columns: Columns, id: str | None, time: str | None, target: str | None, wanted: Wanted
+) -> tuple[_Rows, tuple[str, ...], Names]:
+    """The rows of a wide frame: every column but the time is a series, from its first value to its last."""
+    if id is not None or target is not None or wanted.names:
+        raise ArgumentError(
+            "layout='wide' has a column per series: `id_col`, `target_col` and covariates of rows need "
+            "layout='long'; `static` and `holidays` go with both."
+        )
+    time = find_time(columns, time)
+    ids = tuple(name for name in columns.frame.columns if name != time)
+    count, parts = len(columns.frame), []
+    times = columns.times(time) if time else np.arange(count)
+    for s, name in enumerate(ids):
+        values = columns.numbers(name)
+        known = np.flatnonzero(~np.isnan(values))
+        if not len(known):
+            raise DataError(f"{columns.origin.prefix()}series {name!r} has no value in any row; remove it.")
+        rows = np.arange(known[0], known[-1] + 1)
+        parts.append(_Rows(np.full(len(rows), s), times[rows], values[rows], rows))
+    if not parts:
+        raise DataError(f"{columns.origin.prefix()}there is no column of numbers to forecast.")
+    fields = ("code", "time", "value", "index")
+    joined = _Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+    return joined, ids, Names("unique_id", time, "y")
+
+
+def _covariates(
+    columns: Columns,
+    names: Names,
+    panel: Panel,
+    rows: _Rows,
+    places: Array,
+    wanted: Wanted,
+    static: Any,
+) -> tuple[Covariates | None, tuple[Covariate, ...]]:
+    """The covariates of the panel, NaN where its grid has rows that the frame has not."""
+    blocks: dict[str, Array] = {}
+    kept: list[Covariate] = []
+    for role, listed in (("past", wanted.past), ("future", wanted.future)):
+        raw, found = read_columns(columns, listed, role, wanted)
+        block = np.full((len(panel.values), len(listed)), np.nan)
+        block[places] = raw[rows.index]
+        blocks[role] = block
+        kept += found
+    if wanted.holidays is not None:
+        stamps = np.concatenate([panel.times(s) for s in range(len(panel))])
+        codes, column = holiday_column(wanted.holidays, stamps, panel.frequency, wanted.fitted(HOLIDAY))
+        blocks["future"] = np.concatenate([blocks["future"], codes[:, None]], 1)
+        kept.append(column)
+    fixed = np.zeros((len(panel), 0))
+    if static is not None:
+        of_static = Columns(*_eager(static))
+        fixed, found = with_statics(of_static, names.id, panel.ids, wanted)
+        kept += found
+    elif wanted.static:
+        raw, found = read_columns(columns, wanted.static, "static", wanted)
+        codes = np.empty(len(columns.frame), np.int64)
+        codes[rows.index] = rows.code
+        fixed = static_rows(raw, wanted.static, codes, panel.ids, columns)
+        kept += found
+    if not kept:
+        return None, ()
+    return Covariates(blocks["past"], blocks["future"], panel.offsets, fixed), tuple(kept)
+
+
+def read_future(
+    frame: Any,
+    names: tuple[str | None, str | None],
+    wanted: Wanted,
+    ids: tuple[str, ...],
+    next: Array,
+    frequency: Frequency,
+    horizon: int,
+) -> Array:
+    """(S, K, F) the future covariates of the rows to forecast; see `future_rows`.
+
+    Raises:
+        DataError: a row or a value is missing or twice, or there is no frame although one is needed.
+    """
+    needed = tuple(column for column in wanted.known or () if column.role == "future")
+    parts = []
+    if wanted.future:
+        if frame is None:
+            raise DataError(
+                f"The model reads future covariates: give {', '.join(wanted.future)} for the {horizon} rows after "
+                f"{moment(frequency.shift(next[:1], np.array([-1]))[0])} of every series (--future, in Python future)."
+            )
+        columns = Columns(*_eager(frame))
+        parts.append(future_rows(columns, names, wanted, ids, next, frequency, horizon))
+    if wanted.holidays is not None:
+        stamps = frequency.shift(next[:, None], np.arange(horizon))
+        codes, _ = holiday_column(wanted.holidays, stamps.reshape(-1), frequency, wanted.fitted(HOLIDAY))
+        parts.append(codes.reshape(*stamps.shape, 1))
+    out = np.concatenate([np.zeros((len(ids), horizon, 0)), *parts], 2)
+    assert out.shape[2] == len(needed)
+    return out
+
+
+def read_statics(
+    reading: Reading, frame: Any, static: Any, paths: CovariatePaths, ids: tuple[str, ...], id: str | None
+) -> Reading:
+    """A reading with the static covariates that a fitted model reads: of its series those that were fitted, of
+    others those of `static`, or of the columns of the frame.
+
+    Raises:
+        DataError: a series that was not fitted has none.
+    """
+    panel, wanted = reading.panel, Wanted.again(paths)
+    columns = paths.of("static")
+    places = {name: s for s, name in enumerate(ids)}
+    known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
+    fixed = np.full((len(panel), len(columns)), np.nan)
+    fixed[known >= 0] = paths.static[known[known >= 0]]
+    new = known < 0
+    if new.any():
+        if static is not None:
+            rows, _ = with_statics(Columns(*_eager(static)), id, panel.ids, wanted)
+            there = ~np.isnan(rows).all(1)
+        else:
+            rows, there = _statics_of(frame, panel, wanted, id)
+        missing = np.flatnonzero(new & ~there)
+        if len(missing):
+            raise DataError(
+                f"{reading.origin.prefix()}series {panel.ids[missing[0]]!r} was not fitted, and its static covariates "
+                f"({', '.join(wanted.static)}) are not there; give them (--static, in Python static)."
+            )
+        fixed[new] = rows[new]
+    given = panel.covariates or Covariates(
+        np.zeros((len(panel.values), 0)), np.zeros((len(panel.values), 0)), panel.offsets, fixed
+    )
+    panel = replace(panel, covariates=replace(given, static=fixed))
+    return replace(reading, panel=panel, covariates=paths.columns)
+
+
+def _statics_of(frame: Any, panel: Panel, wanted: Wanted, id: str | None) -> tuple[Array, Array]:
+    """(S, C) the static columns of a long frame, and (S,) where a series has them."""
+    rows, there = np.full((len(panel), len(wanted.static)), np.nan), np.zeros(len(panel), bool)
+    if isinstance(frame, (Reading, np.ndarray, list, tuple)):
+        return rows, there
+    columns = Columns(*_eager(frame))
+    if not set(wanted.static) <= set(columns.frame.columns):
+        return rows, there
+    raw, _ = read_columns(columns, wanted.static, "static", wanted)
+    if id is not None and id in columns.frame.columns:
+        codes, found = columns.ids(id)
+    else:
+        codes, found = np.zeros(len(raw), np.int64), panel.ids
+    of_frame = static_rows(raw, wanted.static, codes, found, columns)
+    places = {name: s for s, name in enumerate(found)}
+    rows = of_frame[[places[name] for name in panel.ids]]
+    return rows, ~np.isnan(rows).all(1)
+
+
+def _kind(column: Covariate) -> str:
+    return "numbers" if column.categories is None else f"{len(column.categories)} categories"
+
+
+def _eager(frame: Any, layout: str = "long") -> tuple[nw.DataFrame[Any], Origin]:
     """The frame behind narwhals; an index of pandas that says something becomes a column."""
     if isinstance(frame, (np.ndarray, list, tuple)):
         import pyarrow
 
         array = np.asarray(frame)
+        if layout == "wide" and array.ndim == 2 and array.dtype.kind in "iuf":
+            series = {str(s): column.astype(np.float64) for s, column in enumerate(array.T)}
+            return nw.from_native(pyarrow.table(series), eager_only=True), Origin()
         if array.ndim != 1 or array.dtype.kind not in "iuf":
             raise DataError(
                 f"An array must be one sequence of numbers, got {array.dtype} of shape {array.shape}."
@@ -176,7 +401,8 @@ def _counted(codes: Array) -> Array:
 
 def _sorted(rows: _Rows) -> tuple[_Rows, int]:
     """Rows by series and time, and how many stood before an earlier row of their series."""
-    by_series = rows.take(np.argsort(rows.code, kind="stable"))
+    grouped = bool((np.diff(rows.code) >= 0).all())  # as most frames are: ten million rows need no copy then
+    by_series = rows if grouped else rows.take(np.argsort(rows.code, kind="stable"))
     late = (np.diff(by_series.code) == 0) & (np.diff(by_series.time.astype(np.int64)) < 0)
     if not late.any():
         return by_series, 0
@@ -217,8 +443,10 @@ def _duplicate(
     )
 
 
-def _gridded(rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | None, origin: Origin) -> Panel:
-    """The rows on regular grids, NaN between them."""
+def _gridded(
+    rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | None, origin: Origin
+) -> tuple[Panel, Array]:
+    """The rows on regular grids, NaN between them, and the place of every row."""
     offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
     starts = rows.time[offsets[:-1]]
     with _blamed(origin):
@@ -228,7 +456,7 @@ def _gridded(rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | No
             raise DataError(f"`freq` = {str(frequency)!r} does not fit a time column of {kind}.")
         if freq is not None:
             _check_step(rows.time, offsets, frequency)
-        positions = frequency.positions(starts[rows.code], rows.time)
+        positions = _positions(frequency, starts, rows)
     grid_offsets = np.concatenate([[0], np.cumsum(positions[offsets[1:] - 1] + 1)])
     if grid_offsets[-1] > _SPARSE * max(len(rows.time), 50):
         gap = int(np.argmax(np.diff(positions, prepend=0)))
@@ -238,14 +466,27 @@ def _gridded(rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | No
             f"{len(rows.time)} rows; repair the date, or give the true frequency (--freq, in Python freq)."
         )
     values = np.full(grid_offsets[-1], np.nan)
-    values[grid_offsets[rows.code] + positions] = rows.value
+    places = grid_offsets[rows.code] + positions
+    values[places] = rows.value
     panel = Panel(ids, values, grid_offsets.astype(np.int64), starts, frequency)
     known = np.add.reduceat((~np.isnan(values)).astype(np.int64), grid_offsets[:-1])
     if not known.all():
         raise DataError(
             f"{origin.prefix()}series {ids[int(known.argmin())]!r} has no value in any row; remove it."
         )
-    return panel
+    return panel, places
+
+
+def _positions(frequency: Frequency, starts: Array, rows: _Rows) -> Array:
+    """(N,) the steps of every row from the start of its series, a block of rows at a time."""
+    out = np.empty(len(rows.time), np.int64)
+    try:
+        for b in range(0, len(out), _BLOCK):
+            block = slice(b, b + _BLOCK)
+            out[block] = frequency.positions(starts[rows.code[block]], rows.time[block])
+    except DataError:
+        return frequency.positions(starts[rows.code], rows.time)  # its message counts all rows
+    return out
 
 
 def _check_step(times: Array, offsets: Array, frequency: Frequency) -> None:
@@ -317,9 +558,3 @@ def _done(panel: Panel, rows: _Rows, unsorted: int, averaged: int) -> list[str]:
 
 def _counting(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
-
-
-def moment(time: Any) -> str:
-    """A time stamp without the parts that are zero, or an integer."""
-    text = str(time).replace("T", " ")
-    return text.removesuffix(".000000").removesuffix(":00").removesuffix(" 00:00")

@@ -15,7 +15,7 @@ from carousel.forecast.plan import Plan
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import thinned
 from carousel.forecast.training import Batch, Loop, Run, train
-from carousel.network.forecaster import PlainPath, RecurrentPath
+from carousel.network.forecaster import CovariatePaths, PlainPath, RecurrentPath
 from carousel.series.history import History, Origins, normalise
 from carousel.series.segments import future_segments, past_segments, segment_inputs, year_inputs
 
@@ -38,6 +38,7 @@ class Job:
         train_base: the same for training origins, by paths that have not seen them.
         choose: origins that stop the training; none to train for exactly `epochs`.
         with_year: the network may know the time of the year.
+        paths: of the covariates that the network reads; None for none.
     """
 
     history: History
@@ -50,6 +51,7 @@ class Job:
     epochs: int
     report: Report
     with_year: bool = True
+    paths: CovariatePaths | None = None
 
 
 def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
@@ -58,7 +60,7 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
         return None, Run()
     plan, settings = job.plan, job.settings
     generator = torch.Generator().manual_seed(settings.seed)
-    inputs = segment_inputs(plan.frequency, plan.segment, plan.horizon)
+    inputs = segment_inputs(plan.frequency, plan.segment, plan.horizon, job.paths)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         net = SegmentNet(
@@ -78,8 +80,9 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
 
     def load(origins: Origins, rest: Array, observed: Array) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
-        past = past_segments(context, plan.frequency, plan.season, plan.segment)
-        future = future_segments(context, plan.frequency, plan.season, plan.segment, plan.horizon)
+        seen = None if job.paths is None else context.covariates
+        past = past_segments(context, plan.frequency, plan.season, plan.segment, seen)
+        future = future_segments(context, plan.frequency, plan.season, plan.segment, plan.horizon, seen)
         for inputs, columns in zip((past, future), hidden, strict=False):
             inputs[..., columns] = 0
         return _batch((past, future), rest, observed)

@@ -63,6 +63,11 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
 
+    @property
+    def least(self) -> float:
+        """The least validation loss; infinite before the first epoch."""
+        return min((losses["valid"] for losses in self.history), default=float("inf"))
+
 
 def train(
     net: nn.Module,

@@ -7,6 +7,7 @@ Axes: S series, L look-back, K horizon, G smoothing models, M their memory, F fe
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ from carousel.network.stack import Network
 __all__ = [
     "Calibration",
     "Columns",
+    "Covariate",
+    "CovariatePaths",
     "ForecastModel",
     "LinearPath",
     "PlainPath",
@@ -27,6 +30,8 @@ __all__ = [
     "Smoothing",
     "Tail",
 ]
+
+LAGS = 24  # rows of a past covariate that its path reads one by one; of the window it reads the mean
 
 
 @document("forecaster.columns")
@@ -179,6 +184,86 @@ class Tail:
     next: NDArray[np.datetime64] | NDArray[np.int64]
 
 
+@document("forecaster.covariate", since=3)
+@dataclass(frozen=True)
+class Covariate:
+    """One column beside the target, and how it is read.
+
+    Args:
+        name: of the column.
+        role: known up to the origin, known beyond it, or of the series.
+        center: of a number, on training rows.
+        scale: of a number, on training rows; never 0.
+        categories: None for a number; else the values that the training saw, any other is none of them.
+        gaps: of a number, whether an indicator says where it was missing.
+    """
+
+    name: str
+    role: Literal["past", "future", "static"]
+    center: float
+    scale: float
+    categories: tuple[str, ...] | None
+    gaps: bool
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise FormatError(f"covariate {self.name!r}: `scale` must be above 0, got {self.scale}.")
+
+    @property
+    def size(self) -> int:
+        """The number of features that it becomes."""
+        return 1 + self.gaps if self.categories is None else len(self.categories)
+
+
+@document("forecaster.covariates", since=3)
+@dataclass(frozen=True)
+class CovariatePaths:
+    """What covariates add; p, f and c features of past, future and static columns.
+
+        target - unit * effect(future) is what the other paths forecast
+        forecast = scale * (past, static) path + other paths + unit * effect(future)
+
+    Args:
+        columns: in the order of their features.
+        holidays: country of the future column `holiday`, such as "US"; None without.
+        unit: (S,) scale of each series before the effect is taken off.
+        effect: (f,) of the future features, or (2f,) with their squares; None for none.
+        path: (E, K) of the last rows and the mean of the past features, the static ones, and a one; None for none.
+        recurrent: the recurrent path reads the features, too.
+        static: (S, C) as given, codes for categories; a forecast needs it again.
+        past: (S, L, p) of the last rows.
+        future: (S, L, f) of the last rows.
+    """
+
+    columns: tuple[Covariate, ...]
+    holidays: str | None
+    unit: NDArray[np.float64]
+    effect: NDArray[np.float64] | None
+    path: NDArray[np.float64] | None
+    recurrent: bool
+    static: NDArray[np.float64]
+    past: NDArray[np.float64]
+    future: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        f = self.size("future")
+        if self.effect is not None and self.effect.shape not in ((f,), (2 * f,)):
+            raise FormatError(
+                f"covariates: `effect` must have shape ({f},) or ({2 * f},), got {self.effect.shape}."
+            )
+        S = len(self.unit)
+        if self.static.shape != (S, len(self.of("static"))):
+            raise FormatError(f"covariates: `static` must have shape ({S}, C), got {self.static.shape}.")
+
+    def of(self, role: str) -> tuple[Covariate, ...]:
+        """The columns of a role."""
+        return tuple(column for column in self.columns if column.role == role)
+
+    def size(self, role: str) -> int:
+        """The number of features of a role."""
+        return sum(column.size for column in self.of(role))
+
+
 @document("forecaster")
 @dataclass(frozen=True)
 class ForecastModel:
@@ -192,6 +277,8 @@ class ForecastModel:
         lookback: L.
         level: the levels, in per cent, of the intervals that a forecast has by default.
         ids: S names.
+        covariates: what columns beside the target add; None where nothing.
+        nonnegative: no value was below 0, and no forecast or bound is.
     """
 
     horizon: int
@@ -210,6 +297,8 @@ class ForecastModel:
     calibration: Calibration
     tail: Tail
     notes: tuple[str, ...]
+    covariates: CovariatePaths | None = later(None, since=3)  # noqa: RUF009 (a dataclasses.field)
+    nonnegative: bool = later(False, since=3)
 
     def __post_init__(self) -> None:
         S, K = len(self.ids), self.horizon
@@ -223,6 +312,14 @@ class ForecastModel:
         }
         if self.linear is not None:
             shapes["linear.coefficients"] = (self.linear.coefficients.shape[2:], (K,))
+        if (paths := self.covariates) is not None:
+            L = self.lookback
+            shapes["covariates.unit"] = (paths.unit.shape, (S,))
+            shapes["covariates.past"] = (paths.past.shape, (S, L, paths.size("past")))
+            shapes["covariates.future"] = (paths.future.shape, (S, L, paths.size("future")))
+            if paths.path is not None:
+                E = (min(LAGS, L) + 1) * paths.size("past") + paths.size("static") + 1
+                shapes["covariates.path"] = (paths.path.shape, (E, K))
         for name, (got, wanted) in shapes.items():
             if got != wanted:
                 raise FormatError(f"forecaster: `{name}` must have shape {wanted}, got {got}.")

@@ -128,15 +128,14 @@ class Frequency:
             )
         if timestamps.dtype.kind in "iu":
             return cls(_common_step(np.diff(timestamps.astype(np.int64))[inner], str), "index")
-        stamps = timestamps.astype("datetime64[us]")
-        gaps = np.diff(stamps.astype(np.int64))[inner]
+        stamps = timestamps.astype("datetime64[us]", copy=False)
+        gaps = np.diff(stamps.view(np.int64))[inner]
         if gaps.min() >= 28 * DAY and (monthly := _infer_months(stamps, inner)) is not None:
             return monthly
         step = _common_step(gaps, lambda gap: str(cls(int(gap))))
-        days = (stamps.astype("datetime64[D]").astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
-        if step == DAY and days.max() < 5 and gaps.max() >= 3 * DAY:
+        if step == DAY and gaps.max() >= 3 * DAY and _weekdays(stamps).max() < 5:
             return cls(1, "business")
-        weekday = WEEKDAYS[int(days[0])] if step % WEEK == 0 else ""
+        weekday = WEEKDAYS[int(_weekdays(stamps[:1])[0])] if step % WEEK == 0 else ""
         return cls(step, "us", weekday)
 
     def __str__(self) -> str:
@@ -283,6 +282,12 @@ def _months(step: int, anchor: str, month: int) -> Frequency:
     return Frequency(
         step, "month", anchor, 1 if step % 3 else (month - 1) % (12 if step % 12 == 0 else 3) + 1
     )
+
+
+def _weekdays(stamps: Array) -> Array:
+    """(N,) 0 for a Monday to 6 for a Sunday."""
+    days: Array = (stamps.astype("datetime64[D]").astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
+    return days
 
 
 def _weekly_anchor(step: int) -> str:

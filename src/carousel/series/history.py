@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from carousel.network.forecaster import Scaling, Smoothing
+from carousel.network.forecaster import CovariatePaths, Scaling, Smoothing
+from carousel.series.covariates import Encoded, Seen, effect, encoded
 from carousel.series.filling import fill
 from carousel.series.panel import Panel
 from carousel.series.smoothing import errors
 
-__all__ = ["Context", "History", "Origins", "normalise"]
+__all__ = ["Context", "History", "Origins", "normalise", "without_effect"]
 
 Array = np.ndarray[Any, Any]
 
@@ -43,6 +44,7 @@ class Context:
         next: (B,) time stamps of the first forecasts.
         center: (B,) of the series.
         scale: (B,) of the series.
+        covariates: what is known of them; None for a model without.
     """
 
     window: Array
@@ -50,19 +52,25 @@ class Context:
     next: Array
     center: Array
     scale: Array
+    covariates: Seen | None = None
 
     def __len__(self) -> int:
         return len(self.window)
 
     def __getitem__(self, index: Any) -> Context:
         return Context(
-            self.window[index], self.errors[index], self.next[index], self.center[index], self.scale[index]
+            self.window[index],
+            self.errors[index],
+            self.next[index],
+            self.center[index],
+            self.scale[index],
+            None if self.covariates is None else self.covariates[index],
         )
 
 
 @dataclass(frozen=True)
 class History:
-    """A panel in the model's unit.
+    """A panel in the model's unit: without the effect of future covariates, logarithms where the scaling says so.
 
     Args:
         panel: as the user gave it.
@@ -72,6 +80,8 @@ class History:
         center: (S,) per series.
         scale: (S,) per series.
         season: m.
+        covariates: as the paths read them; None for a model without.
+        horizon: K, as far as a context holds future covariates.
     """
 
     panel: Panel
@@ -81,6 +91,8 @@ class History:
     center: Array
     scale: Array
     season: int
+    covariates: Encoded | None = None
+    horizon: int = 0
 
     @classmethod
     def of(
@@ -91,12 +103,20 @@ class History:
         smoothing: Smoothing | None,
         ids: tuple[str, ...],
         rows: Any = None,
+        paths: CovariatePaths | None = None,
+        horizon: int = 0,
     ) -> History:
         """A panel under what was learned from series `ids`.
 
         Other series get a scale of their own, from their first `rows` (S,) rows; from all without.
         """
-        x = in_model_unit(panel, season, scaling.log)
+        covariates = None
+        if paths is not None:
+            covariates = _encoded(panel, season, scaling.log, paths, ids, rows)
+            adjusted = without_effect(panel, covariates, paths.effect, scaling.log)
+            x = in_model_unit(adjusted, season, scaling.log)
+        else:
+            x = in_model_unit(panel, season, scaling.log)
         places = {name: s for s, name in enumerate(ids)}
         known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
         center, scale = own_scale(panel, x, season, rows)
@@ -104,7 +124,7 @@ class History:
             center = np.where(known >= 0, scaling.center[known], center)
             scale = np.where(known >= 0, scaling.scale[known], scale)
         e = np.zeros((len(x), 0)) if smoothing is None else panel_errors(panel, x, smoothing)
-        return cls(panel, x, ~np.isnan(panel.values), e, center, scale, season)
+        return cls(panel, x, ~np.isnan(panel.values), e, center, scale, season, covariates, horizon)
 
     def ends(self) -> Origins:
         """The origin after the last row of every series."""
@@ -114,12 +134,15 @@ class History:
         """What is known at these origins: nothing of a row at or after the origin enters."""
         s, t = origins.series, origins.row
         e, inside = self._errors_before(origins, memory)
+        known = self.covariates
+        seen = None if known is None else known.seen(self.panel, s, t, lookback, self.horizon)
         return Context(
             window=self.x[self._before(origins, lookback)],
             errors=np.where(inside[..., None], e, 0),
             next=self.panel.frequency.shift(self.panel.starts[s], t),
             center=self.center[s],
             scale=self.scale[s],
+            covariates=seen,
         )
 
     def targets(self, origins: Origins, horizon: int) -> tuple[Array, Array]:
@@ -128,6 +151,13 @@ class History:
         inside = steps < self.panel.lengths[origins.series][:, None]
         index = np.where(inside, self.panel.offsets[origins.series][:, None] + steps, 0)
         return np.where(inside, self.x[index], 0.0), inside & self.observed[index]
+
+    def given(self, origins: Origins, horizon: int) -> Array:
+        """(B, K) the rows from each origin on, in the user's unit; NaN where there are none."""
+        steps = origins.row[:, None] + np.arange(horizon)
+        inside = steps < self.panel.lengths[origins.series][:, None]
+        index = np.where(inside, self.panel.offsets[origins.series][:, None] + steps, 0)
+        return np.where(inside, self.panel.values[index], np.nan)
 
     def _before(self, origins: Origins, rows: int) -> Array:
         """(B, rows) indices of the rows before each origin; the first season is repeated backwards."""
@@ -160,6 +190,33 @@ def in_model_unit(panel: Panel, season: int, log: bool) -> Array:
             values = np.where(values > 0, np.log(values), np.nan)
     parts = [fill(values[a:b], season) for a, b in zip(panel.offsets[:-1], panel.offsets[1:], strict=True)]
     return np.concatenate([np.zeros(0), *parts])
+
+
+def without_effect(panel: Panel, covariates: Encoded, coefficients: Array | None, log: bool) -> Panel:
+    """The panel, in the user's unit, as it would be without its future covariates."""
+    if coefficients is None:
+        return panel
+    parts = [np.zeros(0)]
+    for s, length in enumerate(panel.lengths):
+        first = covariates.offsets[s]
+        added = covariates.unit[s] * effect(coefficients, covariates.future[first : first + length])
+        parts.append(panel.series(s) * np.exp(-added) if log else panel.series(s) - added)
+    return replace(panel, values=np.concatenate(parts))
+
+
+def _encoded(
+    panel: Panel, season: int, log: bool, paths: CovariatePaths, ids: tuple[str, ...], rows: Any
+) -> Encoded:
+    """The covariates as learned; a series that was not fitted has its own unit, as it has its own scale."""
+    assert panel.covariates is not None
+    places = {name: s for s, name in enumerate(ids)}
+    known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
+    if (known >= 0).all():
+        unit = paths.unit[known]
+    else:
+        _, unit = own_scale(panel, in_model_unit(panel, season, log), season, rows)
+        unit = np.where(known >= 0, paths.unit[known], unit) if len(ids) else unit
+    return encoded(paths, panel.covariates, panel, unit)
 
 
 def own_scale(panel: Panel, x: Array, season: int, rows: Any = None) -> tuple[Array, Array]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.series.calendar import Frequency
+from carousel.series.covariates import Covariates
 
 __all__ = ["Panel"]
 
@@ -26,6 +27,7 @@ class Panel:
         offsets: (S + 1,) int64.
         starts: (S,) first time stamps: datetime64[us], or int64 for an integer index.
         frequency: the step of all grids.
+        covariates: columns beside the target, if there are any.
 
     Example:
         >>> panel = Panel.of([[1.0, 2.0, 3.0], [5.0, 6.0]], ids=["a", "b"])
@@ -38,6 +40,7 @@ class Panel:
     offsets: Array
     starts: Array
     frequency: Frequency
+    covariates: Covariates | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -108,6 +111,7 @@ class Panel:
             values=np.concatenate([np.zeros(0), *parts]),
             offsets=np.cumsum([0, *map(len, parts)], dtype=np.int64),
             starts=self.starts[which],
+            covariates=self._covariates(which, np.zeros(len(which), np.int64), self.lengths[which]),
         )
 
     def slice(self, first: Array, stop: Array) -> Panel:
@@ -121,6 +125,7 @@ class Panel:
             values=np.concatenate([np.zeros(0), *parts]),
             offsets=np.concatenate([[0], np.cumsum(stop - first)]).astype(np.int64),
             starts=self.frequency.shift(self.starts, first),
+            covariates=self._covariates(np.arange(len(self)), first, stop),
         )
 
     def head(self, rows: Any) -> Panel:
@@ -130,3 +135,6 @@ class Panel:
     def tail(self, rows: Any) -> Panel:
         """The last `rows` rows of every series (an integer or (S,))."""
         return self.slice(self.lengths - np.broadcast_to(rows, len(self)), self.lengths)
+
+    def _covariates(self, which: Array, first: Array, stop: Array) -> Covariates | None:
+        return self.covariates and self.covariates.slice(self.offsets, which, first, stop)

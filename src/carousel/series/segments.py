@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from carousel.network.forecaster import CovariatePaths
 from carousel.series.calendar import Frequency
+from carousel.series.covariates import Seen
 from carousel.series.features import YEAR_HARMONICS, calendar_features
 from carousel.series.history import Context, normalise
 
@@ -16,8 +18,13 @@ __all__ = ["future_segments", "past_segments", "segment_inputs", "year_inputs"]
 Array = np.ndarray[Any, Any]
 
 
-def past_segments(context: Context, frequency: Frequency, season: int, segment: int) -> Array:
+def past_segments(
+    context: Context, frequency: Frequency, season: int, segment: int, covariates: Seen | None = None
+) -> Array:
     """The window in segments, each with the calendar of its first row and the level of the window.
+
+    Args:
+        covariates: their features at every row of a segment, and the static ones, are appended.
 
     Returns:
         (T, B, segment + C + 1), T = L // segment, oldest first; float32.
@@ -28,11 +35,26 @@ def past_segments(context: Context, frequency: Frequency, season: int, segment: 
     first = np.arange(-T * segment, 0, segment)
     calendar = calendar_features(frequency, frequency.shift(context.next[:, None], first))
     parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _level(context, level, T)]
+    if covariates is not None:
+        for rows in (covariates.past, covariates.future[:, :L]):
+            parts.append(rows[:, L - T * segment :].reshape(B, T, segment * rows.shape[2]))
+        parts.append(np.repeat(covariates.static[:, None], T, 1))
     return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
 
 
-def future_segments(context: Context, frequency: Frequency, season: int, segment: int, horizon: int) -> Array:
+def future_segments(
+    context: Context,
+    frequency: Frequency,
+    season: int,
+    segment: int,
+    horizon: int,
+    covariates: Seen | None = None,
+) -> Array:
     """For every segment to come: the calendar of its first row, the level of the window, its place.
+
+    Args:
+        covariates: the future features at every row of a segment, and the static ones, are appended; after the
+            last row of the horizon they stay as they are there.
 
     Returns:
         (J, B, C + 1 + J), J = ⌈K / segment⌉; float32.
@@ -42,13 +64,25 @@ def future_segments(context: Context, frequency: Frequency, season: int, segment
     calendar = calendar_features(frequency, frequency.shift(context.next[:, None], segment * np.arange(J)))
     place = np.broadcast_to(np.eye(J), (len(context), J, J))
     parts = [calendar, _level(context, level, J), place]
+    if covariates is not None:
+        L = context.window.shape[1]
+        steps = L + np.minimum(np.arange(J * segment), horizon - 1)
+        rows = covariates.future[:, steps]
+        parts.append(rows.reshape(len(context), J, segment * rows.shape[2]))
+        parts.append(np.repeat(covariates.static[:, None], J, 1))
     return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
 
 
-def segment_inputs(frequency: Frequency, segment: int, horizon: int) -> tuple[int, int]:
-    """The number of inputs of a past and of a future segment."""
+def segment_inputs(
+    frequency: Frequency, segment: int, horizon: int, paths: CovariatePaths | None = None
+) -> tuple[int, int]:
+    """The number of inputs of a past and of a future segment, of a network that reads these covariates."""
     C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
-    return segment + C + 1, C + 1 - (-horizon // segment)
+    past, future = segment + C + 1, C + 1 - (-horizon // segment)
+    if paths is None:
+        return past, future
+    p, f, c = (paths.size(role) for role in ("past", "future", "static"))
+    return past + segment * (p + f) + c, future + segment * f + c
 
 
 def year_inputs(frequency: Frequency, segment: int) -> tuple[slice, slice]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from carousel.errors import ArgumentError, DataError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths
+from carousel.series.covariates import Seen, coded, correction, effect, encode, next_row
 from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path
@@ -71,20 +72,27 @@ class ForecasterModel:
     def history(self, panel: Panel, known: Any = None) -> History:
         """A panel in the model's unit; `known` (S,) are the rows that may set the scale of a new series."""
         v = self.value
-        return History.of(panel, v.season, v.scaling, v.smoothing, v.ids, known)
+        return History.of(panel, v.season, v.scaling, v.smoothing, v.ids, known, v.covariates, v.horizon)
 
     def last(self) -> Context:
         """The state after the last row of every series that was fitted."""
         v = self.value
-        return Context(v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale)
+        seen = None
+        if (paths := v.covariates) is not None:
+            static = encode(paths.of("static"), paths.static, np.arange(len(v.ids)))
+            seen = Seen(paths.past, paths.future, static, paths.unit)
+        return Context(v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale, seen)
 
-    def observe(self, ds: Any, y: Any, state: Context) -> Context:
+    def observe(
+        self, ds: Any, y: Any, state: Context, covariates: Mapping[str, Any] | None = None
+    ) -> Context:
         """The state after one more row of every series; states are values, the old one stays good.
 
         Args:
             ds: (B,) time stamps of the rows, or one for all; they must be `state.next`.
             y: (B,) values in the user's unit; NaN where missing.
             state: of `last`, or of an earlier call.
+            covariates: of these rows, past and future ones: an array (B,) by name; NaN where missing.
 
         Raises:
             ShapeError: not one value per series.
@@ -114,8 +122,9 @@ class ForecasterModel:
         v, m = self.value, self.value.season
         last = state.window[:, -1]
         expected = filled(state.window[:, -m], last, state.window[:, -1 - m]) if m > 1 else last
+        seen, added = self._observed(state, covariates or {})
         with np.errstate(divide="ignore", invalid="ignore"):
-            x = np.where(y > 0, np.log(y), np.nan) if v.scaling.log else y
+            x = (np.where(y > 0, np.log(y), np.nan) if v.scaling.log else y) - added
         x = np.where(np.isnan(x), expected, x)
         errors = state.errors
         if v.smoothing is not None:
@@ -127,7 +136,45 @@ class ForecasterModel:
             next=self.frequency.shift(state.next, np.ones(B, np.int64)),
             center=state.center,
             scale=state.scale,
+            covariates=seen,
         )
+
+    def _observed(self, state: Context, covariates: Mapping[str, Any]) -> tuple[Seen | None, Array]:
+        """The covariates one row later, and the effect of that row (B,)."""
+        paths, seen, B = self.value.covariates, state.covariates, len(state)
+        if paths is None or seen is None:
+            return None, np.zeros(B)
+        rows = {}
+        for role, before in (("past", seen.past), ("future", seen.future[:, : self.value.lookback])):
+            columns = paths.of(role)
+            row = next_row(columns, coded(columns, covariates, (B,)), before[:, -1])
+            rows[role] = np.concatenate([before[:, 1:], row[:, None]], 1)
+        added = seen.unit * effect(paths.effect, rows["future"][:, -1])
+        return replace(seen, past=rows["past"], future=rows["future"]), added
+
+    def ahead(self, context: Context, future: Array) -> Context:
+        """A state with the future covariates of the rows to forecast.
+
+        Args:
+            future: (B, K, F) as given, numbers and codes of categories.
+        """
+        v = self.value
+        assert v.covariates is not None
+        assert context.covariates is not None
+        B, K, F = future.shape
+        rows = encode(v.covariates.of("future"), future.reshape(B * K, F), np.repeat(np.arange(B) * K, K))
+        known = context.covariates.future[:, : v.lookback]
+        whole = np.concatenate([known, rows.reshape(B, K, -1)], 1)
+        return replace(context, covariates=replace(context.covariates, future=whole))
+
+    def user_window(self, context: Context) -> Array:
+        """(B, L) the windows in the user's unit."""
+        window = context.window
+        if self.value.covariates is not None and context.covariates is not None:
+            seen = context.covariates
+            known = seen.future[:, : window.shape[1]]
+            window = window + seen.unit[:, None] * effect(self.value.covariates.effect, known)
+        return np.exp(window) if self.value.scaling.log else window
 
     def points(self, history: History, origins: Origins) -> Array:
         """(B, K) the point forecasts at many origins, in the model's unit."""
@@ -149,22 +196,54 @@ class ForecasterModel:
             upper=np.concatenate([f.upper for f in blocks], 1),
         )
 
-    def forecast(self, context: Context, level: Any = None) -> Forecast:
+    def forecast(
+        self, context: Context, level: Any = None, future: Mapping[str, Any] | None = None
+    ) -> Forecast:
         """The forecast in the user's unit, with its intervals.
 
         Args:
             level: in per cent; those of the model without.
+            future: of a model with future covariates: arrays (B, K) of the rows to forecast, by name.
+
+        Raises:
+            DataError: a future covariate is missing.
         """
         v = self.value
+        context = self._prepared(context, future)
         levels = v.level if level is None else check_levels(level)
         x, scale = self._point(context), context.scale[:, None]
+        if v.covariates is not None and context.covariates is not None:
+            seen = context.covariates
+            x = x + seen.unit[:, None] * effect(v.covariates.effect, seen.future[:, v.lookback :])
         widths = np.reshape(
             [half_widths(v.calibration.scores, v.calibration.counts, a) for a in levels],
             (len(levels), 1, v.horizon),
         )
-        back = np.exp if v.scaling.log else np.asarray
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
-        return Forecast(ds, back(x), levels, back(x - widths * scale), back(x + widths * scale))
+        mean, lower, upper = map(self._back, (x, x - widths * scale, x + widths * scale))
+        return Forecast(ds, mean, levels, lower, upper)
+
+    def _back(self, x: Array) -> Array:
+        """From the model's unit, effects included, to the user's."""
+        if self.value.scaling.log:
+            return np.exp(x)
+        return np.maximum(x, 0.0) if self.value.nonnegative else x
+
+    def _prepared(self, context: Context, future: Mapping[str, Any] | None) -> Context:
+        """The context with its future covariates, which must all be there."""
+        paths, seen, shape = self.value.covariates, context.covariates, (len(context), self.value.horizon)
+        if paths is None or seen is None or not paths.of("future"):
+            return context
+        if future is None and seen.future.shape[1] > self.value.lookback:
+            return context
+        raw = coded(paths.of("future"), future or {}, shape)
+        missing = np.argwhere(np.isnan(raw))
+        if len(missing):
+            b, k, c = missing[0]
+            raise DataError(
+                f"The future covariate {paths.of('future')[c].name!r} is missing at step {k + 1} of series {b}."
+            )
+        return self.ahead(context, raw)
 
     def _contexts(self, history: History, origins: Origins) -> Iterator[Context]:
         for b in range(0, len(origins), BLOCK):
@@ -182,10 +261,14 @@ class ForecasterModel:
         x = smoothed(v.smoothing, context.window, context.errors, v.horizon)
         if v.linear is not None:
             x = linear_path(v.linear, context, x, frequency, v.season)
+        seen = None
+        if v.covariates is not None and context.covariates is not None:
+            x = x + scale * correction(v.covariates, context.covariates, v.lookback)
+            seen = context.covariates if v.covariates.recurrent else None
         if v.recurrent is not None:
             assert self._recurrent is not None
-            past = past_segments(context, frequency, v.season, v.recurrent.segment)
-            future = future_segments(context, frequency, v.season, v.recurrent.segment, v.horizon)
+            past = past_segments(context, frequency, v.season, v.recurrent.segment, seen)
+            future = future_segments(context, frequency, v.season, v.recurrent.segment, v.horizon, seen)
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
 

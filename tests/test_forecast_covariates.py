@@ -1,0 +1,280 @@
+"""Covariates: what they bring, what they never cost, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import carousel
+from carousel import Forecaster
+from carousel.errors import ArgumentError, DataError
+
+pytest.importorskip("torch")
+
+QUICK: dict[str, Any] = {"epochs": 2, "hidden_size": 8, "progress": False}
+K, ROWS = 14, 280
+
+
+def days(rows: int) -> pd.DatetimeIndex:
+    return pd.date_range("2022-01-01", periods=rows)
+
+
+def sales(seed: int = 1, effect: float = 20.0, id: str = "a") -> pd.DataFrame:
+    """A weekly season and promotions that add `effect`; the last K rows are to be forecast."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(ROWS + K)
+    promo = (rng.random(len(t)) < 0.2).astype(float)
+    y = 50 + 5 * np.sin(2 * np.pi * t / 7) + effect * promo + rng.normal(size=len(t))
+    return pd.DataFrame({"unique_id": id, "ds": days(len(t)), "y": y, "promo": promo})
+
+
+def rmse(forecast: pd.DataFrame, truth: Any) -> float:
+    return float(np.sqrt(np.mean((forecast["carousel"].to_numpy() - np.asarray(truth)) ** 2)))
+
+
+@pytest.fixture(scope="module")
+def fitted() -> tuple[Forecaster, pd.DataFrame, pd.DataFrame]:
+    frame = sales()
+    past, future = frame[:ROWS], frame[ROWS:]
+    return Forecaster(K, **QUICK).fit(past, future="promo"), past, future
+
+
+Fitted = tuple[Forecaster, pd.DataFrame, pd.DataFrame]
+
+
+def test_a_future_covariate_is_foreseen(fitted: Fitted) -> None:
+    forecaster, past, future = fitted
+    with_it = rmse(forecaster.predict(future=future.drop(columns="y")), future["y"])
+    without = rmse(Forecaster(K, **QUICK).fit(past.drop(columns="promo")).predict(), future["y"])
+    assert with_it < 0.3 * without
+    assert with_it < 1.6  # the noise has 1
+    assert any("future covariates (promo): kept" in note for note in forecaster.notes_)
+
+
+def test_noise_is_left_out_and_costs_nothing() -> None:
+    frame = sales(effect=0.0)
+    noise = np.random.default_rng(5).normal(size=(ROWS + K, 3))
+    frame[["u", "v", "w"]] = noise
+    past, future = frame[:ROWS], frame[ROWS:]
+    plain = Forecaster(K, **QUICK).fit(past[["unique_id", "ds", "y"]])
+    forecaster = Forecaster(K, **QUICK).fit(past, past="u", future=["v", "w"])
+    without, with_them = (
+        rmse(plain.predict(), future["y"]),
+        rmse(forecaster.predict(future=future), future["y"]),
+    )
+    assert with_them < 1.02 * without
+
+
+def test_a_loaded_model_forecasts_the_same_bits(fitted: Fitted, tmp_path: Path) -> None:
+    forecaster, past, future = fitted
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    forecast = forecaster.predict(future=future)
+    pd.testing.assert_frame_equal(loaded.predict(future=future), forecast, check_exact=True)
+    pd.testing.assert_frame_equal(loaded.predict(past, future=future), forecast, rtol=1e-9)
+    assert b'{\\"format\\":3,' in (tmp_path / "model").read_bytes()
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+def test_a_model_without_covariates_keeps_its_format(tmp_path: Path) -> None:
+    frame = sales()[["ds", "y"]]
+    Forecaster(K, **QUICK).fit(frame.assign(y=frame["y"] - 50)).save(tmp_path / "model")
+    written = (tmp_path / "model").read_bytes()
+    assert b'{\\"format\\":2,' in written
+    assert b"covariates" not in written
+
+
+def test_rows_are_observed_one_by_one(fitted: Fitted) -> None:
+    forecaster, past, future = fitted
+    model = carousel.stream.Model(forecaster.model_)
+    state = model.last()
+    for row in future[:3].itertuples():
+        state = model.observe(row.ds, [row.y], state, {"promo": row.promo})
+    promo = np.r_[future["promo"][3:], 1.0, 0.0, 1.0]
+    coming = pd.DataFrame({"unique_id": "a", "ds": days(ROWS + K + 3)[ROWS + 3 :], "promo": promo})
+    ours = model.forecast(state, future={"promo": promo[None]}).mean[0]
+    theirs = forecaster.predict(pd.concat([past, future[:3]]), future=coming)["carousel"]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    with pytest.raises(DataError, match="'promo' is missing"):
+        model.forecast(state)
+    with pytest.raises(DataError, match="'promo' is missing"):
+        model.observe(state.next[0], [1.0], state)
+
+
+def test_backtest_reads_the_future_of_every_origin(fitted: Fitted) -> None:
+    forecaster, past, future = fitted
+    whole = pd.concat([past, future])
+    result = forecaster.backtest(whole, origins=3, step=5)
+    assert result.scores["carousel"].rmse < 0.3 * result.scores["ridge"].rmse
+    last = result.forecasts["carousel"].to_numpy()[-K:]
+    np.testing.assert_allclose(last, forecaster.predict(past, future=future)["carousel"], rtol=1e-6)
+    whole.iloc[-2, whole.columns.get_loc("promo")] = np.nan
+    with pytest.raises(
+        DataError, match=r"Series 'a' has no 'promo' at 2022-10-20; a future covariate must be"
+    ):
+        forecaster.backtest(whole, origins=3, step=5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: None, r"reads future covariates: give promo for the 14 rows after 2022-10-07"),
+        (lambda f: f[:5], r"'promo' of series 'a' for the 14 rows 2022-10-08 to 2022-10-21; 9 are missing, first the "
+         "row of 2022-10-13"),
+        (lambda f: f.assign(promo=[0.0] * 13 + [np.nan]), "1 are missing, first the value of 2022-10-21"),
+        (lambda f: f.drop(columns="promo"), "`future` has no column 'promo'"),
+        (lambda f: f.assign(unique_id="b"), "of series 'a' .* 14 are missing"),
+        (lambda f: pd.concat([f, f[3:4]]), "rows 3 and 14 of `future` have the same time 2022-10-11 of series 'a'"),
+        (lambda f: f.assign(promo=["x"] * 14), "row 0, column 'promo'.*: expected a number, got 'x'"),
+        (lambda f: f.assign(promo=np.inf), "expected a finite number, got Inf"),
+    ],
+)  # fmt: skip
+def test_a_future_that_is_not_whole_is_refused(fitted: Fitted, change: Any, message: str) -> None:
+    forecaster, _, future = fitted
+    with pytest.raises(DataError, match=message):
+        forecaster.predict(future=change(future.drop(columns="y").reset_index(drop=True)))
+
+
+def test_rows_beyond_the_horizon_are_not_looked_at(fitted: Fitted) -> None:
+    forecaster, past, future = fitted
+    more = pd.concat([past, future, future[-1:].assign(ds=days(ROWS + K + 9)[-1], promo=np.nan)])
+    pd.testing.assert_frame_equal(forecaster.predict(future=more), forecaster.predict(future=future))
+
+
+def test_categories_gaps_and_polars() -> None:
+    rng = np.random.default_rng(3)
+    names = np.array(["none", "sale", "closed"])
+    kind = names[rng.choice(3, ROWS + K, p=[0.7, 0.2, 0.1])]
+    level = np.select([kind == "sale", kind == "closed"], [20.0, -30.0])
+    frame = sales(effect=0.0).assign(kind=kind)
+    frame["y"] += level
+    frame.loc[[30, 31], "kind"] = None
+    past, future = pl.from_pandas(frame[:ROWS]), pl.from_pandas(frame[ROWS:])
+    forecaster = Forecaster(K, **QUICK).fit(past, future="kind")
+    forecast = forecaster.predict(future=future)
+    assert isinstance(forecast, pl.DataFrame)
+    assert float(np.sqrt(np.mean((forecast["carousel"].to_numpy() - future["y"].to_numpy()) ** 2))) < 2.5
+    unseen = forecaster.predict(future=future.with_columns(kind=pl.lit("strike")))
+    assert np.isfinite(unseen["carousel"].to_numpy()).all()
+
+
+def leading(seed: int, rows: int = 320, id: str = "a") -> pd.DataFrame:
+    """A target that follows, a day later, what an announcement says today."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=rows)
+    y = 10 + 4 * np.r_[0, x[:-1]] + 0.3 * rng.normal(size=rows)
+    return pd.DataFrame({"unique_id": id, "ds": days(rows), "y": y, "news": x})
+
+
+def test_a_past_covariate_leads() -> None:
+    frame = leading(2)
+    forecaster = Forecaster(1, **QUICK).fit(frame[:240], past="news")
+    plain = Forecaster(1, **QUICK).fit(frame[:240][["unique_id", "ds", "y"]])
+    start = str(frame["ds"][240])[:10]
+    ours = forecaster.backtest(frame, start=start, step=1).scores["carousel"].rmse
+    assert ours < 0.4 * plain.backtest(frame, start=start, step=1).scores["carousel"].rmse
+    assert any("past covariates (news): kept" in note for note in forecaster.notes_)
+
+
+def growing(id: str, slope: float, seed: int, rows: int = 60) -> pd.DataFrame:
+    """Five weeks of level, then a jump every seventh day of a size that the kind of the shop decides."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(rows)
+    y = 100 + slope * t + rng.normal(size=rows)
+    return pd.DataFrame({"unique_id": id, "ds": days(rows), "y": y})
+
+
+def test_static_covariates_reach_series_that_were_not_fitted(tmp_path: Path) -> None:
+    kinds = ["up", "down"] * 8
+    frames = [growing(f"s{k}", 1.5 if kind == "up" else -0.5, k) for k, kind in enumerate(kinds)]
+    frame = pd.concat(frames, ignore_index=True)
+    static = pd.DataFrame({"unique_id": [f"s{k}" for k in range(16)], "kind": kinds})
+    forecaster = Forecaster(7, **QUICK).fit(frame, static=static)
+    assert any("static covariates (kind)" in note for note in forecaster.notes_)
+    assert np.isfinite(forecaster.predict()["carousel"]).all()
+    new = growing("new", 1.5, 99, 24)
+    if forecaster.model_.covariates is not None:
+        with pytest.raises(DataError, match="series 'new' was not fitted, and its static covariates"):
+            forecaster.predict(new)
+    row = pd.DataFrame({"unique_id": ["new"], "kind": ["up"]})
+    one = forecaster.predict(new, static=row)
+    two = forecaster.predict(new.assign(kind="up"))
+    pd.testing.assert_frame_equal(one, two)
+    by_name = Forecaster(7, **QUICK).fit(frame.merge(static), static="kind")
+    pd.testing.assert_frame_equal(by_name.predict(), forecaster.predict())
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "error", "message"),
+    [
+        ({"promo": np.nan}, {"future": "promo"}, DataError, "covariate 'promo' has no value in any row"),
+        ({"promo": [f"c{k}" for k in range(ROWS)]}, {"past": "promo"}, DataError,
+         "'promo' has 280 different values, such as 'c0'; at most 50"),
+        ({"promo": days(ROWS)}, {"past": "promo"}, DataError, "'promo' holds times; give a number"),
+        ({"promo": [1.0] * (ROWS - 1) + [np.inf]}, {"past": "promo"}, DataError,
+         "row 279, column 'promo' of series 'a': expected a finite number, got Inf"),
+        ({}, {"static": "promo"}, DataError, "static covariate 'promo' of series 'a' has two values, in rows"),
+        ({}, {"past": "promo", "future": "promo"}, ArgumentError, "'promo' is twice"),
+        ({}, {"past": "cost"}, DataError, "there is no column 'cost'"),
+        ({}, {"past": "y", "target_col": "y"}, DataError, "must be different columns"),
+        ({}, {"past": 3}, ArgumentError, "`past` must be names of columns, got 3"),
+        ({}, {"static": pd.DataFrame({"unique_id": ["b"], "size": [1]})}, DataError, "no row of series 'a'"),
+        ({}, {"static": pd.DataFrame({"unique_id": ["a", "a"], "size": [1, 2]})}, DataError,
+         "series 'a' is there twice"),
+        ({}, {"layout": "wide", "past": "promo"}, ArgumentError, "layout='wide' has a column per series"),
+    ],
+)  # fmt: skip
+def test_covariates_that_cannot_be_used_are_refused(
+    change: dict[str, Any], arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    frame = sales()[:ROWS].assign(**change)
+    with pytest.raises(error, match=message):
+        Forecaster(K, **QUICK).fit(frame, **arguments)
+
+
+def test_the_plain_network_takes_none() -> None:
+    with pytest.raises(ArgumentError, match="architecture='plain' reads the target alone"):
+        Forecaster(K, architecture="plain", **QUICK).fit(sales()[:ROWS], future="promo")
+
+
+def test_holidays() -> None:
+    pytest.importorskip("holidays")
+    rng = np.random.default_rng(8)
+    t = pd.date_range("2018-01-01", "2021-12-10")
+    import holidays
+
+    free = np.array([day.date() in holidays.country_holidays("US", years=range(2018, 2022)) for day in t])
+    y = 100 + 5 * (t.day_of_week < 5) - 40 * free + rng.normal(size=len(t))
+    forecaster = Forecaster(30, **QUICK).fit(pd.DataFrame({"ds": t, "y": y}), holidays="US")
+    forecast = forecaster.predict().set_index("ds")["carousel"]
+    assert forecast["2021-12-25"] < 85 < forecast["2021-12-22"]
+    with pytest.raises(ArgumentError, match="`holidays` must be a country"):
+        Forecaster(30, **QUICK).fit(pd.DataFrame({"ds": t, "y": y}), holidays="Atlantis")
+    with pytest.raises(ArgumentError, match="`holidays` needs rows of a day or less, but their step is 1"):
+        Forecaster(30, **QUICK).fit(y, holidays="US")
+
+
+def test_the_recurrent_path_reads_what_linear_ones_cannot(tmp_path: Path) -> None:
+    """A product of two columns, and one that means nothing."""
+    rng = np.random.default_rng(1)
+    a, b = rng.choice([-1.0, 1.0], (2, 600))
+    y = 50 + 10 * a * b + 0.5 * rng.normal(size=600)
+    frame = pd.DataFrame(
+        {"unique_id": "s", "ds": days(600), "y": y, "a": a, "b": b, "c": rng.normal(size=600)}
+    )
+    options = {"epochs": 8, "hidden_size": 16, "learning_rate": 1e-2, "dropout": 0.0, "progress": False}
+    forecaster = Forecaster(7, **options).fit(frame[:500], future=["a", "b"], past="c")
+    assert any("read by the recurrent path" in note for note in forecaster.notes_)
+    scores = forecaster.backtest(frame, start=str(frame["ds"][500])[:10], step=7).scores
+    assert scores["carousel"].rmse < 0.8 * scores["ridge"].rmse
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    forecast = forecaster.predict(future=frame[500:])
+    pd.testing.assert_frame_equal(loaded.predict(future=frame[500:]), forecast, check_exact=True)
+    pd.testing.assert_frame_equal(loaded.predict(frame[:500], future=frame[500:]), forecast, rtol=1e-6)
