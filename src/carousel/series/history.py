@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from carousel.errors import FormatError
+from carousel.network import document
 from carousel.network.forecaster import Scaling, Smoothing
 from carousel.series.filling import fill
 from carousel.series.panel import Panel
@@ -33,9 +37,10 @@ class Origins:
         return Origins(self.series[index], self.row[index])
 
 
+@document("forecaster.state", since=2)
 @dataclass(frozen=True)
 class Context:
-    """What a model may know at B origins.
+    """What a model may know at B origins; the state of B streams. A plain value, to be kept or sent.
 
     Args:
         window: (B, L) the last rows, in the model's unit, filled.
@@ -45,14 +50,29 @@ class Context:
         scale: (B,) of the series.
     """
 
-    window: Array
-    errors: Array
-    next: Array
-    center: Array
-    scale: Array
+    window: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    next: NDArray[np.datetime64] | NDArray[np.int64]
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        B = len(self.window)
+        axes = (self.window.ndim, self.errors.ndim, self.next.ndim, self.center.ndim, self.scale.ndim)
+        if axes != (2, 3, 1, 1, 1) or not (
+            B == len(self.errors) == len(self.next) == len(self.center) == len(self.scale)
+        ):
+            raise FormatError(
+                "the state of a forecaster: window must be (B, L), errors (B, M, G), the others (B,)."
+            )
 
     def __len__(self) -> int:
         return len(self.window)
+
+    @staticmethod
+    def join(parts: Sequence[Context]) -> Context:
+        """Those of `parts`, which are not none, one after the other."""
+        return Context(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Context)))
 
     def __getitem__(self, index: Any) -> Context:
         return Context(
