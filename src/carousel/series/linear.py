@@ -41,7 +41,7 @@ def linear_features(context: Context, frequency: Frequency, season: int, upto: i
         # warmth raises a load in summer and lowers it in winter.
         u = (level - context.center[:, None]) / context.scale[:, None]
         year = year_features(context.next, 2)
-        columns += [u, u**2, u * year, (z[:, -season:, None] * year[:, None]).reshape(len(z), -1)]
+        columns += [u, u**2, u * year, (z[:, -season:, None] * year[:, None]).reshape(len(z), 4 * season)]
     return np.concatenate(columns, 1)
 
 

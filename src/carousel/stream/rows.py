@@ -21,7 +21,7 @@ from carousel.stream.forecaster import Forecast, ForecasterModel
 from carousel.stream.lines import LINE_LIMIT
 from carousel.stream.network import NetworkModel, State
 
-__all__ = ["Answer", "ForecasterRows", "NetworkRows", "forecast_fields", "rows"]
+__all__ = ["Answer", "ForecasterRows", "NetworkRows", "forecast_fields", "rows", "shown", "stamp"]
 
 Array = np.ndarray[Any, Any]
 Header = Literal["auto", "yes", "no"]
@@ -165,7 +165,7 @@ class ForecasterRows:
                 raise DataError(f"the series {name!r} was not fitted")
             state = self.model.start([name])
         y = _number(value["y"], "the value")
-        ds, gap = (_time(value["ds"], state), 0) if self._dated else (state.next, 0)
+        ds, gap = (stamp(value["ds"], state.next.dtype), 0) if self._dated else (state.next, 0)
         if self._dated:
             gap = self._gap(ds, state)
         for _ in range(gap):
@@ -182,10 +182,10 @@ class ForecasterRows:
 
     def _gap(self, ds: Any, state: Context) -> int:
         gap = int(self.model.missing(ds, state)[0])
-        due, most = _shown(state.next)[0], self.model.value.lookback
+        due, most = shown(state.next)[0], self.model.value.lookback
         if gap < 0:
             raise DataError(
-                f"the row at {_shown(np.atleast_1d(ds))[0]} was observed already; the next one is at {due}"
+                f"the row at {shown(np.atleast_1d(ds))[0]} was observed already; the next one is at {due}"
             )
         if gap > most:
             raise DataError(
@@ -197,7 +197,7 @@ class ForecasterRows:
 
 def forecast_fields(forecast: Forecast, b: int = 0) -> dict[str, Any]:
     """The forecast of series `b` for JSON: `ds`, `carousel`, and the bounds as in a forecast's table."""
-    fields: dict[str, Any] = {"ds": _shown(forecast.ds[b]), "carousel": _floats(forecast.mean[b])}
+    fields: dict[str, Any] = {"ds": shown(forecast.ds[b]), "carousel": _floats(forecast.mean[b])}
     for q, level in enumerate(forecast.level):
         fields |= {
             f"carousel-lo-{level:g}": _floats(forecast.lower[q, b]),
@@ -245,9 +245,13 @@ def _number(cell: str, what: str) -> float:
     return float(cell)
 
 
-def _time(cell: str, state: Context) -> Any:
-    """A time stamp as the model counts; time zones are dropped, as in fitting."""
-    if state.next.dtype.kind == "i":
+def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
+    """The time stamp in a text, as a model of `dtype` counts; time zones are dropped, as in fitting.
+
+    Raises:
+        DataError: it is none.
+    """
+    if dtype.kind == "i":
         if not re.fullmatch(r"[+-]?\d{1,18}", cell):
             raise DataError(f"the time must be a whole number, got {cell[:40]!r}")
         return np.int64(cell)
@@ -260,7 +264,7 @@ def _time(cell: str, state: Context) -> Any:
         raise DataError(f"the time must be as in 2024-01-31 23:00, got {cell[:40]!r}") from None
 
 
-def _shown(ds: Array) -> list[Any]:
+def shown(ds: Array) -> list[Any]:
     """Time stamps for JSON: ISO 8601, as fine as needed, or integers."""
     if ds.dtype.kind != "M":
         numbers: list[Any] = ds.tolist()
