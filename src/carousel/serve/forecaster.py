@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import CarouselError
+from carousel.series.history import Context
 from carousel.serve.limits import Limits
 from carousel.serve.protocol import InferRequest, RequestError, Sequence
 from carousel.serve.sequences import Sequences
-from carousel.series.history import Context
 from carousel.stream.forecaster import Forecast, ForecasterModel
 from carousel.stream.rows import forecast_fields, shown, stamp
 
@@ -198,8 +198,6 @@ class ServedForecaster:
         """
         sequence = job.sequence
         if sequence is None or sequence.start:
-            if sequence is not None and not sequence.end:
-                self.sequences.check_room(sequence.id)
             state = self.model.start([job.series])
         else:
             state = self.sequences.get(sequence.id)
@@ -213,6 +211,8 @@ class ServedForecaster:
                     "a row that is missing is observed as null.",
                     409,
                 )
+        if sequence is not None and sequence.start and not sequence.end:
+            self.sequences.begin(sequence.id, state)
         return state
 
     def _observed(self, jobs: list[ForecasterJob], whole: Context) -> Context:

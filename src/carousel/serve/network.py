@@ -92,7 +92,7 @@ class ServedNetwork:
         return self._job(row[None, None], sequence)
 
     def _job(self, x: Array, sequence: Sequence | None) -> NetworkJob:
-        network, most = self.model.network, self._limits.steps
+        network = self.model.network
         axes = "(B, T)" if network.takes_ids else f"(B, T, I) with I = {network.input_size}"
         if x.ndim != (2 if network.takes_ids else 3) or (
             not network.takes_ids and x.shape[2] != network.input_size
@@ -103,8 +103,8 @@ class ServedNetwork:
             raise RequestError(f"`x` must be {'whole numbers' if network.takes_ids else 'numbers'}.")
         if not np.isfinite(x.astype(np.float64)).all():
             raise RequestError("`x` must be finite.")
-        if T > most or (T == 0 and not network.per_step):
-            raise RequestError(f"`x` must have 1 to {most} steps, got {T}.")
+        if self._limits.steps < T or (T == 0 and not network.per_step):
+            raise RequestError(f"`x` must have 1 to {self._limits.steps} steps, got {T}.")
         if sequence is not None and B != 1:
             raise RequestError(f"`x` of a sequence must have B = 1, got {B}.")
         if network.takes_ids and x.size and not 0 <= x.min() <= x.max() < network.input_size:
@@ -159,9 +159,10 @@ class ServedNetwork:
     def _state(self, sequence: Sequence) -> State:
         if not sequence.start:
             return self.sequences.get(sequence.id)
+        state = self.model.start()
         if not sequence.end:
-            self.sequences.check_room(sequence.id)
-        return self.model.start()
+            self.sequences.begin(sequence.id, state)
+        return state
 
     def _batch_first(self, y: Array) -> Array:
         return y.swapaxes(0, 1) if self.model.network.per_step else y
