@@ -183,6 +183,11 @@ class ServedForecaster:
         """A result for a message: the columns of a forecast's table."""
         return forecast_fields(forecast)
 
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The fitted ones."""
+        return self.model.value.ids
+
     def recent(self, name: str) -> dict[str, Any]:
         """The rows that the state of a sequence, or a fitted series, remembers, for a picture: `ds` and `y`."""
         state = self.sequences.get(name) if name in self.sequences else self.model.start([name])
