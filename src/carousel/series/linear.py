@@ -15,32 +15,43 @@ import numpy as np
 
 from carousel.network.forecaster import LinearPath
 from carousel.series.calendar import Frequency
-from carousel.series.features import calendar_features, has_interplay, phase, year_features
+from carousel.series.features import YEAR_HARMONICS, calendar_features, has_interplay, phase
 from carousel.series.history import Context, normalise
 
 __all__ = ["Moments", "by_phase", "linear_features", "linear_path", "sizes"]
 
 Array = np.ndarray[Any, Any]
 
+_TWO = [0, 1, YEAR_HARMONICS, YEAR_HARMONICS + 1]  # the two slowest harmonics among those of the year
 
-def linear_features(context: Context, frequency: Frequency, season: int, upto: int = 2) -> Array:
+
+def linear_features(
+    context: Context,
+    frequency: Frequency,
+    season: int,
+    upto: int = 2,
+    normal: tuple[Array, Array] | None = None,
+    calendar: Array | None = None,
+) -> Array:
     """Features of B origins.
 
     Args:
         upto: 0 the window and a one, 1 the calendar of the origin too, 2 the interplay too.
+        normal: of `normalise`, where it is known.
+        calendar: (B, C) of the origins, where it is known.
 
     Returns:
         (B, F); those of a smaller `upto` come first.
     """
-    z, level = normalise(context, season)
+    z, level = normalise(context, season) if normal is None else normal
     columns = [z, np.ones((len(z), 1))]
     if upto >= 1:
-        columns.append(calendar_features(frequency, context.next))
+        columns.append(calendar_features(frequency, context.next) if calendar is None else calendar)
     if upto >= 2 and has_interplay(frequency, season):
         # How the last season goes on depends on the time of the year and on the level:
         # warmth raises a load in summer and lowers it in winter.
         u = (level - context.center[:, None]) / context.scale[:, None]
-        year = year_features(context.next, 2)
+        year = columns[-1][:, -2 * YEAR_HARMONICS :][:, _TWO]  # the calendar ends with the year
         columns += [u, u**2, u * year, (z[:, -season:, None] * year[:, None]).reshape(len(z), 4 * season)]
     return np.concatenate(columns, 1)
 
@@ -55,20 +66,29 @@ def sizes(frequency: Frequency, season: int, lookback: int) -> tuple[int, ...]:
 
 
 def linear_path(
-    path: LinearPath, context: Context, smoothed: Array, frequency: Frequency, season: int
+    path: LinearPath,
+    context: Context,
+    smoothed: Array,
+    frequency: Frequency,
+    season: int,
+    normal: tuple[Array, Array] | None = None,
+    calendar: Array | None = None,
 ) -> Array:
     """The linear path's forecast, in the model's unit.
 
     Args:
         smoothed: (B, K) what the smoothing forecasts.
+        normal: of `normalise`, where it is known.
+        calendar: (B, C) of the origins, where it is known.
 
     Returns:
         (B, K).
     """
-    _, level = normalise(context, season)
+    normal = normalise(context, season) if normal is None else normal
+    _, level = normal
     base = level + path.share * (smoothed - level)
     upto = 2 if path.interplay else int(path.calendar)
-    F = linear_features(context, frequency, season, upto)
+    F = linear_features(context, frequency, season, upto, normal, calendar)
     P = len(path.coefficients)
     which = phase(frequency, season, context.next) if P > 1 else np.zeros(len(F), np.int64)
     forecast: Array = base + context.scale[:, None] * by_phase(path.coefficients, F, which)
@@ -78,8 +98,8 @@ def linear_path(
 def by_phase(A: Array, F: Array, which: Array) -> Array:
     """(B, K) products F A, of every row with the matrix of its phase; with the only one if P is 1."""
     out: Array = np.empty((len(F), A.shape[2]))
-    if len(A) == 1:
-        return np.matmul(F, A[0], out=out)
+    if len(A) == 1 or len(F) == 1:
+        return np.matmul(F, A[which[0] if len(F) == 1 else 0], out=out)
     for p in np.unique(which):
         out[which == p] = F[which == p] @ A[p]
     return out

@@ -17,7 +17,7 @@ from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path
 from carousel.series.panel import Panel
-from carousel.series.segments import future_segments, past_segments
+from carousel.series.segments import all_segments
 from carousel.series.smoothing import expected, mixed, mixture
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
@@ -292,18 +292,19 @@ class ForecasterModel:
     def _point(self, context: Context) -> Array:
         v, frequency = self.value, self.frequency
         scale = context.scale[:, None]
+        normal, calendar = normalise(context, v.season), None
         if self._plain is not None:
-            z, level = normalise(context, v.season)
+            z, level = normal
             y = self._plain.run(np.ascontiguousarray(z.T[..., None], np.float32))
             forecast: Array = level + y * scale
             return forecast
         x = mixed(self._mixture, context.window, context.errors)
+        if v.recurrent is not None:
+            past, future, calendar = all_segments(context, normal, frequency, v.recurrent.segment, v.horizon)
         if v.linear is not None:
-            x = linear_path(v.linear, context, x, frequency, v.season)
+            x = linear_path(v.linear, context, x, frequency, v.season, normal, calendar)
         if v.recurrent is not None:
             assert self._recurrent is not None
-            past = past_segments(context, frequency, v.season, v.recurrent.segment)
-            future = future_segments(context, frequency, v.season, v.recurrent.segment, v.horizon)
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
 
