@@ -80,7 +80,7 @@ def measure(address: str, pid: int, options: argparse.Namespace) -> None:
         f"{options.model}: {options.streams} streams held, {len(late) / seconds:.0f} steps/s over {seconds:.0f} s"
     )
     print(
-        f"  a step over WebSocket, {options.connections} x {options.pending} under way: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+        f"  over WebSocket, {options.connections} x {options.pending} at once: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
     )
     a50, a99 = np.percentile(alone[20:], [50, 99]) * 1e3
     print(f"  a request of /infer alone: p50 {a50:.2f} ms, p99 {a99:.2f} ms")
