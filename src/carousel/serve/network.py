@@ -128,7 +128,8 @@ class ServedNetwork:
                 if job.sequence is None:
                     results[k] = self._batch_first(self.model.run(job.x))
                 else:
-                    together[len(job.x)].append((k, self._state(job.sequence)))
+                    state = self._state(job.sequence)
+                    together[len(job.x)].append((k, state))
             except CarouselError as error:
                 results[k] = _answerable(error)
         for some in together.values():
