@@ -149,9 +149,9 @@ def test_a_sequence_in_pieces(client, values, name):
 
 def rows(y, ds=None):
     inputs = [{"name": "y", "datatype": "FP64", "shape": [len(y)], "data": list(y)}]
-    return inputs + [{"name": "ds", "datatype": "BYTES", "shape": [len(ds)], "data": list(ds)}] * (
-        ds is not None
-    )
+    if ds is not None:
+        inputs.append({"name": "ds", "datatype": "BYTES", "shape": [len(ds)], "data": list(ds)})
+    return inputs
 
 
 def test_a_forecaster(client, values):
