@@ -354,7 +354,7 @@ def test_sequences_are_counted_and_forgotten(paths):
     assert 'carousel_sequences{model="net"} 1.0' in text
     assert 'carousel_evicted_total{model="net"} 2.0' in text
     assert 'carousel_requests_total{model="net",status="429"} 1.0' in text
-    assert 'carousel_batch_size_count{model="net"} 7.0' in text
+    assert 'carousel_batch_size_count{model="net"} 9.0' in text
 
 
 @pytest.mark.parametrize(
