@@ -246,7 +246,7 @@ def _add_page(app: FastAPI) -> None:
         ]
 
     @app.get("/page/models/{name}/recent")
-    async def recent(name: str, stream: str) -> dict[str, Any]:
+    async def recent(name: str, stream: str = "") -> dict[str, Any]:
         model = _model(app, name)
         if not hasattr(model.what, "recent"):
             raise RequestError(f"the model {name!r} is a network, which remembers no rows.")

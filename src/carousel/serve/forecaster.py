@@ -190,7 +190,8 @@ class ServedForecaster:
 
     def recent(self, name: str) -> dict[str, Any]:
         """The rows that the state of a sequence, or a fitted series, remembers, for a picture: `ds` and `y`."""
-        state = self.sequences.get(name) if name in self.sequences else self.model.start([name])
+        fitted = name in self._ids and name not in self.sequences
+        state = self.model.start([name]) if fitted else self.sequences.get(name)
         ds = self.model.frequency.shift(state.next[0], np.arange(-state.window.shape[1], 0))
         y = np.exp(state.window[0]) if self.model.value.scaling.log else state.window[0]
         return {"ds": shown(ds), "y": y.tolist()}
