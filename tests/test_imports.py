@@ -27,6 +27,7 @@ PARTS = {
     "interop": {"numpy"},
     "nn": {"numpy", "torch"},
     "forecast": {"numpy", "torch", "narwhals", "pyarrow"},
+    "serve": {"numpy", "fastapi", "prometheus_client", "starlette"},
     "files": set(),
     "bench": set(),
     "cli": {"click"},
@@ -109,6 +110,7 @@ def violations(package, homes):
 FOREIGN = {
     "numpy", "safetensors", "torch", "keras", "tensorflow", "onnx", "onnxruntime", "pandas", "polars", "pyarrow",
     "narwhals", "matplotlib", "rich", "click", "utilsforecast", "coreforecast", "sklearn", "h5py", "holidays",
+    "fastapi", "starlette", "uvicorn", "websockets", "prometheus_client",
 }  # fmt: skip
 
 
@@ -193,6 +195,7 @@ BAD_PYTHON = {
     ),
     "series/read.py": ("class A:\n    import pandas as pd", "series/read.py:2: imports pandas at once"),
     "utils.py": ("", "utils.py: not in the list of parts"),
+    "serve/run.py": ("import uvicorn", "serve/run.py:1: imports uvicorn at once"),
     "cli/fit.py": (
         "from carousel.magic import spell",
         "cli/fit.py:1: imports carousel.magic, not in the list of parts",
@@ -246,6 +249,7 @@ LOADED = {
     "carousel.files": HEAVY,
     "carousel.nn": HEAVY - {"torch"} | {"torch._dynamo"},
     "carousel.forecast": HEAVY - {"narwhals", "pyarrow"} | {"click"},
+    "carousel.serve": HEAVY - {"fastapi", "starlette", "prometheus_client"},
     "carousel.bench": FOREIGN - {"numpy"},
     "carousel.cli": HEAVY | {"numpy", "carousel._core"},
 }

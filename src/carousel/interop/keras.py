@@ -97,8 +97,8 @@ def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool
     state = model.start(B)
     if not network.masks:  # under a mask, Keras gives zeros, not the state, before the first step that counts
         state = State(
-            tuple(rng.normal(size=h.shape).astype(h.dtype) for h in state.h),
-            tuple(None if c is None else rng.normal(size=c.shape).astype(c.dtype) for c in state.c),
+            tuple(rng.normal(size=h.shape).astype(h.dtype) for h in state.h),  # type: ignore[misc]
+            tuple(None if c is None else rng.normal(size=c.shape).astype(c.dtype) for c in state.c),  # type: ignore[misc]
         )
     states = [(h, h if c is None else c) for h, c in zip(state.h, state.c, strict=True)]
     y, _ = model.run_from(x, state)

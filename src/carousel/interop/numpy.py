@@ -116,7 +116,7 @@ def _trial(network: Network, layers: Sequence[Layer]) -> float:
     x, start = sample(network, rng, T, B), model.start(B)
     h = tuple(rng.normal(size=a.shape).astype(a.dtype) for a in start.h)
     c = tuple(None if a is None else rng.normal(size=a.shape).astype(a.dtype) for a in start.c)
-    y, _ = model.run_from(x, State(h, c))
+    y, _ = model.run_from(x, State(h, c))  # type: ignore[arg-type]
     expected = x.astype(np.float64)
     for layer, h_0, c_0 in zip(layers, h, c, strict=True):
         expected = _evaluate(layer, expected, h_0, c_0)

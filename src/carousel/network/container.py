@@ -5,7 +5,6 @@ its size. What it leaves open is here: which metadata there are, how long a head
 nothing is read before both are known.
 """
 
-import os
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
@@ -37,13 +36,15 @@ def pack(document: str, tensors: dict[str, NDArray[Any]]) -> bytes:
     )
 
 
-def unpack(file: BinaryIO) -> tuple[str, dict[str, NDArray[Any]]]:
-    """The document and the tensors, from the beginning of an open regular file.
+def unpack(file: BinaryIO, size: int) -> tuple[str, dict[str, NDArray[Any]]]:
+    """The document and the tensors, from the beginning of an open regular file, or of one in memory.
+
+    Args:
+        size: of the file, in bytes.
 
     Raises:
         FormatError: the file is no safetensors file, or one with other metadata.
     """
-    size = os.fstat(file.fileno()).st_size
     if size < 8:
         raise FormatError(f"it has {size} bytes, fewer than any model")
     length = _header_length(file.read(8))

@@ -6,12 +6,13 @@ with its own 64 digits written as zeros, and of every tensor's name, dtype, shap
 changes the model is noticed, however a version of safetensors writes its header.
 """
 
+import io
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
-from typing import Any
+from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ from carousel.network.container import pack, unpack
 from carousel.network.document import decode, encode
 from carousel.network.schema import format_of
 
-__all__ = ["FORMATS", "load", "save"]
+__all__ = ["FORMATS", "from_bytes", "load", "save", "to_bytes"]
 
 FORMATS = (1, 2, 3)
 
@@ -46,10 +47,19 @@ def save(value: object, path: str | os.PathLike[str]) -> None:
         ...     load(f"{directory}/identity.carousel") == network
         True
     """
+    atomic.write(path, [to_bytes(value)])
+
+
+def to_bytes(value: object) -> bytes:
+    """What `save` would write.
+
+    Raises:
+        ArgumentError: `value` cannot be kept.
+    """
     tree, tensors = encode(value)
     document = {"format": format_of(tree), "sha256": "", "value": tree}
     document["sha256"] = _digest(document, tensors)
-    atomic.write(path, [pack(canonical(document), tensors)])
+    return pack(canonical(document), tensors)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -60,8 +70,23 @@ def load(path: str | os.PathLike[str]) -> Any:
         OSError: the system could not read.
     """
     with _naming(f"{os.fspath(path)} is not a carousel model"):
-        document, tensors = _document(path)
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
+            raise FormatError("it is not a regular file")
+        with open(path, "rb") as file:
+            document, tensors = _document(file, os.fstat(file.fileno()).st_size)
     with _naming(os.fspath(path)):
+        return _value(document, tensors)
+
+
+def from_bytes(data: bytes) -> Any:
+    """The value that `to_bytes` gave `data` for.
+
+    Raises:
+        FormatError: `data` is damaged, foreign, or of a newer format.
+    """
+    with _naming("the data is not a carousel model"):
+        document, tensors = _document(io.BytesIO(data), len(data))
+    with _naming("the data"):
         return _value(document, tensors)
 
 
@@ -76,12 +101,9 @@ def _naming(subject: str) -> Iterator[None]:
         raise FormatError(f"{subject}: {str(error).rstrip('.')}.") from error
 
 
-def _document(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _document(file: BinaryIO, size: int) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """What makes a file a model of ours: the container, and a document with a format number."""
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
-        raise FormatError("it is not a regular file")
-    with open(path, "rb") as file:
-        text, tensors = unpack(file)
+    text, tensors = unpack(file, size)
     document = parse(text, "the document")
     if canonical(document) != text:
         raise FormatError("the document is not written in the canonical form")

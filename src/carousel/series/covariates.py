@@ -12,13 +12,15 @@ forecast by ridge regression.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from carousel.errors import DataError
+from carousel.errors import DataError, FormatError
+from carousel.network.document import document
 from carousel.network.forecaster import LAGS, Covariate, CovariatePaths
 
 if TYPE_CHECKING:
@@ -107,6 +109,7 @@ class Encoded:
         return Seen(self.past[past], self.future[future], self.static[series], self.unit[series])
 
 
+@document("forecaster.seen", since=3)
 @dataclass(frozen=True)
 class Seen:
     """What is known of the covariates at B origins.
@@ -118,10 +121,26 @@ class Seen:
         unit: (B,) of the effect, per series.
     """
 
-    past: Array
-    future: Array
-    static: Array
-    unit: Array
+    past: NDArray[np.float64]
+    future: NDArray[np.float64]
+    static: NDArray[np.float64]
+    unit: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        axes = (self.past.ndim, self.future.ndim, self.static.ndim, self.unit.ndim)
+        B = len(self.unit)
+        if axes != (3, 3, 2, 1) or not B == len(self.past) == len(self.future) == len(self.static):
+            raise FormatError(
+                "covariates of a state: past must be (B, L, p), future (B, L, f), static (B, c), unit (B,)."
+            )
+
+    def __len__(self) -> int:
+        return len(self.unit)
+
+    @staticmethod
+    def join(parts: Sequence[Seen]) -> Seen:
+        """Those of `parts`, which are not none, one after the other."""
+        return Seen(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Seen)))
 
     def __getitem__(self, index: Any) -> Seen:
         return Seen(self.past[index], self.future[index], self.static[index], self.unit[index])

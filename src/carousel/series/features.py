@@ -13,6 +13,8 @@ Array = np.ndarray[Any, Any]
 DAY_HARMONICS = 4  # a load curve has a morning and an evening peak: periods down to 6 hours
 YEAR_HARMONICS = 3  # periods down to 4 months
 
+_WEEKDAYS = np.eye(7)
+
 
 def calendar_features(frequency: Frequency, stamps: Array) -> Array:
     """Features of time stamps, those that vary at this frequency; none for an integer index.
@@ -32,7 +34,7 @@ def calendar_features(frequency: Frequency, stamps: Array) -> Array:
         columns.append(_harmonics((microseconds % DAY) / DAY, DAY_HARMONICS))
     if frequency.unit == "business" or (fixed and frequency.step < WEEK):
         weekday = (microseconds // DAY + 3) % 7  # 1970-01-01 was a Thursday
-        columns.append(np.eye(7)[weekday])
+        columns.append(_WEEKDAYS[weekday])
     columns.append(year_features(stamps, YEAR_HARMONICS))
     return np.concatenate(columns, -1)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from carousel.errors import FormatError
+from carousel.network import document
+from carousel.network.document import later
 from carousel.network.forecaster import CovariatePaths, Scaling, Smoothing
 from carousel.series.covariates import Encoded, Seen, effect, encoded
 from carousel.series.filling import fill
@@ -34,9 +39,10 @@ class Origins:
         return Origins(self.series[index], self.row[index])
 
 
+@document("forecaster.state", since=2)
 @dataclass(frozen=True)
 class Context:
-    """What a model may know at B origins.
+    """What a model may know at B origins; the state of B streams. A plain value, to be kept or sent.
 
     Args:
         window: (B, L) the last rows, in the model's unit, filled.
@@ -47,15 +53,37 @@ class Context:
         covariates: what is known of them; None for a model without.
     """
 
-    window: Array
-    errors: Array
-    next: Array
-    center: Array
-    scale: Array
-    covariates: Seen | None = None
+    window: NDArray[np.float64]
+    errors: NDArray[np.float64]
+    next: NDArray[np.datetime64] | NDArray[np.int64]
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    covariates: Seen | None = later(None, since=3)  # noqa: RUF009 (a dataclasses.field)
+
+    def __post_init__(self) -> None:
+        B = len(self.window)
+        axes = (self.window.ndim, self.errors.ndim, self.next.ndim, self.center.ndim, self.scale.ndim)
+        if axes != (2, 3, 1, 1, 1) or not (
+            B == len(self.errors) == len(self.next) == len(self.center) == len(self.scale)
+            and (self.covariates is None or len(self.covariates) == B)
+        ):
+            raise FormatError(
+                "the state of a forecaster: window must be (B, L), errors (B, M, G), the others (B,)."
+            )
 
     def __len__(self) -> int:
         return len(self.window)
+
+    @staticmethod
+    def join(parts: Sequence[Context]) -> Context:
+        """Those of `parts`, which are not none, one after the other."""
+        seen = [part.covariates for part in parts if part.covariates is not None]
+        joined: dict[str, Any] = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(Context)
+            if f.name != "covariates"
+        }
+        return Context(**joined, covariates=Seen.join(seen) if seen else None)
 
     def __getitem__(self, index: Any) -> Context:
         return Context(

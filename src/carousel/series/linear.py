@@ -15,13 +15,7 @@ import numpy as np
 
 from carousel.network.forecaster import LinearPath
 from carousel.series.calendar import Frequency
-from carousel.series.features import (
-    YEAR_HARMONICS,
-    calendar_features,
-    has_interplay,
-    phase,
-    year_features,
-)
+from carousel.series.features import YEAR_HARMONICS, calendar_features, has_interplay, phase
 from carousel.series.history import Context, normalise
 
 __all__ = ["Moments", "by_phase", "linear_features", "linear_path", "of_the_year", "sizes"]
@@ -29,30 +23,42 @@ __all__ = ["Moments", "by_phase", "linear_features", "linear_path", "of_the_year
 Array = np.ndarray[Any, Any]
 
 INTERPLAY = 2  # harmonics of the year that a season may change with
+_SLOWEST = [*range(INTERPLAY), *range(YEAR_HARMONICS, YEAR_HARMONICS + INTERPLAY)]  # among those of the year
 
 
 def linear_features(
-    context: Context, frequency: Frequency, season: int, upto: int = 2, level: bool = True
+    context: Context,
+    frequency: Frequency,
+    season: int,
+    upto: int = 2,
+    level: bool = True,
+    normal: tuple[Array, Array] | None = None,
+    calendar: Array | None = None,
 ) -> Array:
     """Features of B origins.
 
     Args:
         upto: 0 the window and a one, 1 the calendar of the origin too, 2 the interplay too.
         level: how high the window lies stands before the calendar; files of format 1 have it not.
+        normal: of `normalise`, where it is known.
+        calendar: (B, C) of the origins, where it is known.
 
     Returns:
         (B, F); those of a smaller `upto` come first.
     """
-    z, mean = normalise(context, season)
+    z, mean = normalise(context, season) if normal is None else normal
     u = (mean - context.center[:, None]) / context.scale[:, None]
     columns = [z, np.ones((len(z), 1))]
     if upto >= 1:
-        columns += [u] * level + [calendar_features(frequency, context.next)]
+        columns += [u] * level + [
+            calendar_features(frequency, context.next) if calendar is None else calendar
+        ]
     if upto >= 2 and has_interplay(frequency, season):
         # How the last season goes on depends on the time of the year and on the level:
         # warmth raises a load in summer and lowers it in winter.
-        year = year_features(context.next, INTERPLAY)
-        columns += [u, u**2, u * year, (z[:, -season:, None] * year[:, None]).reshape(len(z), -1)]
+        year = columns[-1][:, -2 * YEAR_HARMONICS :][:, _SLOWEST]  # the calendar ends with the year
+        last = z[:, -season:, None] * year[:, None]
+        columns += [u, u**2, u * year, last.reshape(len(z), 2 * INTERPLAY * season)]
     return np.concatenate(columns, 1)
 
 
@@ -76,20 +82,29 @@ def of_the_year(frequency: Frequency, season: int, lookback: int) -> Array:
 
 
 def linear_path(
-    path: LinearPath, context: Context, smoothed: Array, frequency: Frequency, season: int
+    path: LinearPath,
+    context: Context,
+    smoothed: Array,
+    frequency: Frequency,
+    season: int,
+    normal: tuple[Array, Array] | None = None,
+    calendar: Array | None = None,
 ) -> Array:
     """The linear path's forecast, in the model's unit.
 
     Args:
         smoothed: (B, K) what the smoothing forecasts.
+        normal: of `normalise`, where it is known.
+        calendar: (B, C) of the origins, where it is known.
 
     Returns:
         (B, K).
     """
-    _, level = normalise(context, season)
+    normal = normalise(context, season) if normal is None else normal
+    _, level = normal
     base = level + path.share * (smoothed - level)
     upto = 2 if path.interplay else int(path.calendar)
-    F = linear_features(context, frequency, season, upto, path.level)
+    F = linear_features(context, frequency, season, upto, path.level, normal, calendar)
     P = len(path.coefficients)
     which = phase(frequency, season, context.next) if P > 1 else np.zeros(len(F), np.int64)
     forecast: Array = base + context.scale[:, None] * by_phase(path.coefficients, F, which)
@@ -99,8 +114,8 @@ def linear_path(
 def by_phase(A: Array, F: Array, which: Array) -> Array:
     """(B, K) products F A, of every row with the matrix of its phase; with the only one if P is 1."""
     out: Array = np.empty((len(F), A.shape[2]))
-    if len(A) == 1:
-        return np.matmul(F, A[0], out=out)
+    if len(A) == 1 or len(F) == 1:
+        return np.matmul(F, A[which[0] if len(F) == 1 else 0], out=out)
     for p in np.unique(which):
         out[which == p] = F[which == p] @ A[p]
     return out

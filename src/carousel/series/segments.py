@@ -13,7 +13,7 @@ from carousel.series.covariates import Seen
 from carousel.series.features import YEAR_HARMONICS, calendar_features
 from carousel.series.history import Context, normalise
 
-__all__ = ["future_segments", "past_segments", "segment_inputs", "year_inputs"]
+__all__ = ["all_segments", "future_segments", "past_segments", "segment_inputs", "year_inputs"]
 
 Array = np.ndarray[Any, Any]
 
@@ -29,17 +29,9 @@ def past_segments(
     Returns:
         (T, B, segment + C + 1), T = L // segment, oldest first; float32.
     """
-    z, level = normalise(context, season)
-    B, L = z.shape
-    T = L // segment
-    first = np.arange(-T * segment, 0, segment)
-    calendar = calendar_features(frequency, frequency.shift(context.next[:, None], first))
-    parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _level(context, level, T)]
-    if covariates is not None:
-        for rows in (covariates.past, covariates.future[:, :L]):
-            parts.append(rows[:, L - T * segment :].reshape(B, T, segment * rows.shape[2]))
-        parts.append(np.repeat(covariates.static[:, None], T, 1))
-    return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
+    stamps = frequency.shift(context.next[:, None], _firsts(context, segment))
+    calendar = calendar_features(frequency, stamps)
+    return _past(context, normalise(context, season), calendar, segment, covariates)
 
 
 def future_segments(
@@ -59,18 +51,33 @@ def future_segments(
     Returns:
         (J, B, C + 1 + J), J = ⌈K / segment⌉; float32.
     """
-    _, level = normalise(context, season)
-    J = -(-horizon // segment)
-    calendar = calendar_features(frequency, frequency.shift(context.next[:, None], segment * np.arange(J)))
-    place = np.broadcast_to(np.eye(J), (len(context), J, J))
-    parts = [calendar, _level(context, level, J), place]
-    if covariates is not None:
-        L = context.window.shape[1]
-        steps = L + np.minimum(np.arange(J * segment), horizon - 1)
-        rows = covariates.future[:, steps]
-        parts.append(rows.reshape(len(context), J, segment * rows.shape[2]))
-        parts.append(np.repeat(covariates.static[:, None], J, 1))
-    return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
+    stamps = frequency.shift(context.next[:, None], segment * np.arange(-(-horizon // segment)))
+    calendar = calendar_features(frequency, stamps)
+    return _future(context, normalise(context, season), calendar, segment, horizon, covariates)
+
+
+def all_segments(
+    context: Context,
+    normal: tuple[Array, Array],
+    frequency: Frequency,
+    segment: int,
+    horizon: int,
+    covariates: Seen | None = None,
+) -> tuple[Array, Array, Array]:
+    """Past and future segments from one look at the calendar, and the calendar (B, C) of the origins.
+
+    Args:
+        normal: of `normalise`.
+    """
+    firsts = _firsts(context, segment)
+    steps = np.concatenate([firsts, segment * np.arange(-(-horizon // segment))])
+    calendar = calendar_features(frequency, frequency.shift(context.next[:, None], steps))
+    past, future = calendar[:, : len(firsts)], calendar[:, len(firsts) :]
+    return (
+        _past(context, normal, past, segment, covariates),
+        _future(context, normal, future, segment, horizon, covariates),
+        future[:, 0],
+    )
 
 
 def segment_inputs(
@@ -90,6 +97,47 @@ def year_inputs(frequency: Frequency, segment: int) -> tuple[slice, slice]:
     C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
     first = max(C - 2 * YEAR_HARMONICS, 0)
     return slice(segment + first, segment + C), slice(first, C)
+
+
+def _firsts(context: Context, segment: int) -> Array:
+    """(T,) the rows, counted from the origin, that segments of the window begin with."""
+    return segment * np.arange(-(context.window.shape[1] // segment), 0)
+
+
+def _past(
+    context: Context, normal: tuple[Array, Array], calendar: Array, segment: int, covariates: Seen | None
+) -> Array:
+    z, level = normal
+    (B, L), T = z.shape, calendar.shape[1]
+    parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _level(context, level, T)]
+    if covariates is not None:
+        for rows in (covariates.past, covariates.future[:, :L]):
+            parts.append(rows[:, L - T * segment :].reshape(B, T, segment * rows.shape[2]))
+        parts.append(np.repeat(covariates.static[:, None], T, 1))
+    return _steps_first(parts)
+
+
+def _future(
+    context: Context,
+    normal: tuple[Array, Array],
+    calendar: Array,
+    segment: int,
+    horizon: int,
+    covariates: Seen | None,
+) -> Array:
+    B, J, _ = calendar.shape
+    parts = [calendar, _level(context, normal[1], J), np.broadcast_to(np.eye(J), (B, J, J))]
+    if covariates is not None:
+        L = context.window.shape[1]
+        steps = L + np.minimum(np.arange(J * segment), horizon - 1)
+        rows = covariates.future[:, steps]
+        parts.append(rows.reshape(B, J, segment * rows.shape[2]))
+        parts.append(np.repeat(covariates.static[:, None], J, 1))
+    return _steps_first(parts)
+
+
+def _steps_first(parts: list[Array]) -> Array:
+    return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
 
 
 def _level(context: Context, level: Array, count: int) -> Array:

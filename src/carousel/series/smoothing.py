@@ -13,7 +13,18 @@ import numpy as np
 
 from carousel.network.forecaster import Smoothing
 
-__all__ = ["ahead", "candidates", "errors", "maps", "shares", "smoothed", "subset"]
+__all__ = [
+    "ahead",
+    "candidates",
+    "errors",
+    "expected",
+    "maps",
+    "mixed",
+    "mixture",
+    "shares",
+    "smoothed",
+    "subset",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -82,6 +93,14 @@ def ahead(model: Smoothing, window: Array, e: Array, K: int) -> Array:
     return x[:, M:]
 
 
+def expected(model: Smoothing, window: Array, e: Array) -> Array:
+    """(B, G) what every member expects of the next value: `ahead` for one step, with the same bits."""
+    members = np.arange(len(model.weights))[:, None]
+    values, past = window[:, -model.lags], e[:, -model.lags, members]
+    of_one: Array = (model.ar * values).sum(-1) + (model.ma * past).sum(-1)
+    return of_one
+
+
 def maps(model: Smoothing, K: int) -> tuple[Array, Array]:
     """The forecasts of every member as linear maps, found by running the recursion on unit vectors.
 
@@ -105,10 +124,20 @@ def smoothed(model: Smoothing, window: Array, e: Array, K: int) -> Array:
     Returns:
         (B, K).
     """
+    return mixed(mixture(model, K), window, e)
+
+
+def mixture(model: Smoothing, K: int) -> tuple[Array, Array]:
+    """The mixture's forecast as matrices: of the last M values (M, K), and of their errors (M * G, K)."""
     A, B = maps(model, K)
     M, G = model.memory, len(model.weights)
-    of_errors = (B * model.weights).transpose(0, 2, 1).reshape(M * G, K)
-    forecast: Array = window[:, -M:] @ (A @ model.weights) + e.reshape(-1, M * G) @ of_errors
+    return A @ model.weights, (B * model.weights).transpose(0, 2, 1).reshape(M * G, K)
+
+
+def mixed(matrices: tuple[Array, Array], window: Array, e: Array) -> Array:
+    """(B, K) the forecast that the matrices of `mixture` give; arguments as for `smoothed`."""
+    of_values, of_errors = matrices
+    forecast: Array = window[:, -len(of_values) :] @ of_values + e.reshape(-1, len(of_errors)) @ of_errors
     return forecast
 
 

@@ -36,7 +36,7 @@ class SegmentDecoder:
             (B, J * segment).
         """
         path = self.path
-        J, B, _ = future.shape
+        J, B, I = future.shape
         h, c = zeros(path.layers, B)
         read = self._reader.run(past, h, c, np.empty((B, path.layers[-1].output_size), past.dtype))
         assert read
@@ -44,7 +44,7 @@ class SegmentDecoder:
         h = tuple(np.tile(a, (J, 1)) for a in h)
         c = tuple(None if a is None else np.tile(a, (J, 1)) for a in c)
         rows = np.empty((J * B, path.segment), past.dtype)
-        written = self._writer.step_into(future.reshape(J * B, -1), h, c, rows)
+        written = self._writer.step_into(future.reshape(J * B, I), h, c, rows)
         assert written
         rows = rows.reshape(J, B, path.segment)
         return np.ascontiguousarray(rows.swapaxes(0, 1)).reshape(B, J * path.segment)

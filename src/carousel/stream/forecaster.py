@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path
 from carousel.series.panel import Panel
-from carousel.series.segments import future_segments, past_segments
-from carousel.series.smoothing import ahead, smoothed
+from carousel.series.segments import all_segments
+from carousel.series.smoothing import expected, mixed, mixture
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
 
@@ -55,7 +56,8 @@ class Forecast:
 class ForecasterModel:
     """Runs a `ForecastModel`; immutable, safe from several threads.
 
-    A stream of rows is a chain of states: `state = model.observe(ds, y, state)`, `model.forecast(state)`.
+    A stream of rows is a chain of states: `state = model.start()`, `state = model.observe(ds, y, state)`,
+    `model.forecast(state)`. A state holds any number of series; one call takes all of them.
 
     Args:
         value: what a model file or `Forecaster.model_` holds.
@@ -74,14 +76,95 @@ class ForecasterModel:
         v = self.value
         return History.of(panel, v.season, v.scaling, v.smoothing, v.ids, known, v.covariates, v.horizon)
 
+    def start(
+        self, ids: Sequence[str] | None = None, *, y: Sequence[Any] | None = None, ds: Any = None
+    ) -> Context:
+        """The state of some series: after their last fitted row, or after rows of their own.
+
+        Args:
+            ids: (B,) names; without, those that were fitted, in their order, or with `y` new ones.
+            y: B arrays (N_b,) in the user's unit, NaN where missing: rows to begin with, of series that need not
+                have been fitted; one that was keeps its scale, another gets that of its rows.
+            ds: (B,) time stamps of the first row of each, or one for all.
+
+        Raises:
+            ArgumentError: a name that was not fitted, and no `y`; `ds` without `y`, or `y` without `ds`.
+            DataError: rows that are no numbers, or too few of them.
+        """
+        if (y is None) != (ds is None):
+            raise ArgumentError(
+                "`y` and `ds` must be given together: rows, and the time of the first of each."
+            )
+        if y is not None:
+            return self._after(y, ds, ids)
+        if ids is None:
+            return self.last()
+        missing = [name for name in ids if name not in self._places]
+        if missing:
+            raise ArgumentError(
+                f"`ids` must be series that were fitted, got {missing[0]!r}; another one needs rows to begin "
+                "with: `y` and `ds`."
+            )
+        return self.last()[[self._places[name] for name in ids]]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: s for s, name in enumerate(self.value.ids)}
+
+    def _after(self, y: Sequence[Any], ds: Any, ids: Sequence[str] | None) -> Context:
+        """The state after the rows of a panel that the user has spelt out."""
+        v = self.value
+        try:
+            rows = [np.asarray(part, np.float64) for part in y]
+            starts = np.broadcast_to(self._stamps(ds), (len(rows),))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"`y` must be arrays of numbers and `ds` times, one for each: {error}.") from None
+        names = [f"{b}" for b in range(len(rows))] if ids is None else list(ids)
+        if len(names) != len(rows):
+            raise ArgumentError(f"`ids` must be one for each of {len(rows)} arrays of `y`, got {len(names)}.")
+        least = min(v.season + 1, v.lookback)
+        for name, part in zip(names, rows, strict=True):
+            if part.ndim != 1 or len(part) < least or np.isinf(part).any():
+                raise DataError(
+                    f"`y` of series {name!r} must be at least {least} numbers, finite or NaN, got "
+                    f"{'Inf among them' if np.isinf(part).any() else f'shape {part.shape}'}."
+                )
+        history = self.history(Panel.of(rows, ids=names, starts=list(starts), freq=self.frequency))
+        return history.context(history.ends(), v.lookback, v.memory)
+
+    def _stamps(self, ds: Any) -> Array:
+        """Time stamps as the model counts them; a ValueError or TypeError says what is wrong."""
+        if getattr(ds, "tzinfo", None) is not None:  # NumPy would warn and count in UTC
+            raise ValueError("it has a time zone, but the rows that were fitted have none")
+        given = np.asarray(ds)
+        stamps: Array = given.astype(self.value.tail.next.dtype)
+        if given.dtype.kind == "f" and (stamps.astype(np.float64) != given).any():
+            raise ValueError("it is a fraction, but the rows that were fitted are counted")
+        return stamps
+
     def last(self) -> Context:
         """The state after the last row of every series that was fitted."""
+        return self._last
+
+    @cached_property
+    def _last(self) -> Context:
         v = self.value
         seen = None
         if (paths := v.covariates) is not None:
             static = encode(paths.of("static"), paths.static, np.arange(len(v.ids)))
             seen = Seen(paths.past, paths.future, static, paths.unit)
         return Context(v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale, seen)
+
+    def missing(self, ds: Any, state: Context) -> Array:
+        """(B,) how many rows are missing before rows at `ds`; below 0 where those were observed already.
+
+        Raises:
+            ArgumentError: `state` is not one of this model.
+            DataError: `ds` are no times, or lie between two rows.
+        """
+        self._check_state(state)
+        rows: Array = self.frequency.positions(state.next, self._one_each(ds, len(state)))
+        return rows
 
     def observe(
         self, ds: Any, y: Any, state: Context, covariates: Mapping[str, Any] | None = None
@@ -95,22 +178,21 @@ class ForecasterModel:
             covariates: of these rows, past and future ones: an array (B,) by name; NaN where missing.
 
         Raises:
+            ArgumentError: `state` is not one of this model.
             ShapeError: not one value per series.
             DataError: rows at another time than the next (a row that is missing is observed as NaN), times
                 that are none, or values that are not finite.
         """
+        self._check_state(state)
         B = len(state)
+        stamps = self._one_each(ds, B)
         try:
             y = np.asarray(y, np.float64)
-            if getattr(ds, "tzinfo", None) is not None:  # NumPy would warn and count in UTC
-                raise ValueError("it has a time zone, but the rows that were fitted have none")
-            stamps = np.broadcast_to(np.asarray(ds).astype(state.next.dtype), (B,))
         except (TypeError, ValueError) as error:
-            raise DataError(
-                f"`ds` must be times and `y` numbers, one for each of {B} series: {error}."
-            ) from None
+            raise DataError(f"`y` must be numbers, one for each of {B} series: {error}.") from None
         y = np.broadcast_to(y, (B,)) if y.ndim == 0 else y
-        check_shape("y", y, "B", B=B)
+        if y.shape != (B,):  # the check spells a shape out in 10 us
+            check_shape("y", y, "B", B=B)
         if np.isinf(y).any():
             raise DataError("`y` must be finite, or NaN where a value is missing, got Inf.")
         wrong = np.flatnonzero(stamps != state.next)
@@ -121,15 +203,19 @@ class ForecasterModel:
             )
         v, m = self.value, self.value.season
         last = state.window[:, -1]
-        expected = filled(state.window[:, -m], last, state.window[:, -1 - m]) if m > 1 else last
         seen, added = self._observed(state, covariates or {})
-        with np.errstate(divide="ignore", invalid="ignore"):
-            x = (np.where(y > 0, np.log(y), np.nan) if v.scaling.log else y) - added
-        x = np.where(np.isnan(x), expected, x)
+        x = y
+        if v.scaling.log:
+            x = np.log(y, where=y > 0, out=np.full(B, np.nan))
+        x = x - added
+        missing = np.isnan(x)
+        if missing.any():
+            before = filled(state.window[:, -m], last, state.window[:, -1 - m]) if m > 1 else last
+            x = np.where(missing, before, x)
         errors = state.errors
         if v.smoothing is not None:
-            expected = ahead(v.smoothing, state.window[:, -v.memory :], errors, 1)
-            errors = np.concatenate([errors[:, 1:], x[:, None, None] - expected], 1)
+            e = x[:, None] - expected(v.smoothing, state.window, errors)
+            errors = np.concatenate([errors[:, 1:], e[:, None]], 1)
         return Context(
             window=np.concatenate([state.window[:, 1:], x[:, None]], 1),
             errors=errors,
@@ -176,6 +262,23 @@ class ForecasterModel:
             window = window + seen.unit[:, None] * effect(self.value.covariates.effect, known)
         return np.exp(window) if self.value.scaling.log else window
 
+    def _one_each(self, ds: Any, B: int) -> Array:
+        """(B,) time stamps."""
+        try:
+            return np.broadcast_to(self._stamps(ds), (B,))
+        except (TypeError, ValueError) as error:
+            raise DataError(f"`ds` must be times, one for each of {B} series, got {ds!r}: {error}.") from None
+
+    def _check_state(self, state: Context) -> None:
+        v = self.value
+        G = v.tail.errors.shape[2]
+        if not isinstance(state, Context) or (
+            state.window.shape[1:] != (v.lookback,)
+            or state.errors.shape[1:] != (v.memory, G)
+            or state.next.dtype.kind != v.tail.next.dtype.kind
+        ):
+            raise ArgumentError("`state` must be of this model: what `start` or `observe` gave.")
+
     def points(self, history: History, origins: Origins) -> Array:
         """(B, K) the point forecasts at many origins, in the model's unit."""
         blocks = [self._point(context) for context in self._contexts(history, origins)]
@@ -202,12 +305,15 @@ class ForecasterModel:
         """The forecast in the user's unit, with its intervals.
 
         Args:
+            context: the state of B series.
             level: in per cent; those of the model without.
             future: of a model with future covariates: arrays (B, K) of the rows to forecast, by name.
 
         Raises:
+            ArgumentError: `context` is not a state of this model, or a level that is not between 0 and 100.
             DataError: a future covariate is missing.
         """
+        self._check_state(context)
         v = self.value
         context = self._prepared(context, future)
         levels = v.level if level is None else check_levels(level)
@@ -215,10 +321,7 @@ class ForecasterModel:
         if v.covariates is not None and context.covariates is not None:
             seen = context.covariates
             x = x + seen.unit[:, None] * effect(v.covariates.effect, seen.future[:, v.lookback :])
-        widths = np.reshape(
-            [half_widths(v.calibration.scores, v.calibration.counts, a) for a in levels],
-            (len(levels), 1, v.horizon),
-        )
+        widths = self._widths if level is None else self._half_widths(levels)
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
         mean, lower, upper = map(self._back, (x, x - widths * scale, x + widths * scale))
         return Forecast(ds, mean, levels, lower, upper)
@@ -245,6 +348,21 @@ class ForecasterModel:
             )
         return self.ahead(context, raw)
 
+    @cached_property
+    def _widths(self) -> Array:
+        return self._half_widths(self.value.level)
+
+    def _half_widths(self, levels: tuple[float, ...]) -> Array:
+        """(Q, 1, K) in the model's unit, of scale 1."""
+        scores, counts = self.value.calibration.scores, self.value.calibration.counts
+        widths = [half_widths(scores, counts, a) for a in levels]
+        return np.reshape(widths, (len(levels), 1, self.value.horizon))
+
+    @cached_property
+    def _mixture(self) -> tuple[Array, Array]:
+        assert self.value.smoothing is not None
+        return mixture(self.value.smoothing, self.value.horizon)
+
     def _contexts(self, history: History, origins: Origins) -> Iterator[Context]:
         for b in range(0, len(origins), BLOCK):
             yield history.context(origins[slice(b, b + BLOCK)], self.value.lookback, self.value.memory)
@@ -252,23 +370,24 @@ class ForecasterModel:
     def _point(self, context: Context) -> Array:
         v, frequency = self.value, self.frequency
         scale = context.scale[:, None]
+        normal, calendar = normalise(context, v.season), None
         if self._plain is not None:
-            z, level = normalise(context, v.season)
+            z, level = normal
             y = self._plain.run(np.ascontiguousarray(z.T[..., None], np.float32))
             forecast: Array = level + y * scale
             return forecast
-        assert v.smoothing is not None
-        x = smoothed(v.smoothing, context.window, context.errors, v.horizon)
+        x = mixed(self._mixture, context.window, context.errors)
+        if v.recurrent is not None:
+            seen = context.covariates if v.covariates is not None and v.covariates.recurrent else None
+            past, future, calendar = all_segments(
+                context, normal, frequency, v.recurrent.segment, v.horizon, seen
+            )
         if v.linear is not None:
-            x = linear_path(v.linear, context, x, frequency, v.season)
-        seen = None
+            x = linear_path(v.linear, context, x, frequency, v.season, normal, calendar)
         if v.covariates is not None and context.covariates is not None:
             x = x + scale * correction(v.covariates, context.covariates, v.lookback)
-            seen = context.covariates if v.covariates.recurrent else None
         if v.recurrent is not None:
             assert self._recurrent is not None
-            past = past_segments(context, frequency, v.season, v.recurrent.segment, seen)
-            future = future_segments(context, frequency, v.season, v.recurrent.segment, v.horizon, seen)
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
 

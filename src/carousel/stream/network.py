@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
@@ -18,7 +19,8 @@ from carousel.errors import (
     check_integer,
     check_shape,
 )
-from carousel.network import Network
+from carousel.network import Network, document
+from carousel.network.arrays import Floats
 from carousel.stream.layers import zeros
 from carousel.stream.pipeline import Pipeline, is_plain, stack
 
@@ -27,7 +29,8 @@ __all__ = ["NetworkModel", "State"]
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, eq=False)
+@document("network.state", since=2)
+@dataclass(frozen=True)
 class State:
     """What a network remembers between two steps; a plain value, to be copied, kept or sent.
 
@@ -36,11 +39,25 @@ class State:
         c: likewise; None where the cell is no LSTM.
     """
 
-    h: tuple[Array, ...]
-    c: tuple[Array | None, ...]
+    h: tuple[Floats, ...]
+    c: tuple[Floats | None, ...]
 
     def copy(self) -> State:
         return State(tuple(h.copy() for h in self.h), tuple(None if c is None else c.copy() for c in self.c))
+
+    def __getitem__(self, index: Any) -> State:
+        """The state of some of the B sequences: `index` is a slice, or an array of numbers."""
+        return State(tuple(h[index] for h in self.h), tuple(None if c is None else c[index] for c in self.c))
+
+    @staticmethod
+    def join(parts: Sequence[State]) -> State:
+        """Those of `parts`, which are not none, side by side."""
+        return State(
+            tuple(np.concatenate(h) for h in zip(*(p.h for p in parts), strict=True)),
+            tuple(
+                None if c[0] is None else np.concatenate(c) for c in zip(*(p.c for p in parts), strict=True)
+            ),
+        )
 
 
 class NetworkModel:

@@ -1,0 +1,259 @@
+"""The addresses of the server: what each takes is parsed elsewhere, what each refuses is `{"error": reason}`."""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+import carousel
+from carousel.errors import ArgumentError
+from carousel.serve.limits import Limits
+from carousel.serve.metrics import Metrics
+from carousel.serve.protocol import RequestError, Sequence, parse_infer, parse_json, parse_sequence
+from carousel.serve.served import VERSION, Served
+
+__all__ = ["create_app"]
+
+_AT_ONCE = 64  # messages of one WebSocket that are being answered
+_PAGE = Path(__file__).with_name("page.html")
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def create_app(
+    models: Mapping[str, str | os.PathLike[str]],
+    *,
+    limits: Limits | None = None,
+    state: str | os.PathLike[str] | None = None,
+) -> FastAPI:
+    """An application that serves model files.
+
+    Args:
+        models: paths by name.
+        limits: of the clients.
+        state: directory where the states of the sequences are kept while the server is down.
+
+    Raises:
+        ArgumentError: no model, or a name that no address can have.
+        FormatError: a file is no model, or the states are of another one.
+        OSError: the system could not read.
+    """
+    limits, metrics = limits or Limits(), Metrics()
+    for name in models:
+        if not name or not all(c.isalnum() or c in "-_." for c in name) or name[0] == ".":
+            raise ArgumentError(f"A model's name must be letters, digits, '-', '_' and '.', got {name!r}.")
+    if not models:
+        raise ArgumentError("`models` must name at least one model.")
+    served = {name: Served(name, path, limits, metrics, state) for name, path in models.items()}
+    metrics.watch({name: one.what.sequences for name, one in served.items()})
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        sweeper = asyncio.create_task(_sweep(served, limits))
+        yield
+        sweeper.cancel()
+        for one in served.values():
+            await one.close()
+
+    app = FastAPI(title="carousel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.served, app.state.limits, app.state.metrics = served, limits, metrics
+    _add_errors(app, metrics)
+    _add_server(app)
+    _add_models(app)
+    _add_page(app)
+    return app
+
+
+async def _sweep(served: Mapping[str, Served], limits: Limits) -> None:
+    """Idle sequences are forgotten when a request comes by; this is for when none does."""
+    while True:
+        await asyncio.sleep(min(limits.idle / 4, 60.0))
+        for one in served.values():
+            one.what.sequences.evict()
+
+
+def _add_errors(app: FastAPI, metrics: Metrics) -> None:
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError | HTTPException)
+        status = error.status if isinstance(error, RequestError) else error.status_code
+        text = str(error) if isinstance(error, RequestError) else str(error.detail)
+        name = str(request.path_params.get("name", ""))
+        metrics.answered(name if name in request.app.state.served else "", status)
+        return JSONResponse({"error": text}, status, getattr(error, "headers", None))
+
+    app.add_exception_handler(RequestError, refused)
+    app.add_exception_handler(HTTPException, refused)
+
+
+def _model(app: FastAPI, name: str, version: str = VERSION) -> Served:
+    served: dict[str, Served] = app.state.served
+    if name not in served:
+        raise RequestError(f"the model {name[:60]!r} is not served; there are {', '.join(served)}.", 404)
+    if version != VERSION:
+        raise RequestError(f"the model {name!r} has version {VERSION} only, not {version[:20]!r}.", 404)
+    return served[name]
+
+
+async def _body(request: Request) -> bytes:
+    """The body, never more of it than may be."""
+    most = request.app.state.limits.body
+    body = bytearray()
+    if "inference-header-content-length" in request.headers:
+        raise RequestError("tensors must be JSON: the binary extension is not served.")
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise RequestError(f"the body has more than {most} bytes.", 413)
+    return bytes(body)
+
+
+def _add_server(app: FastAPI) -> None:
+    @app.get("/v2")
+    async def server() -> dict[str, Any]:
+        return {"name": "carousel", "version": carousel.__version__, "extensions": ["sequence"]}
+
+    @app.get("/v2/health/live")
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    @app.get("/v2/health/ready")
+    async def ready() -> dict[str, bool]:
+        return {"ready": True}
+
+    @app.post("/v2/repository/index")
+    async def index(request: Request) -> list[dict[str, str]]:
+        return [{"name": name, "version": VERSION, "state": "READY"} for name in request.app.state.served]
+
+    @app.get("/metrics")
+    async def counted(request: Request) -> Response:
+        return Response(request.app.state.metrics.text(), media_type=_PROMETHEUS)
+
+
+def _add_models(app: FastAPI) -> None:
+    @app.get("/v2/models/{name}")
+    @app.get("/v2/models/{name}/versions/{version}")
+    async def metadata(name: str, version: str = VERSION) -> dict[str, Any]:
+        return _model(app, name, version).metadata()
+
+    @app.get("/v2/models/{name}/ready")
+    @app.get("/v2/models/{name}/versions/{version}/ready")
+    async def ready(name: str, version: str = VERSION) -> dict[str, Any]:
+        return {"name": _model(app, name, version).name, "ready": True}
+
+    @app.post("/v2/models/{name}/infer")
+    @app.post("/v2/models/{name}/versions/{version}/infer")
+    async def infer(request: Request, name: str, version: str = VERSION) -> Response:
+        model = _model(app, name, version)
+        response = await model.infer(parse_infer(await _body(request), app.state.limits))
+        app.state.metrics.answered(name, 200)
+        return JSONResponse(response)
+
+    @app.websocket("/v2/models/{name}/stream")
+    async def stream(socket: WebSocket, name: str) -> None:
+        await socket.accept()
+        try:
+            model = _model(app, name)
+        except RequestError as error:
+            await socket.send_json({"error": str(error)})
+            await socket.close(1008)
+            return
+        await _Conversation(socket, model, app.state.metrics).run()
+
+
+class _Conversation:
+    """A WebSocket: messages in, replies out, each sequence in the order of its messages.
+
+    A message without `sequence_id` belongs to a sequence of the connection's own, which begins with the first one
+    and ends with the connection.
+    """
+
+    def __init__(self, socket: WebSocket, model: Served, metrics: Metrics) -> None:
+        self._socket, self._model, self._metrics = socket, model, metrics
+        self._own, self._begun = f"connection-{secrets.token_hex(8)}", False
+        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                text = await self._next()
+                await self._free.acquire()
+                task = asyncio.create_task(self._answer(text))
+                self._tasks.add(task)
+                task.add_done_callback(self._done)
+        except WebSocketDisconnect:
+            pass
+        finally:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._model.what.sequences.drop(self._own)
+
+    async def _next(self) -> str | bytes:
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1000))
+        text: str | bytes | None = message.get("text")
+        return message["bytes"] if text is None else text
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._free.release()
+
+    async def _answer(self, text: str | bytes) -> None:
+        reply: dict[str, Any] = {}
+        status = 200
+        try:
+            tree = parse_json(text)
+            reply |= {key: tree[key] for key in ("id", "sequence_id") if key in tree}
+            reply |= await self._model.step(tree, self._sequence(tree))
+        except RequestError as error:
+            status = error.status
+            reply["error"] = str(error)
+        self._metrics.answered(self._model.name, status)
+        with suppress(WebSocketDisconnect, RuntimeError):  # it has gone meanwhile
+            await self._socket.send_json(reply)
+
+    def _sequence(self, tree: Mapping[str, Any]) -> Sequence:
+        sequence = parse_sequence(tree)
+        if sequence is not None:
+            return sequence
+        start, self._begun = not self._begun, True
+        return Sequence(self._own, start)
+
+
+def _add_page(app: FastAPI) -> None:
+    page = _PAGE.read_text(encoding="utf-8")
+
+    @app.get("/")
+    async def show() -> HTMLResponse:
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    @app.get("/page/models")
+    async def listed() -> list[dict[str, Any]]:
+        return [
+            {
+                "name": one.name,
+                "platform": one.what.platform,
+                "series": list(getattr(one.what, "series", ()))[:200],
+                "sequences": list(one.what.sequences.states())[-200:],
+            }
+            for one in app.state.served.values()
+        ]
+
+    @app.get("/page/models/{name}/recent")
+    async def recent(name: str, stream: str = "") -> dict[str, Any]:
+        model = _model(app, name)
+        if not hasattr(model.what, "recent"):
+            raise RequestError(f"the model {name!r} is a network, which remembers no rows.")
+        found: dict[str, Any] = model.what.recent(stream)
+        return found
+
+
+_POLICY = (
+    "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self' ws: wss:"
+)

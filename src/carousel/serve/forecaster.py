@@ -1,0 +1,236 @@
+"""A forecaster that is served: rows are observed, and every request is answered with the forecast after them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from carousel.errors import CarouselError
+from carousel.series.history import Context
+from carousel.serve.limits import Limits
+from carousel.serve.protocol import InferRequest, RequestError, Sequence
+from carousel.serve.sequences import Sequences
+from carousel.stream.forecaster import Forecast, ForecasterModel
+from carousel.stream.rows import forecast_fields, shown, stamp
+
+__all__ = ["ForecasterJob", "ServedForecaster"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class ForecasterJob:
+    """N rows of one series, and the forecast after them.
+
+    Args:
+        y: (N,) in the user's unit, NaN where missing.
+        ds: (N,) their times; None for the rows that come next.
+        series: the fitted series that the sequence begins as.
+        sequence: None for the forecast of a fitted series.
+    """
+
+    y: Array
+    ds: Array | None
+    series: str
+    sequence: Sequence | None
+
+
+class ServedForecaster:
+    """Inputs `y` and, if wanted, `ds`, (N,); outputs the forecast of K steps at Q levels.
+
+    A sequence begins as the fitted series that the parameter `unique_id` names: after its last fitted row.
+    """
+
+    platform = "carousel_forecaster"
+
+    def __init__(self, model: ForecasterModel, limits: Limits) -> None:
+        self.model, self._limits = model, limits
+        self.sequences: Sequences[Context] = Sequences(limits)
+        self._ids = set(model.value.ids)
+
+    def metadata(self) -> dict[str, Any]:
+        """`inputs` and `outputs` of the protocol."""
+        K, Q = self.model.value.horizon, len(self.model.value.level)
+        times = "BYTES" if self.model.value.tail.next.dtype.kind == "M" else "INT64"
+        return {
+            "inputs": [
+                {"name": "y", "datatype": "FP64", "shape": [-1]},
+                {"name": "ds", "datatype": times, "shape": [-1]},
+            ],
+            "outputs": [
+                {"name": "ds", "datatype": times, "shape": [K]},
+                {"name": "mean", "datatype": "FP64", "shape": [K]},
+                {"name": "level", "datatype": "FP64", "shape": [Q]},
+                {"name": "lower", "datatype": "FP64", "shape": [Q, K]},
+                {"name": "upper", "datatype": "FP64", "shape": [Q, K]},
+            ],
+        }
+
+    def job(self, request: InferRequest) -> ForecasterJob:
+        """What the request asks for.
+
+        Raises:
+            RequestError: it does not fit the model.
+        """
+        if not set(request.inputs) <= {"y", "ds"}:
+            raise RequestError(f"`inputs` must be 'y' and, if wanted, 'ds', got {list(request.inputs)}.")
+        y, ds = request.inputs.get("y", np.zeros(0)), request.inputs.get("ds")
+        if y.dtype.kind not in "fiu":
+            raise RequestError("`y` must be numbers.")
+        return self._job(y.astype(np.float64), ds, request.parameters, request.sequence)
+
+    def message(self, tree: Mapping[str, Any], sequence: Sequence) -> ForecasterJob:
+        """One row, `ds` and `y`, or none, which asks for the forecast only.
+
+        Raises:
+            RequestError: it is something else.
+        """
+        if "y" not in tree:
+            return self._job(np.zeros(0), None, tree, sequence)
+        y, ds = tree["y"], tree.get("ds")
+        if y is not None and type(y) not in (int, float):
+            raise RequestError("`y` must be a number, or null where it is missing.")
+        try:
+            value = np.array([np.nan if y is None else float(y)])
+        except OverflowError:
+            raise RequestError("`y` is a number that does not fit.") from None
+        if ds is not None and type(ds) not in (int, str):
+            raise RequestError("`ds` must be a time as a text, or a whole number.")
+        return self._job(value, None if ds is None else np.array([ds], object), tree, sequence)
+
+    def _job(
+        self, y: Array, ds: Array | None, parameters: Mapping[str, Any], sequence: Sequence | None
+    ) -> ForecasterJob:
+        if y.ndim != 1 or len(y) > self._limits.steps:
+            raise RequestError(
+                f"`y` must have shape (N,), N at most {self._limits.steps}, got {list(y.shape)}."
+            )
+        if np.isinf(y).any():
+            raise RequestError("`y` must be finite, or null where it is missing.")
+        if len(y) and sequence is None:
+            raise RequestError("rows are observed in a sequence: give a `sequence_id`.")
+        if ds is not None:
+            if ds.shape != y.shape:
+                raise RequestError(f"`ds` must be one for each of {len(y)} rows, got shape {list(ds.shape)}.")
+            ds = self._times(ds)
+        return ForecasterJob(y, ds, self._series(parameters, sequence), sequence)
+
+    def _times(self, ds: Array) -> Array:
+        kind = self.model.value.tail.next.dtype
+        try:
+            return np.array([stamp(str(value), kind) for value in ds.tolist()], kind)
+        except CarouselError as error:
+            raise RequestError(f"`ds`: {error}.") from None
+
+    def _series(self, parameters: Mapping[str, Any], sequence: Sequence | None) -> str:
+        """The fitted series that is meant; only one is so without a word."""
+        name = parameters.get("unique_id")
+        if name is None:
+            ids = self.model.value.ids
+            named = sequence is not None and sequence.id in self._ids
+            name = ids[0] if len(ids) == 1 else sequence.id if named and sequence is not None else ""
+            if not name and (sequence is None or sequence.start):
+                raise RequestError("`unique_id` must name the fitted series that is meant.")
+            return str(name)
+        if not isinstance(name, str) or name not in self._ids:
+            raise RequestError(f"`unique_id` must be a series that was fitted, got {str(name)[:60]!r}.", 404)
+        return name
+
+    def run(self, jobs: list[ForecasterJob]) -> list[Any]:
+        """The forecast after the rows of each job, or its error; all share the calls of the model."""
+        results: list[Any] = [None] * len(jobs)
+        states: dict[int, Context] = {}
+        for k, job in enumerate(jobs):
+            try:
+                states[k] = self._checked(job)
+            except CarouselError as error:
+                results[k] = error if isinstance(error, RequestError) else RequestError(str(error))
+        if not states:
+            return results
+        places, whole = [*states], Context.join([*states.values()])
+        whole = self._observed([jobs[k] for k in places], whole)
+        forecast = self.model.forecast(whole)
+        for b, k in enumerate(places):
+            sequence = jobs[k].sequence
+            if sequence is not None and sequence.end:
+                self.sequences.drop(sequence.id)
+            elif sequence is not None:
+                self.sequences.put(sequence.id, whole[[b]])
+            results[k] = Forecast(
+                forecast.ds[b : b + 1],
+                forecast.mean[b : b + 1],
+                forecast.level,
+                forecast.lower[:, b : b + 1],
+                forecast.upper[:, b : b + 1],
+            )
+        return results
+
+    def outputs(self, forecast: Forecast) -> dict[str, Array]:
+        """A result by the names of `metadata`."""
+        ds = forecast.ds[0]
+        return {
+            "ds": np.array(shown(ds), object if ds.dtype.kind == "M" else np.int64),
+            "mean": forecast.mean[0],
+            "level": np.array(forecast.level, np.float64),
+            "lower": forecast.lower[:, 0],
+            "upper": forecast.upper[:, 0],
+        }
+
+    def reply(self, forecast: Forecast) -> dict[str, Any]:
+        """A result for a message: the columns of a forecast's table."""
+        return forecast_fields(forecast)
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """The fitted ones."""
+        return self.model.value.ids
+
+    def recent(self, name: str) -> dict[str, Any]:
+        """The rows that the state of a sequence, or a fitted series, remembers, for a picture: `ds` and `y`."""
+        fitted = name in self._ids and name not in self.sequences
+        state = self.model.start([name]) if fitted else self.sequences.get(name)
+        ds = self.model.frequency.shift(state.next[0], np.arange(-state.window.shape[1], 0))
+        y = np.exp(state.window[0]) if self.model.value.scaling.log else state.window[0]
+        return {"ds": shown(ds), "y": y.tolist()}
+
+    def _checked(self, job: ForecasterJob) -> Context:
+        """The state that the job begins with.
+
+        Raises:
+            RequestError: there is none, or the rows of the job do not follow on it.
+        """
+        sequence = job.sequence
+        if sequence is None or sequence.start:
+            state = self.model.start([job.series])
+        else:
+            state = self.sequences.get(sequence.id)
+        if job.ds is not None and len(job.ds):
+            due = self.model.frequency.grid(state.next[0], len(job.ds))
+            wrong = np.flatnonzero(due != job.ds)
+            if len(wrong):
+                w = int(wrong[0])
+                raise RequestError(
+                    f"`ds`: the next row is {shown(due[w : w + 1])[0]}, got {shown(job.ds[w : w + 1])[0]}; "
+                    "a row that is missing is observed as null.",
+                    409,
+                )
+        if sequence is not None and sequence.start and not sequence.end:
+            self.sequences.begin(sequence.id, state)
+        return state
+
+    def _observed(self, jobs: list[ForecasterJob], whole: Context) -> Context:
+        """The state after all rows: first the first row of each job, then the second of those that have one."""
+        order = np.argsort([-len(job.y) for job in jobs], kind="stable")
+        ended: list[Context] = []
+        state = whole[order]
+        for n in range(max(len(job.y) for job in jobs) + 1):
+            left = sum(len(job.y) > n for job in jobs)
+            ended.append(state[left:])
+            state = state[:left]
+            if left:
+                y = np.array([jobs[k].y[n] for k in order[:left]])
+                state = self.model.observe(state.next, y, state)
+        return Context.join(ended[::-1])[np.argsort(order, kind="stable")]

@@ -1,0 +1,87 @@
+"""A stream of rows between files: what `carousel stream` runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from carousel.stream.checkpoint import Checkpoint
+from carousel.stream.follow import Follower, cut_back, resumed
+from carousel.stream.lines import Lines
+from carousel.stream.model import load
+from carousel.stream.rows import rows
+
+__all__ = ["run"]
+
+
+def run(
+    model: str,
+    *,
+    follow: str | None = None,
+    out: str | None = None,
+    state: str | None = None,
+    goes_on: bool = False,
+    every: float = 1.0,
+    id: str | None = None,
+    header: Literal["auto", "yes", "no"] = "auto",
+    report: Callable[[str, int], None],
+    stopped: Callable[[], bool] = lambda: False,
+    wake: int | None = None,
+) -> None:
+    """Answers the rows of a file that grows, or of stdin, until they end or `stopped()`.
+
+    Args:
+        model: path of a model file.
+        follow: path of the file; None reads stdin.
+        out: path of the results; None writes stdout.
+        state: path of the state; None keeps none.
+        goes_on: the input goes on after the rows of the state.
+        every: seconds that the state may be behind.
+        id: column that tells streams apart.
+        header: whether the first line names the columns.
+        report: is called with a remark and the number of its line, 0 for none.
+        wake: a descriptor that ends waiting as soon as it can be read.
+
+    Raises:
+        CarouselError: the model, the state, the header or an option cannot be used.
+        OSError: the system could not read or write.
+    """
+    runner = load(model)
+    fingerprint = sha256(Path(model).read_bytes()).hexdigest()
+    checkpoint = Checkpoint(fingerprint, (), None) if state is None else resumed(state, fingerprint, goes_on)
+    taken = rows(runner, header, id)
+    taken.states.update(checkpoint.states())  # type: ignore[arg-type]
+    if checkpoint.ids or checkpoint.lines:
+        report(f"goes on from {state}: {len(checkpoint.ids)} series, {checkpoint.lines} lines.", 0)
+    with ExitStack() as open_files:
+        source = (
+            sys.stdin.fileno() if follow is None else open_files.enter_context(_opened(follow, os.O_RDONLY))
+        )
+        sink = sys.stdout.fileno()
+        if out is not None:
+            sink = open_files.enter_context(_opened(out, os.O_RDWR | os.O_CREAT))
+            cut_back(sink, out, checkpoint.written)
+        Follower(
+            taken,
+            Lines(source, follow=follow is not None, wake=wake),
+            sink,
+            checkpoint,
+            path=state,
+            every=every,
+            report=report,
+            is_file=out is not None,
+        ).run(stopped)
+
+
+@contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,322 @@
+"""`carousel stream`: rows in, a line of JSON for each, bad rows named, and killed at any moment."""
+
+import hashlib
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from carousel import network, stream
+from carousel.network import Dense, Network, Recurrent, Weights
+from carousel.stream.checkpoint import Checkpoint
+from forecast_models import forecast_model
+
+TORCHLESS = "import sys; sys.modules['torch'] = None; from carousel.cli import main; main()"
+PATIENCE = 300  # seconds; others may use the machine
+COMMAND = [sys.executable, "-c", TORCHLESS, "stream"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Paths of a panel of months, a counted series, and a network of three features."""
+    rng, where = np.random.default_rng(21), tmp_path_factory.mktemp("models")
+    months, _ = forecast_model(rng, freq="MS", season=12, lookback=24, horizon=4, length=60)
+    one, _ = forecast_model(rng, freq=1, season=7, lookback=21, horizon=3, length=60, series=1)
+    lstm = Recurrent("lstm", (Weights(*(rng.normal(size=s).astype("f4") for s in ((20, 3), (20, 5)))),))
+    net = Network((lstm, Dense(rng.normal(size=(2, 5)).astype("f4"))))
+    for name, value in (("months", months), ("one", one), ("network", net)):
+        network.save(value, where / name)
+    return where
+
+
+def run(model, text, *options, **others):
+    return subprocess.run(
+        [*COMMAND, str(model), *map(str, options)],
+        input=text.encode() if isinstance(text, str) else text,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        **others,
+    )
+
+
+def answers(done):
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def panel(models, count, header=True, seed=4):
+    """`count` rows of three interleaved series, in order."""
+    model = stream.load(models / "months")
+    rng = np.random.default_rng(seed)
+    state = model.start()
+    lines = ["unique_id,ds,y"] * header
+    for n in range(count):
+        ds = model.frequency.shift(state.next[n % 3], n // 3)
+        lines.append(f"s{n % 3},{str(ds)[:10]},{rng.uniform(90, 110):.3f}")
+    return "\n".join(lines) + "\n"
+
+
+def expected(models, text):
+    """Line numbers and forecasts, from the library."""
+    model = stream.load(models / "months")
+    states, found = {}, []
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith("unique_id"):
+            continue
+        name, ds, y = line.split(",")
+        states[name] = model.observe(np.datetime64(ds), [float(y)], states.get(name, model.start([name])))
+        found.append((number, name, model.forecast(states[name])))
+    return found
+
+
+@pytest.mark.parametrize("header", [True, False])
+def test_interleaved_series(models, header):
+    text = panel(models, 30, header)
+    got = answers(run(models / "months", text))
+    wanted = expected(models, text)
+    assert [(a["line"], a["unique_id"]) for a in got] == [(n, name) for n, name, _ in wanted]
+    for answer, (_, _, forecast) in zip(got, wanted, strict=True):
+        assert answer["ds"] == [str(ds)[:19] for ds in forecast.ds[0].astype("datetime64[s]")]
+        assert answer["carousel"] == forecast.mean[0].tolist()
+        assert answer["carousel-lo-95"] == forecast.lower[1, 0].tolist()
+        assert answer["carousel-hi-80"] == forecast.upper[0, 0].tolist()
+
+
+def test_columns_may_stand_in_any_order(models):
+    text = panel(models, 6)
+    swapped = "\n".join(",".join([*line.split(",")[::-1], "more"]) for line in text.splitlines())
+    assert answers(run(models / "months", swapped)) == answers(run(models / "months", text))
+
+
+def test_counted_rows_of_one_series(models):
+    model = stream.load(models / "one")
+    state = model.observe(60, 5.0, model.start())
+    state = model.observe(61, np.nan, state)
+    got = answers(run(models / "one", "ds,y\r\n60,5\r\n61,NA"))
+    assert [a["line"] for a in got] == [2, 3]
+    assert got[-1]["ds"] == [62, 63, 64]
+    assert got[-1]["carousel"] == model.forecast(state).mean[0].tolist()
+
+
+@pytest.mark.parametrize("id", [None, "who"])
+def test_a_network(models, id):
+    model = stream.load(models / "network")
+    x = np.random.default_rng(1).normal(size=(8, 3)).astype("f4")
+    rows = [",".join(repr(float(v)) for v in row) for row in x]
+    if id is None:
+        got = answers(run(models / "network", "\n".join(rows)))
+        y = model.run(x[:, None])[:, 0]
+        assert [a["line"] for a in got] == list(range(1, 9))
+    else:
+        lines = ["a,who,b,c"] + [
+            ",".join([r.split(",")[0], f"w{n % 2}", *r.split(",")[1:]]) for n, r in enumerate(rows)
+        ]
+        got = answers(run(models / "network", "\n".join(lines), "--id", "who"))
+        assert [a["unique_id"] for a in got] == ["w0", "w1"] * 4
+        y = np.empty((8, 2), "f4")
+        y[::2], y[1::2] = (model.run(x[k::2, None])[:, 0] for k in (0, 1))
+    np.testing.assert_array_equal(np.array([a["y"] for a in got], "f4"), y)
+
+
+def test_bad_rows_are_named_and_left_out(models):
+    good = panel(models, 9).splitlines()
+    first = good[1].split(",")[1]
+    bad = {
+        3: ("s0,2999-01-01,1", "rows are missing before it"),
+        4: (f"s0,{first},1", "was observed already; the next one is at"),
+        5: ("zoo,2029-01-01,1", "the series 'zoo' was not fitted"),
+        6: ("s1,soon,1", "the time must be as in 2024-01-31 23:00, got 'soon'"),
+        7: ("s1,2029-13-01,1", "the time must be"),
+        8: ("s1,2029-01-02,1", "off the MS grid"),
+        9: (good[2].rpartition(",")[0] + ",12 MW", "the value must be a finite number, or empty"),
+        10: (good[2].rpartition(",")[0] + ",inf", "the value must be a finite number"),
+        11: ("s1", "it must have at least 3 columns, got 1"),
+        12: ('s1,"2029', "it is not CSV"),
+        13: (b"s1,\xff\xfe,1", "it is not UTF-8"),
+        14: ("x" * (1 << 21), "it is longer than 1048576 bytes"),
+    }
+    lines = [line.encode() for line in good[:2]]
+    lines += [row if isinstance(row, bytes) else row.encode() for row, _ in bad.values()]
+    lines += [b"", *(line.encode() for line in good[2:])]
+    done = run(models / "months", b"\n".join(lines))
+    wanted = [
+        a | {"line": a["line"] + (len(bad) + 1) * (k > 0)}
+        for k, a in enumerate(answers(run(models / "months", "\n".join(good))))
+    ]
+    assert answers(done) == wanted
+    said = done.stderr.decode().splitlines()
+    assert len(said) == len(bad)
+    for line, (number, (_, text)) in zip(said, bad.items(), strict=True):
+        assert line.startswith(f"carousel: line {number}: ")
+        assert text in line
+        assert line.endswith("; the row is left out.")
+
+
+def test_rows_that_are_missing_are_observed_as_missing(models):
+    lines = panel(models, 15).splitlines()
+    left_out = [line for line in lines if line not in (lines[4], lines[7])]  # two of s0
+    marked = [line.rpartition(",")[0] + "," if line in (lines[4], lines[7]) else line for line in lines]
+    done = run(models / "months", "\n".join(left_out))
+    assert done.stderr.decode() == "carousel: line 9: 2 rows before it are missing.\n"
+    assert answers(done)[-1]["carousel"] == answers(run(models / "months", "\n".join(marked)))[-1]["carousel"]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "said"),
+    [
+        ("unique_id,when,y\n", (), "the header has no column for the time"),
+        (
+            "a,b,y\n",
+            ("--header", "yes"),
+            "The header has no column for --id: 'unique_id' is not among a, b, y",
+        ),
+        ("", ("--continue",), "--continue needs --state"),
+        ("", ("--state", "{model}"), "--state {model} would overwrite another file"),
+        ("", ("--follow", "nowhere"), "nowhere: no such file or directory"),
+        ("", ("--state", "{other}"), "is not the state of a stream, but Network"),
+    ],
+)
+def test_what_is_refused_at_once(models, text, options, said):
+    names = {"model": models / "months", "other": models / "network"}
+    done = run(models / "months", text, *(o.format(**names) for o in options))
+    assert done.returncode == 2
+    assert said.format(**names).lower() in done.stderr.decode().lower()
+    assert done.stderr.count(b"\n") == 1
+    assert not done.stdout
+
+
+def test_a_state_goes_on(models, tmp_path):
+    """With the same input again, or, --continue, with what comes after it."""
+    text, path = panel(models, 40), tmp_path / "state"
+    whole = answers(run(models / "months", text))
+    early, late = text[: text.index("\n", 600) + 1], text[text.index("\n", 600) + 1 :]
+    first = answers(run(models / "months", early, "--state", path))
+    kept = path.read_bytes()
+    assert first + answers(run(models / "months", text, "--state", path)) == whole
+    assert answers(run(models / "months", text, "--state", path)) == []
+    path.write_bytes(kept)
+    rest = answers(run(models / "months", late, "--state", path, "--continue"))
+    assert [a | {"line": 0} for a in first + rest] == [a | {"line": 0} for a in whole]
+    assert rest[0]["line"] == 1
+
+
+def test_a_state_is_held_against_input_model_and_output(models, tmp_path):
+    text, path, out = panel(models, 12), tmp_path / "state", tmp_path / "out"
+    answers(run(models / "months", text, "--state", path, "--out", out))
+    kept = path.read_bytes()
+    for given, model, options, said in [
+        (text.replace("s1", "s2", 1), "months", (), "are not those that the state holds"),
+        (text[: text.index("\n", 100)], "months", (), "before line 13 of the state"),
+        (text, "one", (), "is the state of another model"),
+    ]:
+        done = run(models / model, given, "--state", path, *options)
+        assert done.returncode == 2
+        assert said in done.stderr.decode()
+        assert path.read_bytes() == kept
+    out.write_bytes(out.read_bytes()[:-5])
+    done = run(models / "months", text, "--state", path, "--out", out)
+    assert done.returncode == 2
+    assert "give the file of old" in done.stderr.decode()
+    path.write_bytes(kept[:-3])
+    done = run(models / "months", text, "--state", path)
+    assert done.returncode == 2
+    assert "is not a carousel model" in done.stderr.decode()
+
+
+def test_killed_at_any_moment(models, tmp_path):
+    """SIGKILL while rows come: the file has every row exactly once, stdout at least once."""
+    text = panel(models, 240).encode()
+    whole = run(models / "months", text).stdout
+    source, out, path = tmp_path / "rows.csv", tmp_path / "out", tmp_path / "state"
+    rng = random.Random(8)
+    command = [*COMMAND, str(models / "months"), "--state", str(path), "--save-every", "0.01"]
+    quarter = len(text) // 4
+    for attempt in range(3):
+        before = out.stat().st_size if out.exists() else 0
+        with source.open("ab") as file:
+            file.write(text[attempt * quarter : (attempt + 1) * quarter])
+        with subprocess.Popen(
+            [*command, "--follow", str(source), "--out", str(out)], stderr=subprocess.DEVNULL
+        ) as process:
+            wait_for(lambda: out.exists() and out.stat().st_size > before)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.1))
+            process.kill()
+    done = run(models / "months", text, "--state", path, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert out.read_bytes() == whole
+    path.unlink()
+    pieces = []
+    for _ in range(2):
+        with (
+            source.open("rb") as rows,
+            subprocess.Popen(
+                command, stdin=rows, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+            ) as process,
+        ):
+            begun = b"".join(process.stdout.readline() for _ in range(rng.randrange(20, 70)))
+            process.kill()
+            pieces.append(begun + process.stdout.read())
+    pieces.append(run(models / "months", text, "--state", path).stdout)
+    found = {}
+    for piece in pieces:
+        for line in piece.splitlines(keepends=True):
+            if line.endswith(b"\n"):  # else torn by the kill
+                assert found.setdefault(json.loads(line)["line"], line) == line
+    assert b"".join(found[n] for n in sorted(found)) == whole
+
+
+def wait_for(condition):
+    give_up = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_signals_end_a_stream_that_waits(models, tmp_path, number, code):
+    """Each line is out as soon as it is in; the state is saved at the end."""
+    path, text = tmp_path / "state", panel(models, 3)
+    with subprocess.Popen(
+        [*COMMAND, str(models / "months"), "--state", str(path), "--save-every", "1000"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        for k, line in enumerate(text.splitlines()):
+            process.stdin.write(line.encode() + b"\n")
+            process.stdin.flush()
+            if k:
+                assert json.loads(process.stdout.readline())["line"] == k + 1
+        assert not path.exists()
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == code
+    kept = network.load(path)
+    assert isinstance(kept, Checkpoint)
+    assert kept.lines == 4
+    assert kept.model == hashlib.sha256((models / "months").read_bytes()).hexdigest()
+    assert kept.ids == ("s0", "s1", "s2")
+
+
+def test_a_reader_that_has_gone(models, tmp_path):
+    """It ends cleanly, and the state holds no row that nobody has got."""
+    path, text = tmp_path / "state", panel(models, 3000)
+    process = subprocess.Popen(
+        [*COMMAND, str(models / "months"), "--state", str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdin.write(text.encode()[:20000])
+    process.stdin.flush()
+    got = [json.loads(process.stdout.readline()) for _ in range(5)]
+    process.stdout.close()
+    process.wait(PATIENCE)
+    said = process.stderr.read()
+    process.stdin.close()
+    process.stderr.close()
+    assert process.returncode == 0
+    assert said == b""
+    assert got[-1]["line"] == 6
+    assert network.load(path).lines >= 6
