@@ -10,6 +10,7 @@ import torch
 from carousel.errors import UnsupportedError
 from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
 from carousel.nn.layers import GRU, LSTM, RNN
+from carousel.nn.stack import Stack
 
 __all__ = ["Layer", "accelerate", "accelerated", "kernel_path", "restore"]
 
@@ -103,7 +104,7 @@ def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
         >>> kernel_path(LSTM(3, 8).half(), torch.zeros(20, 4, 3).half())
         'torch: dtype torch.float16'
     """
-    if isinstance(module, tuple(_TORCH)):  # subclasses too: parametrizations make one
+    if isinstance(module, (*_TORCH, Stack)):  # subclasses too: parametrizations make one
         return str(module.kernel_path(x, hx))  # type: ignore[operator]
     if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
         return "torch: not accelerated; call carousel.accelerate(module)"
