@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,10 +55,10 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
     return None
 
 
-def _forward(cell: torch.nn.RNNCellBase, input: Any, hx: Any, torchs: Callable[..., Any]) -> Any:
-    """A call of `cell`: ours, or torch's own method `torchs`."""
+def _forward(cell: Any, input: Any, hx: Any) -> Any:
+    """A call of `cell`: ours, or torch's own method."""
     if _reason(cell, input, hx) is not None:
-        return torchs(input, hx)
+        return cell._torchs(input, hx)
     lstm = isinstance(cell, torch.nn.LSTMCell)
     h, c = (None, None) if hx is None else hx if lstm else (hx, None)
     in_front = (1,) if input.dim() == 2 else (1, 1)  # the step, and the batch where there is none
@@ -85,9 +84,11 @@ class LSTMCell(torch.nn.LSTMCell):
         torch.Size([4, 8])
     """
 
+    _torchs: ClassVar[Any] = torch.nn.LSTMCell.forward
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.LSTMCell.forward`: (B, I) in, h and c of (B, H) out."""
-        return _forward(self, input, hx, super().forward)
+        return _forward(self, input, hx)
 
     kernel_path = _path
     __prepare_scriptable__ = scriptable
@@ -101,9 +102,11 @@ class GRUCell(torch.nn.GRUCell):
         torch.Size([4, 8])
     """
 
+    _torchs: ClassVar[Any] = torch.nn.GRUCell.forward
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.GRUCell.forward`: (B, I) in, h of (B, H) out."""
-        return _forward(self, input, hx, super().forward)
+        return _forward(self, input, hx)
 
     kernel_path = _path
     __prepare_scriptable__ = scriptable
@@ -117,9 +120,11 @@ class RNNCell(torch.nn.RNNCell):
         torch.Size([4, 8])
     """
 
+    _torchs: ClassVar[Any] = torch.nn.RNNCell.forward
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.RNNCell.forward`: (B, I) in, h of (B, H) out."""
-        return _forward(self, input, hx, super().forward)
+        return _forward(self, input, hx)
 
     kernel_path = _path
     __prepare_scriptable__ = scriptable
