@@ -346,6 +346,7 @@ SCRIPTS = {
     "sweep": (None, {"axis": {"steps", "batch", "layers", "hidden"}, "mode": set(bench.MODES)}),
     "threads": (None, {"table": {"threads", "after torch.mm", "forked workers"}}),
     "memory": (None, {"table": {"kept after different shapes", "peak of a training step"}}),
+    "tiny": (None, {"kind": {"LSTM", "GRUCell"}, "state": {"none", "given"}, "mode": set(bench.MODES)}),
     "options": (None, {"option": {"plain", "float64", "layer_norm", "packed T=40"}}),
 }
 
@@ -457,5 +458,5 @@ def test_other_losses_are_not_timed() -> None:
     losses = [1.0] * 20
     assert largest_difference("a", losses, losses) == 0
     for other in ([1.0] * 19 + [1.01], [1.0] * 19 + [float("nan")], [1.0] * 19):
-        with pytest.raises(bench.BenchmarkError, match="^a: "):
+        with pytest.raises(bench.BenchmarkError, match=r"^a: "):
             largest_difference("a", other, losses)
