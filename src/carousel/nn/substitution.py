@@ -17,13 +17,11 @@ import torch
 from torch.nn.utils.parametrize import is_parametrized
 
 from carousel.nn.acceleration import OURS, SUBCLASS
-from carousel.nn.beyond import PLAIN
-from carousel.nn.spec import Options
 
 __all__ = ["Tally", "substitute"]
 
-# What our methods read of a module, as it is before its first call.
-_DEFAULTS = {"_beyond": PLAIN, "_options": Options(), "_seen": None, "_again": None}
+# What our methods read of a module's class.
+_READ = ("_beyond", "_options", "_seen", "_again", "_settings", "_torchs")
 
 
 @dataclass
@@ -57,10 +55,9 @@ def substitute() -> Tally:
     tally, known = Tally(), WeakSet[torch.nn.Module]()
     torchs = {cls: cls.forward for cls in OURS}
     patched = {cls: _patched(cls, ours, tally, known) for cls, ours in OURS.items()}
-    for cls in OURS:
-        cls._torchs = torchs[cls]  # type: ignore[attr-defined]
-        for name, value in _DEFAULTS.items():
-            setattr(cls, name, value)
+    for cls, ours in OURS.items():
+        for name in _READ:
+            setattr(cls, name, getattr(ours, name, None))
         cls.forward = patched[cls]  # type: ignore[method-assign]
     torch.jit.script = _with_methods(torch.jit.script, torchs, patched)
     return tally
