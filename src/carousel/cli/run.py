@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import builtins
 import io
 import os
 import runpy
@@ -20,7 +21,7 @@ __all__ = ["run"]
 _FAILED, _INTERRUPTED = 1, 130
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.command(context_settings={"allow_interspersed_args": False})
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing at the end.")
 @click.option("-m", "as_module", is_flag=True, help="SCRIPT is the name of a module, as of python -m.")
 @click.argument("script")
@@ -73,7 +74,7 @@ def _program(script: str) -> Callable[[], Any]:
 
     def start() -> None:
         main = ModuleType("__main__")
-        main.__dict__.update(__file__=path, __builtins__=__builtins__, __spec__=None)
+        main.__dict__.update(__file__=path, __builtins__=builtins, __spec__=None)
         sys.modules["__main__"] = main
         exec(compile(source, path, "exec", dont_inherit=True), main.__dict__)
 

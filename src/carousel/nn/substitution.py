@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import cached, is_parametrized
 
 from carousel.nn.acceleration import OURS, SUBCLASS
 
@@ -71,10 +71,13 @@ def _patched(cls: Any, ours: Any, tally: Tally, known: WeakSet[torch.nn.Module])
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
         kind = type(self)
         exact = kind is cls or (is_parametrized(self) and kind.__bases__ == (cls,))
-        if not torch.compiler.is_compiling() and self not in known:
-            known.add(self)
+        method = takes if exact else torchs
+        if torch.compiler.is_compiling() or self in known:
+            return method(self, input, hx)
+        known.add(self)
+        with cached():  # a parametrization is asked once, as torch does
             _count(tally, self, ours.kernel_path(self, input, hx) if exact else SUBCLASS)
-        return takes(self, input, hx) if exact else torchs(self, input, hx)
+            return method(self, input, hx)
 
     return forward
 
