@@ -9,12 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from carousel.nn import kernels
 from carousel.nn.again import Known
 from carousel.nn.call import HAS_GUARDS, fallback, path
 from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Spec
-from carousel.nn.step import step
+from carousel.nn.step import plan_of, step
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
@@ -72,14 +71,14 @@ def _forward(cell: Any, input: Any, hx: Any) -> Any:
         states = () if hx is None else hx if known.spec.has_cells and isinstance(hx, tuple) else (hx,)
         if known.holds(cell, input, states, weights):
             known.missed = None
-            return known.run(input, states, weights)
+            return step(known.plan, input, states, weights)
     if _reason(cell, input, hx, weights) is not None:
         return cell._torchs(input, hx)
     spec = Spec(_mode(cell), cell.input_size, cell.hidden_size, 0, 1, 1, cell.bias, batch_first=False)
     states = () if hx is None else tuple(hx) if spec.has_cells else (hx,)
     if HAS_GUARDS and all(t.is_contiguous() for t in (input, *states, *weights)):
         _remember(cell, spec, input, states, weights)
-    return step(spec, input, states, [w.contiguous() for w in weights])
+    return step(plan_of(spec, input), input, states, [w.contiguous() for w in weights])
 
 
 def _remember(cell: Any, spec: Spec, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
@@ -98,23 +97,8 @@ class _Again(Known):
         self, cell: Any, spec: Spec, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> None:
         super().__init__(cell, cell._settings, x, states, weights)
-        self.spec, self.shape = spec, (*x.shape[:-1], spec.hidden_size)
-        self.rows = x.shape[0] if x.dim() == 2 else 1
-        self.layers = kernels.compiled(spec, x.dtype, False)
+        self.spec, self.plan = spec, plan_of(spec, x)
         self.missed: torch.Size | None = None
-
-    def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> Any:
-        """As `step`."""
-        if self.differentiable and torch.is_grad_enabled():
-            return step(self.spec, x, states, weights)
-        h = x.new_empty(self.shape)
-        c = x.new_empty(self.shape) if self.spec.has_cells else None
-        h_0, c_0 = (*(s.data_ptr() for s in states), 0, 0)[:2]
-        self.layers.forward(
-            1, self.rows, x.data_ptr(), 0, self.spec.input_size, h_0, c_0, [w.data_ptr() for w in weights], [],
-            h.data_ptr(), 0, self.spec.hidden_size, 0, 0 if c is None else c.data_ptr(), 0, 0, 0, False, 0, 0,
-        )  # fmt: skip
-        return h if c is None else (h, c)
 
 
 def _path(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str:

@@ -20,8 +20,9 @@ from carousel.nn.acceleration import OURS, SUBCLASS
 
 __all__ = ["Tally", "substitute"]
 
-# What our methods read of a module's class.
-_READ = ("_beyond", "_options", "_seen", "_again", "_settings", "_torchs")
+# What our methods read of the class, of a layer and of a cell.
+_OF_LAYERS = ("_beyond", "_options", "_seen", "_again", "_torchs")
+_OF_CELLS = ("_settings", "_again", "_torchs")
 
 
 @dataclass
@@ -56,8 +57,8 @@ def substitute() -> Tally:
     torchs = {cls: cls.forward for cls in OURS}
     patched = {cls: _patched(cls, ours, tally, known) for cls, ours in OURS.items()}
     for cls, ours in OURS.items():
-        for name in _READ:
-            setattr(cls, name, getattr(ours, name, None))
+        for name in _OF_LAYERS if issubclass(cls, torch.nn.RNNBase) else _OF_CELLS:
+            setattr(cls, name, getattr(ours, name))
         cls.forward = patched[cls]  # type: ignore[method-assign]
     torch.jit.script = _with_methods(torch.jit.script, torchs, patched)
     return tally
