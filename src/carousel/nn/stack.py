@@ -162,24 +162,16 @@ class Stack(torch.nn.Module):
     def kernel_path(self, input: Any, hx: Any = None) -> str:
         """Which path a call takes: one line if it is the same for all layers, else one for each."""
         if isinstance(input, PackedSequence):
-            batched, x = (
-                True,
-                input.data.new_empty(len(input.batch_sizes), int(input.batch_sizes[0]), self.input_size),
-            )
+            data, T, B = input.data, len(input.batch_sizes), int(input.batch_sizes[0])
+            batch: tuple[int, ...] = (B,)
         else:
-            batched, x = time_first(input, self.input_size, self.batch_first)
-        states, (T, B, _), paths = (
-            check_states(hx, self.layers, self.dilation, x.shape[1:2] if batched else ()),
-            x.shape,
-            [],
-        )
+            batched, data = time_first(input, self.input_size, self.batch_first)
+            T, B = data.shape[:2]
+            batch = (B,) if batched else ()
+        states, paths = check_states(hx, self.layers, self.dilation, batch), []
         for layer, d, state in zip(self.layers, self.dilation, states, strict=True):
-            if not batched:
-                state = mapped(state, lambda s: s.unsqueeze(1))
-            first = mapped(
-                state, lambda s, d=d: s.new_empty(s.shape[0] // d, d * B, s.shape[2]) if d > 1 else s
-            )
-            paths.append(layer.kernel_path(x.new_empty(-(-T // d), d * B, layer.input_size), first))
+            first = mapped(state, lambda s, d=d: s.new_empty(len(s) // d, d * B, s.shape[-1]))
+            paths.append(layer.kernel_path(data.new_empty(-(-T // d), d * B, layer.input_size), first))
         if len(set(paths)) == 1:
             return paths[0]
         return "\n".join(f"layers.{k}: {path}" for k, path in enumerate(paths))
@@ -201,9 +193,8 @@ class Stack(torch.nn.Module):
         self, x: Tensor, states: Sequence[State | None], ends: Tensor | None
     ) -> tuple[Tensor, tuple[State, ...]]:
         """All layers over (T, B, I)."""
-        if ends is not None and (
-            self.residual or self.dense
-        ):  # nobody looks beyond an end, shortcuts neither
+        if ends is not None and (self.residual or self.dense):
+            # Nobody looks beyond an end, shortcuts neither.
             x = torch.where(still_running(ends.to(x.device), len(x))[..., None], x, 0)
         finals: list[State] = []
         y = x
