@@ -12,16 +12,23 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from carousel.errors import (
     ArgumentError,
-    ShapeError,
     UnsupportedError,
     check_choice,
     check_integer,
-    check_shape,
 )
 from carousel.nn.dilation import first_states, interleaved, joined, last_states, lengths_of
 from carousel.nn.layers import GRU, LSTM, RNN
-from carousel.nn.ragged import check_lengths, is_whole, still_running
-from carousel.nn.stack_arguments import State, check_sizes, check_states, each, mapped, options_of, time_first
+from carousel.nn.ragged import check_lengths, still_running
+from carousel.nn.stack_arguments import (
+    State,
+    check_packed,
+    check_sizes,
+    check_states,
+    each,
+    mapped,
+    options_of,
+    time_first,
+)
 
 __all__ = ["Stack"]
 
@@ -162,6 +169,7 @@ class Stack(torch.nn.Module):
     def kernel_path(self, input: Any, hx: Any = None) -> str:
         """Which path a call takes: one line if it is the same for all layers, else one for each."""
         if isinstance(input, PackedSequence):
+            check_packed(input, self.input_size)
             data, T, B = input.data, len(input.batch_sizes), int(input.batch_sizes[0])
             batch: tuple[int, ...] = (B,)
         else:
@@ -224,10 +232,8 @@ class Stack(torch.nn.Module):
 
     def _run_packed(self, input: PackedSequence, hx: Any) -> tuple[PackedSequence, tuple[State, ...]]:
         """A PackedSequence in and out: its rows are sorted by length; the states of a call are not."""
-        if not is_whole(input):
-            raise ShapeError("`input` must be a PackedSequence whose parts fit each other.")
+        check_packed(input, self.input_size)
         data, sizes, order, back = input
-        check_shape("input.data", data, "N, I", I=self.input_size)
         x, ends = pad_packed_sequence(PackedSequence(data, sizes))
         states = check_states(hx, self.layers, self.dilation, x.shape[1:2])
         if order is not None:

@@ -6,11 +6,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from carousel.errors import ArgumentError, ShapeError, UnsupportedError, check_integer, check_shape
 from carousel.nn.beyond import Beyond
+from carousel.nn.ragged import is_whole
 
-__all__ = ["State", "check_sizes", "check_states", "each", "mapped", "options_of", "time_first"]
+__all__ = [
+    "State",
+    "check_packed",
+    "check_sizes",
+    "check_states",
+    "each",
+    "mapped",
+    "options_of",
+    "time_first",
+]
 
 State = Tensor | tuple[Tensor, Tensor]
 
@@ -74,6 +85,13 @@ def time_first(input: Any, input_size: int, batch_first: bool) -> tuple[bool, Te
     if not batched:
         return False, input.unsqueeze(1)
     return True, input.transpose(0, 1) if batch_first else input
+
+
+def check_packed(input: PackedSequence, input_size: int) -> None:
+    """Raises a ShapeError unless the parts of `input` fit each other and the stack."""
+    if not is_whole(input):
+        raise ShapeError("`input` must be a PackedSequence whose parts fit each other.")
+    check_shape("input.data", input.data, "N, I", I=input_size)
 
 
 def check_states(
