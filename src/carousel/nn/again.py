@@ -6,7 +6,7 @@ holds until anything that it was derived from has changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -38,7 +38,7 @@ class Known:
     def __init__(
         self,
         module: Any,
-        settings: itemgetter[str],
+        settings: Callable[[Any], Any],
         x: Tensor,
         states: Sequence[Tensor],
         weights: Sequence[Tensor],

@@ -176,8 +176,9 @@ class Stack(torch.nn.Module):
             batched, data = time_first(input, self.input_size, self.batch_first)
             T, B = data.shape[:2]
             batch = (B,) if batched else ()
-        states, paths = check_states(hx, self.layers, self.dilation, batch), []
-        for layer, d, state in zip(self.layers, self.dilation, states, strict=True):
+        layers: Any = self.layers
+        states, paths = check_states(hx, layers, self.dilation, batch), []
+        for layer, d, state in zip(layers, self.dilation, states, strict=True):
             first = mapped(state, lambda s, d=d: s.new_empty(len(s) // d, d * B, s.shape[-1]))
             paths.append(layer.kernel_path(data.new_empty(-(-T // d), d * B, layer.input_size), first))
         if len(set(paths)) == 1:

@@ -54,13 +54,15 @@ def substitute() -> Tally:
         What is known of the layers that have been called, at any time.
     """
     tally, known = Tally(), WeakSet[torch.nn.Module]()
-    torchs = {cls: cls.forward for cls in OURS}
-    patched = {cls: _patched(cls, ours, tally, known) for cls, ours in OURS.items()}
-    for cls, ours in OURS.items():
+    pairs: dict[Any, Any] = dict(OURS)
+    scripting: Any = torch.jit
+    torchs = {cls: cls.forward for cls in pairs}
+    patched = {cls: _patched(cls, ours, tally, known) for cls, ours in pairs.items()}
+    for cls, ours in pairs.items():
         for name in _OF_LAYERS if issubclass(cls, torch.nn.RNNBase) else _OF_CELLS:
             setattr(cls, name, getattr(ours, name))
-        cls.forward = patched[cls]  # type: ignore[method-assign]
-    torch.jit.script = _with_methods(torch.jit.script, torchs, patched)
+        cls.forward = patched[cls]
+    scripting.script = _with_methods(scripting.script, torchs, patched)
     return tally
 
 
