@@ -461,8 +461,9 @@ def test_wrong_packed_calls():
         UnsupportedError, match=r"`lengths` come with a PackedSequence; leave the argument out\."
     ):
         stack(sequence, lengths=[6, 4, 4, 1])
-    with pytest.raises(ShapeError, match="must be a PackedSequence whose parts fit each other"):
-        stack(PackedSequence(torch.zeros(4, 3), torch.tensor([1, 3])))
+    for call in (stack, stack.kernel_path):
+        with pytest.raises(ShapeError, match="must be a PackedSequence whose parts fit each other"):
+            call(PackedSequence(torch.zeros(4, 3), torch.tensor([1, 3])))
     with pytest.raises(ShapeError, match=r"`input.data` must have shape \(N, I\) = \(15, 3\), got \(15, 2\)"):
         stack(pack_padded_sequence(torch.zeros(6, 4, 2), [6, 4, 4, 1]))
 
