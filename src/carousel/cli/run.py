@@ -69,8 +69,12 @@ def _module(name: str) -> Callable[[], Any]:
 def _program(script: str) -> Callable[[], Any]:
     """What runs the file as `__main__`, which it stays until the process ends."""
     path = os.path.abspath(script)
-    with io.open_code(path) as file:
-        source = file.read()
+    try:
+        with io.open_code(path) as file:
+            source = file.read()
+    except OSError as error:
+        error.filename = script  # as the user wrote it
+        raise
 
     def start() -> None:
         main = ModuleType("__main__")
