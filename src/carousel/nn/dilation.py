@@ -39,7 +39,7 @@ def first_states(state: Tensor, d: int, ends: Tensor) -> Tensor:
     The k-th of the d states of a direction is what its k-th step reads: that is step k, or in the other direction
     step n - 1 - k of a row of n steps.
     """
-    directions = state.split(d)
+    directions = torch.split(state, d)
     backward = [_picked(s, (ends - 1 - _phases(d, ends)) % d) for s in directions[1:]]
     return torch.stack([s.flatten(0, 1) for s in (directions[0], *backward)])
 
