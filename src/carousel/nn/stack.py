@@ -177,9 +177,11 @@ class Stack(torch.nn.Module):
             T, B = data.shape[:2]
             batch = (B,) if batched else ()
         layers: Any = self.layers
-        states, paths = check_states(hx, layers, self.dilation, batch), []
+        states = check_states(hx, layers, self.dilation, batch)
+        paths: list[str] = []
         for layer, d, state in zip(layers, self.dilation, states, strict=True):
-            first = mapped(state, lambda s, d=d: s.new_empty(len(s) // d, d * B, s.shape[-1]))
+            size = d * B
+            first = mapped(state, lambda s: s.new_empty(s.numel() // (size * s.shape[-1]), size, s.shape[-1]))  # noqa: B023
             paths.append(layer.kernel_path(data.new_empty(-(-T // d), d * B, layer.input_size), first))
         if len(set(paths)) == 1:
             return paths[0]
