@@ -180,8 +180,7 @@ class Stack(torch.nn.Module):
         states = check_states(hx, layers, self.dilation, batch)
         paths: list[str] = []
         for layer, d, state in zip(layers, self.dilation, states, strict=True):
-            size = d * B
-            first = mapped(state, lambda s: s.new_empty(s.numel() // (size * s.shape[-1]), size, s.shape[-1]))  # noqa: B023
+            first = mapped(state, lambda s: s.new_empty(len(s) // d, d * B, s.shape[-1]))  # noqa: B023 (called at once)
             paths.append(layer.kernel_path(data.new_empty(-(-T // d), d * B, layer.input_size), first))
         if len(set(paths)) == 1:
             return paths[0]
