@@ -17,7 +17,7 @@ from torch import Tensor
 
 from carousel import nn
 from carousel.layout import Weights
-from carousel.nn import masks, stack
+from carousel.nn import compute, masks
 from carousel.nn.spec import Batch
 from carousel.reference import LayerNorm, Options
 from carousel.reference import stack as judge
@@ -52,7 +52,7 @@ def recorded() -> Iterator[Draws]:
         ):
             return dropped(p, spec, batch, x)
 
-    with mock.patch.object(stack, "drawn", seen), mock.patch.object(stack, "dropped", seen_inputs):
+    with mock.patch.object(compute, "drawn", seen), mock.patch.object(compute, "dropped", seen_inputs):
         yield draws
 
 

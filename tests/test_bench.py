@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -366,6 +367,7 @@ SCRIPTS = {
     "sweep": (None, {"axis": {"steps", "batch", "layers", "hidden"}, "mode": set(bench.MODES)}),
     "threads": (None, {"table": {"threads", "after torch.mm", "forked workers"}}),
     "memory": (None, {"table": {"kept after different shapes", "peak of a training step"}}),
+    "tiny": (None, {"kind": {"LSTM", "GRUCell"}, "state": {"none", "given"}, "mode": set(bench.MODES)}),
     "options": (None, {"option": {"plain", "float64", "layer_norm", "packed T=40"}}),
 }
 
@@ -446,3 +448,36 @@ def test_a_peer_with_its_gates_exchanged_is_not_timed(tmp_path: Path) -> None:
     done = script("peers", "--quick", "--out", tmp_path, before=before, code=1)
     assert "ONNX Runtime, LSTM (10, 20, 2, 3, 5) inference: the result differs by" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_programs_of_others_compute_the_same_and_are_timed(tmp_path: Path) -> None:
+    name = "tutorial 4b, last step"
+    script("in_the_wild", "--quick", "--rounds", 1, "--only", name, "--out", tmp_path)
+    notes, (row,) = results.read_csv(next(tmp_path.iterdir()))
+    assert "1 thread;" in notes[0]
+    assert (row["program"], row["layers"]) == (name, "LSTM(1, 50, batch_first=True)")
+    assert 0 < float(row["loss_difference"]) < 1e-4  # other kernels, same network
+    assert float(row["layer_ms"]) > 0
+    assert row["said"] == "accelerated 2 LSTM"  # of a first look and of the run
+
+
+def test_programs_that_are_not_installed_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    if find_spec("sb3_contrib"):
+        pytest.skip("sb3-contrib is installed")
+    name = "sb3-contrib RecurrentPPO"
+    done = script("in_the_wild", "--quick", "--rounds", 1, "--only", name, "--out", tmp_path)
+    assert re.search(rf"^{name} *left out: sb3_contrib is not installed$", done.stdout, re.MULTILINE)
+
+
+def test_other_losses_are_not_timed() -> None:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        largest_difference = runpy.run_path(str(ROOT / "benchmarks" / "in_the_wild.py"))["largest_difference"]
+    finally:
+        sys.path.pop(0)
+    losses = [1.0] * 20
+    assert largest_difference("a", losses, losses) == 0
+    for other in ([1.0] * 19 + [1.01], [1.0] * 19 + [float("nan")], [1.0] * 19):
+        with pytest.raises(bench.BenchmarkError, match=r"^a: "):
+            largest_difference("a", other, losses)

@@ -267,7 +267,7 @@ def test_the_recurrent_path_reads_what_linear_ones_cannot(tmp_path: Path) -> Non
     frame = pd.DataFrame(
         {"unique_id": "s", "ds": days(600), "y": y, "a": a, "b": b, "c": rng.normal(size=600)}
     )
-    options = {"epochs": 16, "hidden_size": 16, "learning_rate": 1e-2, "dropout": 0.0, "progress": False}
+    options = {"epochs": 8, "hidden_size": 32, "learning_rate": 1e-2, "dropout": 0.0, "progress": False}
     forecaster = Forecaster(7, **options).fit(frame[:500], future=["a", "b"], past="c")
     assert any("read by the recurrent path" in note for note in forecaster.notes_)
     scores = forecaster.backtest(frame, start=str(frame["ds"][500])[:10], step=7).scores

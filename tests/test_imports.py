@@ -18,6 +18,7 @@ CSRC = ROOT / "csrc"
 # From the ground up, each with the foreign libraries that it may import as it is itself imported.
 PARTS = {
     "errors": set(),
+    "importing": set(),
     "layout": {"numpy"},
     "reference": {"numpy"},
     "network": {"numpy", "safetensors"},

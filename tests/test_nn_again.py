@@ -284,3 +284,114 @@ def test_it_keeps_nobody_alive():
     del ours
     gc.collect()
     assert [w() for w in weights] == [None] * len(weights)
+
+
+# Cells
+
+CELLS = ["LSTMCell", "GRUCell", "RNNCell"]
+
+
+def cell_of(kind, batched=True, grad=False):
+    torch.manual_seed(0)
+    true, ours = getattr(torch.nn, kind)(3, 5), getattr(carousel.nn, kind)(3, 5)
+    ours.load_state_dict(true.state_dict())
+    rows = (4,) if batched else ()
+    x, h, c = (torch.randn(*rows, n, requires_grad=grad) for n in (3, 5, 5))
+    return true, ours, x, (h, c) if kind == "LSTMCell" else h
+
+
+def tensors(state):
+    return list(state) if isinstance(state, tuple) else [state]
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("stateful", [True, False])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_known_step(kind, batched, stateful, grad):
+    """Numbers, gradients, second gradients; the first call and those that know of it."""
+    true, ours, x, hx = cell_of(kind, batched, grad)
+    sources = [x, *(tensors(hx) if stateful else ())] if grad else []
+    seen = []
+    for module in (true, ours, ours):
+        state = tensors(module(x, hx if stateful else None))
+        loss = sum(s.sin().sum() for s in state)
+        first = torch.autograd.grad(loss, [*sources, *module.parameters()], create_graph=True)
+        second = torch.autograd.grad(sum(g.square().sum() for g in first), list(module.parameters()))
+        with torch.no_grad():
+            state += tensors(module(x, hx if stateful else None))
+        seen.append([*state, *first, *second])
+    assert ours._again is not None
+    for other in seen[1:]:
+        for right, found in zip(seen[0], other, strict=True):
+            torch.testing.assert_close(found, right)
+            assert found.shape == right.shape
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_step_after_a_change(kind):
+    true, ours, x, hx = cell_of(kind)
+    ours(x, hx)
+    states = tuple(tensors(hx))
+    assert ours._again.holds(ours, x, states, list(ours.parameters()))
+    for module in (true, ours):
+        module.weight_hh.data.mul_(2)  # the same memory
+        module.bias_ih.data = module.bias_ih.data + 1  # another
+    for a, b in zip(tensors(true(x, hx)), tensors(ours(x, hx)), strict=True):
+        torch.testing.assert_close(b, a)
+    for other in (x[:2], x.double(), x[:, :2], x.expand(4, 3)[:, :3].clone().requires_grad_()):
+        part = tuple(s[: len(other)] for s in states)
+        found, right = (
+            outcome_of_step(m, other, part if kind == "LSTMCell" else part[0]) for m in (ours, true)
+        )
+        if isinstance(right, type):
+            assert found is right
+            continue
+        for a, b in zip(right, found, strict=True):
+            torch.testing.assert_close(b, a)
+            assert a.requires_grad == b.requires_grad
+    for same_cell in (copy.deepcopy(ours), torch.load(saved(ours), weights_only=False)):
+        assert same_cell._again is None
+        for a, b in zip(tensors(ours(x, hx)), tensors(same_cell(x, hx)), strict=True):
+            assert torch.equal(a, b)
+
+
+def outcome_of_step(cell, x, hx):
+    try:
+        return tensors(cell(x, hx))
+    except Exception as error:
+        return type(error)
+
+
+def saved(module):
+    file = io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    return file
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_state_may_be_changed_in_place_as_in_torch(kind):
+    true, ours, x, hx = cell_of(kind)
+    found = []
+    for module in (true, ours):
+        state = tensors(module(x, hx))
+        if kind != "RNNCell":  # torch's keeps its output
+            state[0].mul_(0.5)
+        sum(s.sum() for s in state).backward()
+        found.append([p.grad for p in module.parameters()])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_spectral_norm_of_a_cell_is_asked_once(kind):
+    """Each time that it is asked in training it is a little nearer to the norm."""
+    found = []
+    for module in cell_of(kind)[:2]:
+        torch.manual_seed(5)
+        torch.nn.utils.parametrizations.spectral_norm(module, "weight_hh")
+        x, hx = cell_of(kind)[2:]
+        found.append([t for _ in range(3) for t in tensors(module(x, hx))])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(b, a)

@@ -10,12 +10,13 @@ import torch
 from carousel.errors import UnsupportedError
 from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
 from carousel.nn.layers import GRU, LSTM, RNN
+from carousel.nn.stack import Stack
 
-__all__ = ["Layer", "accelerate", "accelerated", "kernel_path", "restore"]
+__all__ = ["OURS", "SUBCLASS", "Layer", "accelerate", "accelerated", "kernel_path", "restore"]
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
-_OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
+OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     torch.nn.LSTM: LSTM,
     torch.nn.GRU: GRU,
     torch.nn.RNN: RNN,
@@ -23,7 +24,8 @@ _OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     torch.nn.GRUCell: GRUCell,
     torch.nn.RNNCell: RNNCell,
 }
-_TORCH = {ours: torchs for torchs, ours in _OURS.items()}
+SUBCLASS = "a subclass may compute something else"
+_TORCH = {ours: torchs for torchs, ours in OURS.items()}
 # On modules whose class `accelerate` changed, so that `restore` leaves those alone that were ours from the start.
 _MARK = "_carousel_swapped"
 
@@ -59,7 +61,7 @@ def accelerate(module: _Module) -> _Module:
         ['0: GRU accelerated']
     """
     for layer in module.modules():
-        ours = _OURS.get(type(layer))
+        ours = OURS.get(type(layer))
         if ours is not None:
             layer.__class__ = ours
             layer.__dict__[_MARK] = True
@@ -83,10 +85,10 @@ def accelerated(module: torch.nn.Module) -> list[Layer]:
         kind = type(layer).__name__
         if type(layer) in _TORCH:
             layers.append(Layer(name, kind, "accelerated"))
-        elif type(layer) in _OURS:
+        elif type(layer) in OURS:
             layers.append(Layer(name, kind, "left", "added since accelerate(model) was called, if ever"))
         elif isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase):
-            layers.append(Layer(name, kind, "left", "a subclass may compute something else"))
+            layers.append(Layer(name, kind, "left", SUBCLASS))
     return layers
 
 
@@ -103,7 +105,7 @@ def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
         >>> kernel_path(LSTM(3, 8).half(), torch.zeros(20, 4, 3).half())
         'torch: dtype torch.float16'
     """
-    if isinstance(module, tuple(_TORCH)):  # subclasses too: parametrizations make one
+    if isinstance(module, (*_TORCH, Stack)):  # subclasses too: parametrizations make one
         return str(module.kernel_path(x, hx))  # type: ignore[operator]
     if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
         return "torch: not accelerated; call carousel.accelerate(module)"

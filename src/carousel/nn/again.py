@@ -6,7 +6,7 @@ holds until anything that it was derived from has changed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -18,7 +18,7 @@ from carousel.nn.call import Seen
 from carousel.nn.function import run
 from carousel.nn.spec import Batch, Outputs, Spec
 
-__all__ = ["Again", "again", "remember"]
+__all__ = ["Again", "Known", "again", "remember"]
 
 # What a module may change between calls, besides its parameters.
 _settings = itemgetter(
@@ -27,13 +27,47 @@ _settings = itemgetter(
 )  # fmt: skip
 
 
-class Again:
-    """What a call with a tensor, plain in every respect, has found out.
+class Known:
+    """Whether a call is like one before: tensors of the same kind, a module with the same settings.
 
     The guard of torch.compile compares type, dtype, device, layout, sizes, strides, requires_grad and pending
     operations of all tensors, and the modes of torch that dispatch; it holds no reference to them. Not those of
     functions and of forward differentiation, nor whether gradients are enabled.
     """
+
+    def __init__(
+        self,
+        module: Any,
+        settings: Callable[[Any], Any],
+        x: Tensor,
+        states: Sequence[Tensor],
+        weights: Sequence[Tensor],
+    ) -> None:
+        tensors = (x, *states, *weights)
+        sizes, strides = [list(t.shape) for t in tensors], [list(t.stride()) for t in tensors]
+        guard: Any = torch._C._dynamo.guards.TensorGuards
+        self.guard = guard(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+        self.settings_of, self.settings = settings, settings(module.__dict__)
+        self.states = len(states)
+        self.differentiable = any(t.requires_grad for t in tensors)
+
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        """In a copy of the module, None."""
+        return type(None), ()
+
+    def holds(self, module: Any, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> bool:
+        """Whether a call is like the one before. No mode that the guard does not see may be on."""
+        return (
+            self.settings == self.settings_of(module.__dict__)
+            and self.states == len(states)
+            and bool(self.guard.check(x, *states, *weights))
+            and torch._C._len_torch_function_stack() == 0
+            and torch.autograd.forward_ad._current_level < 0
+        )
+
+
+class Again(Known):
+    """What a call of a layer with a tensor, plain in every respect, has found out."""
 
     def __init__(
         self,
@@ -44,33 +78,14 @@ class Again:
         states: Sequence[Tensor],
         weights: Sequence[Tensor],
     ) -> None:
-        tensors = (x, *states, *weights)
-        sizes, strides = [list(t.shape) for t in tensors], [list(t.stride()) for t in tensors]
-        guard: Any = torch._C._dynamo.guards.TensorGuards
-        self.guard = guard(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
-        self.settings, self.spec, self.batch = _settings(module.__dict__), spec, batch
-        self.states = len(states)
-        self.differentiable = any(t.requires_grad for t in tensors)
+        super().__init__(module, _settings, x, states, weights)
+        self.spec, self.batch = spec, batch
         self.layers = kernels.compiled(spec, x.dtype, False)
         count = spec.num_layers * spec.directions
         self.y_shape = (*x.shape[:2], spec.directions * spec.width)
         self.h_shape, self.c_shape = (count, batch.size, spec.width), (count, batch.size, spec.hidden_size)
         rows = self.y_shape[1] * self.y_shape[2], self.y_shape[2]  # y is contiguous
         self.x_strides, self.y_strides = kernels.strides(spec, x), rows[::-1] if spec.batch_first else rows
-
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """In a copy of the module, None."""
-        return type(None), ()
-
-    def holds(self, module: Any, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> bool:
-        """Whether a call is like the one before. No mode that the guard does not see may be on."""
-        return (
-            self.settings == _settings(module.__dict__)
-            and self.states == len(states)
-            and bool(self.guard.check(x, *states, *weights))
-            and torch._C._len_torch_function_stack() == 0
-            and torch.autograd.forward_ad._current_level < 0
-        )
 
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> Outputs:
         """As `function.run`."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from carousel.nn.call import fallback, path
-from carousel.nn.function import run
+from carousel.nn.again import Known
+from carousel.nn.call import HAS_GUARDS, fallback, path
 from carousel.nn.scripting import scriptable
-from carousel.nn.spec import Batch, Spec
+from carousel.nn.spec import Spec
+from carousel.nn.step import plan_of, step
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
+
+_WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
 
 
 def _mode(cell: torch.nn.RNNCellBase) -> str:
@@ -22,15 +26,19 @@ def _mode(cell: torch.nn.RNNCellBase) -> str:
     return "GRU" if isinstance(cell, torch.nn.GRUCell) else f"RNN_{str(cell.nonlinearity).upper()}"
 
 
-def _weights(cell: torch.nn.RNNCellBase) -> list[Tensor]:
-    weights = [cell.weight_ih, cell.weight_hh]
-    return [*weights, cell.bias_ih, cell.bias_hh] if cell.bias else weights
+def _weights(cell: torch.nn.RNNCellBase) -> list[Any]:
+    """As they are now; a parametrization is asked once."""
+    names = _WEIGHTS if cell.bias else _WEIGHTS[:2]
+    own = cell._parameters
+    try:
+        return [own[name] for name in names]
+    except KeyError:
+        return [getattr(cell, name) for name in names]
 
 
-def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
+def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any, weights: Sequence[Any]) -> str | None:
     """Why this call takes torch's path, or None."""
     lstm = isinstance(cell, torch.nn.LSTMCell)
-    weights = _weights(cell)
     states = () if hx is None else tuple(hx) if lstm else (hx,)
     if not isinstance(input, Tensor) or not all(isinstance(t, Tensor) for t in (*states, *weights)):
         return "an argument that is not a tensor"
@@ -56,24 +64,45 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str | None:
     return None
 
 
-def _forward(cell: torch.nn.RNNCellBase, input: Any, hx: Any, torchs: Callable[..., Any]) -> Any:
-    """A call of `cell`: ours, or torch's own method `torchs`."""
-    if _reason(cell, input, hx) is not None:
-        return torchs(input, hx)
-    lstm = isinstance(cell, torch.nn.LSTMCell)
-    h, c = (None, None) if hx is None else hx if lstm else (hx, None)
-    in_front = (1,) if input.dim() == 2 else (1, 1)  # the step, and the batch where there is none
-    h, c = (None if state is None else state.reshape(*in_front, *state.shape) for state in (h, c))
+def _forward(cell: Any, input: Any, hx: Any) -> Any:
+    """A call of `cell`: ours, or torch's own method."""
+    weights, known = _weights(cell), cell._again
+    if known is not None and not torch.compiler.is_compiling():
+        states = () if hx is None else hx if known.spec.has_cells and isinstance(hx, tuple) else (hx,)
+        if known.holds(cell, input, states, weights):
+            known.missed = None
+            return step(known.plan, input, states, weights)
+    if _reason(cell, input, hx, weights) is not None:
+        return cell._torchs(input, hx)
     spec = Spec(_mode(cell), cell.input_size, cell.hidden_size, 0, 1, 1, cell.bias, batch_first=False)
-    x = input.reshape(*in_front, *input.shape)
-    weights = [w.contiguous() for w in _weights(cell)]
-    _, *states, _ = run(spec, Batch(1, x.shape[1]), x, h, c, weights)
-    h_n, c_n = (None if state is None else state[(0,) * len(in_front)] for state in states)
-    return (h_n, c_n) if lstm else h_n
+    states = () if hx is None else tuple(hx) if spec.has_cells else (hx,)
+    if HAS_GUARDS and all(t.is_contiguous() for t in (input, *states, *weights)):
+        _remember(cell, spec, input, states, weights)
+    return step(plan_of(spec, input), input, states, [w.contiguous() for w in weights])
+
+
+def _remember(cell: Any, spec: Spec, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
+    """Keeps what a call has found out; anew when calls of another shape follow each other."""
+    known = cell._again
+    if known is not None and known.missed != x.shape:
+        known.missed = x.shape
+    else:
+        cell.__dict__["_again"] = _Again(cell, spec, x, states, weights)
+
+
+class _Again(Known):
+    """What a call of a cell has found out."""
+
+    def __init__(
+        self, cell: Any, spec: Spec, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> None:
+        super().__init__(cell, cell._settings, x, states, weights)
+        self.spec, self.plan = spec, plan_of(spec, x)
+        self.missed: torch.Size | None = None
 
 
 def _path(cell: torch.nn.RNNCellBase, input: Any, hx: Any) -> str:
-    return path(_reason(cell, input, hx), cell.weight_ih.dtype)
+    return path(_reason(cell, input, hx, _weights(cell)), cell.weight_ih.dtype)
 
 
 class LSTMCell(torch.nn.LSTMCell):
@@ -85,9 +114,13 @@ class LSTMCell(torch.nn.LSTMCell):
         torch.Size([4, 8])
     """
 
+    _torchs: ClassVar[Any] = torch.nn.LSTMCell.forward
+    _settings: ClassVar[Any] = itemgetter("input_size", "hidden_size", "bias")
+    _again: _Again | None = None
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.LSTMCell.forward`: (B, I) in, h and c of (B, H) out."""
-        return _forward(self, input, hx, super().forward)
+        return _forward(self, input, hx)
 
     kernel_path = _path
     __prepare_scriptable__ = scriptable
@@ -101,9 +134,13 @@ class GRUCell(torch.nn.GRUCell):
         torch.Size([4, 8])
     """
 
+    _torchs: ClassVar[Any] = torch.nn.GRUCell.forward
+    _settings: ClassVar[Any] = itemgetter("input_size", "hidden_size", "bias")
+    _again: _Again | None = None
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.GRUCell.forward`: (B, I) in, h of (B, H) out."""
-        return _forward(self, input, hx, super().forward)
+        return _forward(self, input, hx)
 
     kernel_path = _path
     __prepare_scriptable__ = scriptable
@@ -117,9 +154,13 @@ class RNNCell(torch.nn.RNNCell):
         torch.Size([4, 8])
     """
 
+    _torchs: ClassVar[Any] = torch.nn.RNNCell.forward
+    _settings: ClassVar[Any] = itemgetter("input_size", "hidden_size", "bias", "nonlinearity")
+    _again: _Again | None = None
+
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.RNNCell.forward`: (B, I) in, h of (B, H) out."""
-        return _forward(self, input, hx, super().forward)
+        return _forward(self, input, hx)
 
     kernel_path = _path
     __prepare_scriptable__ = scriptable

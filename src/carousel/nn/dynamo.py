@@ -9,12 +9,10 @@ torch._dynamo takes seconds to import; it is prepared when somebody else imports
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+from carousel.importing import when_imported
 
 __all__ = ["admit"]
 
@@ -23,10 +21,7 @@ _BUILDER = "torch._dynamo.variables.builder"
 
 def admit(layer: type) -> None:
     """From now on Dynamo traces instances of `layer` and of classes derived from it."""
-    if _BUILDER in sys.modules:
-        _prepare(sys.modules[_BUILDER], layer)
-    else:
-        sys.meta_path.insert(0, _WhenImported(layer))
+    when_imported(_BUILDER, lambda builder: _prepare(builder, layer))
 
 
 def _prepare(builder: ModuleType, layer: type) -> None:
@@ -43,28 +38,3 @@ def _prepare(builder: ModuleType, layer: type) -> None:
             return wrap(self, value)
 
     found.wrap_module = wrap_module
-
-
-class _WhenImported(MetaPathFinder):
-    """Finds the builder as Python would, and prepares it once it has run."""
-
-    def __init__(self, layer: type) -> None:
-        self.layer = layer
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name != _BUILDER:
-            return None
-        sys.meta_path.remove(self)
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            loader: Any = spec.loader
-            execute = loader.exec_module
-
-            def exec_module(module: ModuleType) -> None:
-                execute(module)
-                _prepare(module, self.layer)
-
-            loader.exec_module = exec_module
-        return spec

@@ -14,6 +14,7 @@ from carousel.nn import parameters
 from carousel.nn.again import Again, again, remember
 from carousel.nn.beyond import PLAIN, Beyond
 from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, torch_can, why_not
+from carousel.nn.compute import compute
 from carousel.nn.dynamo import admit
 from carousel.nn.function import run
 from carousel.nn.gates import Gates
@@ -21,7 +22,6 @@ from carousel.nn.misuse import check_as_torch
 from carousel.nn.ragged import check_lengths, lengths_of
 from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Batch, Options, Spec
-from carousel.nn.stack import compute
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
