@@ -158,7 +158,7 @@ def test_what_a_state_dict_does_not_say_is_refused(tmp_path, name, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_forecaster_is_no_network(tmp_path, monkeypatch):
+def test_what_is_neither_network_nor_forecaster_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(carousel.interop.files.own, "load", lambda path: object())
-    with pytest.raises(FormatError, match="holds a forecaster"):
+    with pytest.raises(FormatError, match="holds neither a network nor a forecaster"):
         files.read(tmp_path / "m")

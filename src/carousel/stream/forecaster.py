@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError, DataError, check_shape
+from carousel.errors import ArgumentError, DataError, FormatError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths
+from carousel.series.features import phases
 from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
-from carousel.series.linear import linear_path
+from carousel.series.linear import linear_path, sizes
 from carousel.series.panel import Panel
-from carousel.series.segments import future_segments, past_segments
+from carousel.series.segments import future_segments, past_segments, segment_inputs
 from carousel.series.smoothing import ahead, smoothed
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
@@ -65,6 +66,7 @@ class ForecasterModel:
         self.frequency = Frequency.parse(
             int(value.frequency) if value.frequency.isdigit() else value.frequency
         )
+        _check_features(value, self.frequency)
         self._recurrent = None if value.recurrent is None else SegmentDecoder(value.recurrent)
         self._plain = None if value.plain is None else NetworkModel(value.plain.network)
 
@@ -188,6 +190,26 @@ class ForecasterModel:
             future = future_segments(context, frequency, v.season, v.recurrent.segment, v.horizon)
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
+
+
+def _check_features(value: ForecastModel, frequency: Frequency) -> None:
+    """Refuses a model whose matrices are not of its calendar: what only a damaged or hostile file can hold."""
+    path, read, m = value.linear, value.recurrent, value.season
+    if path is not None:
+        P, F, _ = path.coefficients.shape
+        wanted = sizes(frequency, m, value.lookback)
+        upto = 2 if path.interplay else int(path.calendar)
+        if P not in (1, phases(frequency, m)) or wanted[min(upto, len(wanted) - 1)] != F:
+            raise FormatError(
+                f"forecaster: `linear.coefficients` has shape {path.coefficients.shape}, not that of its window."
+            )
+    if read is not None:
+        inputs = (read.embed.input_size, read.position.input_size)
+        expected = segment_inputs(frequency, read.segment, value.horizon)
+        if inputs != expected or read.segment > value.lookback:
+            raise FormatError(
+                f"forecaster: the recurrent path takes {inputs} inputs, its segments have {expected}."
+            )
 
 
 def check_levels(level: Any) -> tuple[float, ...]:
