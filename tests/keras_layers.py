@@ -160,7 +160,7 @@ def network(kinds, stateful=False):
     x = layers.Masking()(start)
     if not stateful:
         x = layers.Bidirectional(gru(6, return_sequences=True), merge_mode="sum")(x)
-    x = gru(5, return_sequences=True, go_backwards=True, stateful=stateful)(x)
+    x = gru(5, return_sequences=True, go_backwards=stateful, stateful=stateful)(x)
     x = lstm(4, dropout=0.2, seed=1, stateful=stateful, kernel_regularizer="l2")(x)
     return keras.Model(start, layers.Dense(1)(x))
 
