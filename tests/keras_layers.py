@@ -25,7 +25,8 @@ T, B, I, H = 7, 4, 3, 5
 KINDS = {"LSTM": (LSTM, layers.LSTM), "GRU": (GRU, layers.GRU)}
 # Both add the same products, in another order: a few units in the last place of numbers up to some tens.
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
-STEP_BY_STEP = 2e-6  # Keras's cells, which it takes under a mask or with reset_after=False, round some of their float64 to float32
+# Keras's cells, which it takes under a mask and without a reset after the product, round some float64 to float32.
+STEP_BY_STEP = 2e-6
 
 OPTIONS = {
     "last": {},
