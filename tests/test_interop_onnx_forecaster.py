@@ -142,7 +142,7 @@ def test_refusals_name_what_they_refuse(rng, tmp_path):
         save(odd, tmp_path / "m.onnx")
     with pytest.raises(ArgumentError, match="a Network, a torch module or a fitted forecaster, got dict"):
         save({}, tmp_path / "m.onnx")
-    for ending in ("keras", "pt"):
+    for ending in ("keras", "h5", "pt"):
         with pytest.raises(UnsupportedError, match=rf"can be written as .onnx, not as \.{ending}"):
             files.save(value, tmp_path / f"m.{ending}")
     assert list(tmp_path.iterdir()) == []

@@ -103,15 +103,15 @@ def kernel_path(layer: Any, x: Any, training: bool = False) -> str:
     x = keras.ops.convert_to_tensor(x, dtype=layer.compute_dtype)
     if not layer.built:
         layer.build(x.shape)
-    return path(_why_not(layer, x, [], training), x.dtype, instead="keras")
+    return path(_why_not(layer, x, _variables(layer.cell), training), x.dtype, instead="keras")
 
 
 def _layers(model: Any) -> list[Any]:
     return list(model._flatten_layers(include_self=True, recursive=True))
 
 
-def _why_not(layer: Any, x: Tensor, states: list[Tensor], training: bool) -> str | None:
-    """Why a call cannot use the kernels, or None."""
+def _why_not(layer: Any, x: Tensor, others: list[Tensor], training: bool) -> str | None:
+    """Why a call cannot use the kernels, or None; `others` are its states and weights."""
     cell = layer.cell
     for name, wanted in (("activation", "tanh"), ("recurrent_activation", "sigmoid")):
         if getattr(cell, name) is not getattr(keras.activations, wanted):
@@ -122,7 +122,7 @@ def _why_not(layer: Any, x: Tensor, states: list[Tensor], training: bool) -> str
         return "recurrent_dropout has a mask for every gate"
     if training and cell.dropout and cell.implementation == 1:
         return "dropout has a mask for every gate where implementation=1"
-    reason = fallback([x, *states, *_variables(cell)])
+    reason = fallback([x, *others])
     return f"an input of shape {tuple(x.shape)}" if reason is None and 0 in x.shape else reason
 
 
@@ -133,9 +133,12 @@ def _computed(
     cell = layer.cell
     states = [*initial_state] if isinstance(initial_state, list | tuple) else [initial_state]
     mask = mask[0] if isinstance(mask, list | tuple) else mask
+    variables = _variables(cell)
     if isinstance(x, Tensor) and not x.is_floating_point():
-        x = x.to(_variables(cell)[0].dtype)
-    if _why_not(layer, x, states, training) is not None or (mask is not None and mask.dim() != 2):
+        x = x.to(variables[0].dtype)
+    if _why_not(layer, x, [*states, *variables], training) is not None or (
+        mask is not None and mask.dim() != 2
+    ):
         return None
     if training and cell.dropout:
         x = x * cell.get_dropout_mask(x[:, 0])[:, None]
@@ -153,7 +156,7 @@ def _computed(
     mode = "LSTM" if lstm else "GRU"
     spec = Spec(mode, I, cell.units, 0, 1, 1, bool(cell.use_bias), True, options)
     h, c = (state[None] for state in states) if lstm else (states[0][None], None)
-    y, h_n, c_n, _ = run(spec, Batch(T, B, lengths), x, h, c, _weights(cell, mode))
+    y, h_n, c_n, _ = run(spec, Batch(T, B, lengths), x, h, c, _weights(variables, mode))
     if mask is not None:
         y = _spread(y, mask, layer.zero_output_for_mask)
     return y[:, -1], y, [h_n[0]] if c_n is None else [h_n[0], c_n[0]]
@@ -165,9 +168,9 @@ def _variables(cell: Any) -> list[Tensor]:
     return [keras.ops.convert_to_tensor(variable) for variable in found]
 
 
-def _weights(cell: Any, mode: str) -> list[Tensor]:
+def _weights(variables: list[Tensor], mode: str) -> list[Tensor]:
     """W, R, b_W and b_R in our order of gates; a GRU's bias is (2, 3H) where the reset acts after the product."""
-    kernel, recurrent, *bias = _variables(cell)
+    kernel, recurrent, *bias = variables
     turned = [_reordered(mode, kernel.t()), _reordered(mode, recurrent.t())]
     if bias:
         b_W, b_R = bias[0] if bias[0].dim() == 2 else (bias[0], torch.zeros_like(bias[0]))

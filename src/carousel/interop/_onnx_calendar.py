@@ -6,13 +6,18 @@ the first month of a year, so that the leap day is the last of one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from carousel.interop._onnx_build import Graph, Value
 from carousel.series.calendar import DAY, WEEK, Frequency
 from carousel.series.features import DAY_HARMONICS, YEAR_HARMONICS, phases
 
 __all__ = ["Calendar"]
+
+Array = NDArray[Any]
 
 _ERA = 719468  # days from 0000-03-01 to 1970-01-01
 
@@ -23,7 +28,7 @@ class Calendar:
     def __init__(self, graph: Graph, frequency: Frequency) -> None:
         self._g, self._frequency = graph, frequency
 
-    def shifted(self, stamps: Value, steps: np.ndarray) -> Value:  # type: ignore[type-arg]
+    def shifted(self, stamps: Value, steps: Array) -> Value:
         """As `Frequency.shift`: (B, 1) stamps and (N,) steps to (B, N)."""
         g, frequency = self._g, self._frequency
         rows = np.asarray(frequency.step * steps, np.int64)
@@ -143,8 +148,8 @@ class Calendar:
     def _times(self, value: Value, factor: int) -> Value:
         return self._g("Mul", value, self._int(factor))
 
-    def _int(self, number: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _int(self, number: int) -> Array:
         return np.array(number, np.int64)
 
-    def _axes(self, *axes: int) -> np.ndarray:  # type: ignore[type-arg]
+    def _axes(self, *axes: int) -> Array:
         return np.array(axes, np.int64)

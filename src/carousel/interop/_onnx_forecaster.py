@@ -207,7 +207,7 @@ class _Forecaster:
     def _cell(self, layer: Recurrent, x: Value, states: list[Value]) -> list[Value]:
         """All outputs (T, B, H), and the last states (1, B, H), from these states or from zeros."""
         arrays, count = arrays_of(layer), 2 if layer.cell == "lstm" else 1
-        inputs = [x, arrays["W"], arrays["R"], arrays["B"], *(["", *states] if states else [])]
+        inputs: list[Any] = [x, arrays["W"], arrays["R"], arrays["B"], *(["", *states] if states else [])]
         y, *last = self._g.many(layer.cell.upper(), 1 + count, *inputs, **attributes_of(layer))
         return [self._g("Squeeze", y, _ints(1)), *last]
 

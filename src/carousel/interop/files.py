@@ -50,10 +50,8 @@ def save(network: Network | ForecastModel, path: str | os.PathLike[str]) -> Conv
         OSError: the system could not write.
     """
     ending = Path(path).suffix.lower()
-    if isinstance(network, ForecastModel) and ending in (".keras", ".pt", ".pth"):
-        raise UnsupportedError(
-            f"{os.fspath(path)}: a whole forecaster can be written as .onnx, not as {ending}."
-        )
+    if isinstance(network, ForecastModel):
+        return _save_forecaster(network, path, ending)
     if ending == ".keras":
         return keras.save(network, path)
     if ending in (".h5", ".hdf5"):
@@ -66,6 +64,17 @@ def save(network: Network | ForecastModel, path: str | os.PathLike[str]) -> Conv
         return _state_dict.save(network, path)
     own.save(network, path)
     return _of_ours(network)
+
+
+def _save_forecaster(value: ForecastModel, path: str | os.PathLike[str], ending: str) -> Conversion:
+    if ending == ".onnx":
+        return onnx.save(value, path)
+    if ending in (".keras", ".h5", ".hdf5", ".pt", ".pth"):
+        raise UnsupportedError(
+            f"{os.fspath(path)}: a whole forecaster can be written as .onnx, not as {ending}."
+        )
+    own.save(value, path)
+    return _of_ours(value)
 
 
 def _of_ours(network: Network | ForecastModel) -> Conversion:

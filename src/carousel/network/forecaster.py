@@ -135,8 +135,8 @@ class RecurrentPath:
                 raise FormatError(f"the recurrent path: {layer!r} must have one direction and no options.")
         if not self.layers or self.segment < 1:
             raise FormatError("the recurrent path: it must have layers, and segments of at least one row.")
-        into = [self.layers[0], *self.layers, self.head]
-        outof = [self.position, self.embed, *self.layers]
+        into: list[Dense | Recurrent] = [self.layers[0], *self.layers, self.head]
+        outof: list[Dense | Recurrent] = [self.position, self.embed, *self.layers]
         for one, other in zip(outof, into, strict=True):
             if one.output_size != other.input_size:
                 raise FormatError(f"the recurrent path: {one!r} does not fit {other!r}.")
