@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from carousel import network as own
 from carousel import stream
+from carousel.cli import main
 from carousel.errors import ArgumentError, UnsupportedError
 from carousel.interop import _onnx_forecaster, files
 from carousel.interop._onnx_build import Graph
@@ -194,3 +195,16 @@ def test_the_calendar_is_that_of_series(rng, text):
         np.testing.assert_allclose(found["year"], year_features(expected, 2), rtol=0, atol=1e-12)
     if "phase" in found:
         np.testing.assert_array_equal(found["phase"][:, 0], phase(frequency, m, stamps))
+
+
+def test_the_command_line_converts_it(rng, tmp_path, monkeypatch, capsys):
+    own.save(forecaster(rng, "daily"), tmp_path / "m.carousel")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["carousel", "convert", "m.carousel", "m.onnx"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    assert (ended.value.code or 0, err) == (0, "")
+    assert "forecaster of 3 series, 30 rows -> 9" in out
+    assert "by the equations of the specification in NumPy" in out
+    assert (tmp_path / "m.onnx").exists()
