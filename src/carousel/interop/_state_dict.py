@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
 import stat
 import zipfile
@@ -26,9 +25,6 @@ EXPANSION, ALLOWANCE = (
     20,
     4096,
 )  # torch stores, it does not compress; who packs a file again gains a few per cent
-_DAMAGED = (  # what torch and zipfile raise
-    zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError,
-)  # fmt: skip
 _CELLS: dict[int, Any] = {4: "lstm", 3: "gru"}
 
 
