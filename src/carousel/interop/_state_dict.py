@@ -43,15 +43,11 @@ def read(path: str | os.PathLike[str]) -> Conversion:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FormatError as error:
         raise FormatError(f"{os.fspath(path)}: {error}.") from None
+    except (FileNotFoundError, PermissionError):
+        raise
     except (
-        zipfile.BadZipFile,
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-        TypeError,
-    ) as error:
+        Exception
+    ) as error:  # of a damaged file; torch's unpickler and zipfile raise whatever they stumble over
         text = " ".join(str(error).split(". ")[0].split())[:160]
         raise FormatError(f"{os.fspath(path)}: torch cannot read it as weights alone: {text}.") from None
     try:
