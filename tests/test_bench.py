@@ -429,6 +429,14 @@ def test_peers_are_timed_or_named_as_missing(tmp_path: Path) -> None:
         assert (name in missing) != (title in timed)
 
 
+@pytest.mark.skipif(find_spec("keras") is None, reason="Keras is not installed: pip install keras")
+def test_layers_of_keras_are_timed(tmp_path: Path) -> None:
+    done = script("keras_layers", "--quick", "--rounds", 1, "--only", "gru", "--out", tmp_path)
+    _, rows = results.read_csv(next(tmp_path.iterdir()))
+    assert [row["mode"] for row in rows] == ["inference", "training", "fit"]
+    assert "GRU (10, 20, 2, 3, 5) fit" in done.stdout
+
+
 def test_peers_without_any(tmp_path: Path) -> None:
     libraries = ("onnx", "onnxruntime", "openvino", "jax", "keras")
     before = f"import sys; sys.modules |= dict.fromkeys({libraries}, None)"

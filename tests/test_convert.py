@@ -1,6 +1,8 @@
 """`carousel convert`, and files of torch: what it prints, what it writes, what it refuses."""
 
+import os
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -140,6 +142,11 @@ STATES = {
     ),
     "half": (lambda: torch.nn.GRU(3, 5).half().state_dict(), UnsupportedError, "float16"),
     "NaN": (lambda: {"weight": torch.full((2, 3), torch.nan)}, FormatError, "must be finite, got nan"),
+    "expanded": (
+        lambda: {"weight": torch.ones(1).expand(2**20, 2**20)},
+        FormatError,
+        r"'weight' claims shape \(1048576, 1048576\), but 4 bytes are stored",
+    ),
     "not tensors": (lambda: {"weight": 3}, FormatError, "tensors by name, and nothing else"),
     "list": (lambda: [1], FormatError, "got list"),
     "code": (Payload, FormatError, "torch cannot read it as weights alone"),
@@ -158,7 +165,24 @@ def test_what_a_state_dict_does_not_say_is_refused(tmp_path, name, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_a_forecaster_is_no_network(tmp_path, monkeypatch):
+def test_archives_of_torch_that_unpack_to_more_and_pipes_are_refused(tmp_path):
+    torch.save({"weight": torch.zeros(2**20, 4)}, tmp_path / "m.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "m.pt") as source,
+        zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as target,
+    ):
+        for name in source.namelist():
+            target.writestr(name, source.read(name))
+    with pytest.raises(
+        FormatError, match=r"bomb.pt: '.*' unpacks from \d+ bytes to 16777216; the limit is 20 times"
+    ):
+        files.read(tmp_path / "bomb.pt")
+    os.mkfifo(tmp_path / "pipe.pt")
+    with pytest.raises(FormatError, match=r"pipe.pt: it is not a regular file"):
+        files.read(tmp_path / "pipe.pt")
+
+
+def test_what_is_neither_network_nor_forecaster_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(carousel.interop.files.own, "load", lambda path: object())
-    with pytest.raises(FormatError, match="holds a forecaster"):
+    with pytest.raises(FormatError, match="holds neither a network nor a forecaster"):
         files.read(tmp_path / "m")

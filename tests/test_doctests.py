@@ -12,6 +12,7 @@ RUN_ELSEWHERE = (
     "carousel.errors",
     "carousel.layout",
     "carousel.reference",
+    "carousel.keras",  # in a process whose Keras runs on torch
 )  # beside the tests of these parts
 MODULES = [
     module.name

@@ -9,6 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from carousel.interop.verification import Conversion
+    from carousel.network import ForecastModel, Network
 
 __all__ = ["convert"]
 
@@ -17,12 +18,14 @@ __all__ = ["convert"]
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 def convert(source: str, target: str) -> None:
-    """Convert the network in SRC to the format that DST ends in, exactly or not at all.
+    """Convert the network or forecaster in SRC to the format that DST ends in, exactly or not at all.
 
     \b
     .keras          Keras                .onnx     ONNX
     .h5             Keras, read only     .pt       a state_dict of torch
     anything else   carousel's own file
+
+    A whole forecaster goes to ONNX, with all that it does to the numbers.
 
     Both ways are tried on random input; where the results differ by more than rounding, nothing is written.
     """
@@ -32,10 +35,18 @@ def convert(source: str, target: str) -> None:
     check_path("DST", target, source)
     read = files.read(source)
     written = files.save(read.network, target)
-    say(_table(source, read), "", *str(read.network).splitlines(), "")
+    say(_table(source, read), "", *_summary(read.network), "")
     for what, report in (("read", read), ("written", written)):
         say(f"{what}: largest difference {report.largest:.1e}, by {report.check}")
     say(f"model: {target}")
+
+
+def _summary(model: Network | ForecastModel) -> list[str]:
+    from carousel.network import Network
+
+    if isinstance(model, Network):
+        return str(model).splitlines()
+    return [f"forecaster of {len(model.ids)} series, {model.lookback} rows -> {model.horizon}"]
 
 
 def _table(source: str, report: Conversion) -> str:

@@ -40,7 +40,11 @@ def _layers(inner: Any) -> list[Any]:
         if not isinstance(entry.get("config"), dict) or not isinstance(entry["config"].get("name"), str):
             raise FormatError(f"a layer of its configuration, a {entry['class_name']!r}, has no name")
         module, registered = entry.get("module"), entry.get("registered_name")
-        if not str(module or "keras").startswith("keras") or registered not in (None, entry["class_name"]):
+        foreign = not str(module or "keras").startswith("keras") or registered not in (
+            None,
+            entry["class_name"],
+        )
+        if foreign and (module, registered) != ("carousel.keras", f"carousel>{entry['class_name']}"):
             raise UnsupportedError(
                 f"layer {entry['config']['name']!r} ({entry['class_name']}) is a class of its own, "
                 f"{registered or module!r}, which is not supported"

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import re
+import stat
+import zipfile
 from typing import Any
 
 from carousel.errors import CarouselError, FormatError, UnsupportedError
@@ -20,6 +21,10 @@ __all__ = ["read", "save"]
 
 _CHECK = "torch's own layers with these weights"
 _NAME = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?")
+EXPANSION, ALLOWANCE = (
+    20,
+    4096,
+)  # torch stores, it does not compress; who packs a file again gains a few per cent
 _CELLS: dict[int, Any] = {4: "lstm", 3: "gru"}
 
 
@@ -34,8 +39,15 @@ def read(path: str | os.PathLike[str]) -> Conversion:
     import torch
 
     try:
+        _check_archive(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
+    except FormatError as error:
+        raise FormatError(f"{os.fspath(path)}: {error}.") from None
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (
+        Exception
+    ) as error:  # of a damaged file; torch's unpickler and zipfile raise whatever they stumble over
         text = " ".join(str(error).split(". ")[0].split())[:160]
         raise FormatError(f"{os.fspath(path)}: torch cannot read it as weights alone: {text}.") from None
     try:
@@ -61,6 +73,21 @@ def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
     atomic.write(path, [sink.getvalue()])
     told = ((layer.title, type(child).__name__) for layer, child in zip(network.layers, module, strict=False))
     return Conversion(network, largest, f"{_CHECK}; a state_dict holds the weights alone", tuple(told))
+
+
+def _check_archive(path: str | os.PathLike[str]) -> None:
+    """Refuses what is no file, and members that would unpack to far more than is stored of them."""
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
+        raise FormatError("it is not a regular file")
+    if not zipfile.is_zipfile(path):
+        return  # torch's older form, which packs nothing
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.file_size > EXPANSION * member.compress_size + ALLOWANCE:
+                raise FormatError(
+                    f"{member.filename[:60]!r} unpacks from {member.compress_size} bytes to {member.file_size}; "
+                    f"the limit is {EXPANSION} times as many"
+                )
 
 
 def _network(state: Any) -> tuple[Network, tuple[tuple[str, str], ...]]:
@@ -91,6 +118,11 @@ def _groups(state: Any) -> dict[str, dict[str, Any]]:
             raise FormatError("it must hold a state_dict, tensors by name, and nothing else")
         if tensor.dtype not in (torch.float32, torch.float64):
             raise UnsupportedError(f"{name!r} is {tensor.dtype}; float32 and float64 are supported")
+        stored = tensor.untyped_storage().nbytes()
+        if tensor.numel() * tensor.element_size() > stored:  # a view of few numbers may claim any shape
+            raise FormatError(
+                f"{name[:60]!r} claims shape {tuple(tensor.shape)}, but {stored} bytes are stored"
+            )
         prefix, _, own = name.rpartition(".")
         groups.setdefault(prefix, {})[own] = tensor.detach().numpy()
     return groups

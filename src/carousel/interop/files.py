@@ -14,7 +14,7 @@ from carousel import network as own
 from carousel.errors import FormatError, UnsupportedError
 from carousel.interop import keras, onnx
 from carousel.interop.verification import Conversion
-from carousel.network import Network
+from carousel.network import ForecastModel, Network
 
 __all__ = ["read", "save"]
 
@@ -36,20 +36,22 @@ def read(path: str | os.PathLike[str]) -> Conversion:
         from carousel.interop import _state_dict
 
         return _state_dict.read(path)
-    network = own.load(path)
-    if not isinstance(network, Network):
-        raise FormatError(f"{os.fspath(path)}: it holds a forecaster; networks can be converted.")
-    return _of_ours(network)
+    value = own.load(path)
+    if not isinstance(value, Network | ForecastModel):
+        raise FormatError(f"{os.fspath(path)}: it holds neither a network nor a forecaster.")
+    return _of_ours(value)
 
 
-def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
-    """Writes `network` to exactly `path`, atomically; nothing where the trial fails.
+def save(network: Network | ForecastModel, path: str | os.PathLike[str]) -> Conversion:
+    """Writes `network`, or a whole forecaster, to exactly `path`, atomically; nothing where the trial fails.
 
     Raises:
         UnsupportedError: something that the format cannot express.
         OSError: the system could not write.
     """
     ending = Path(path).suffix.lower()
+    if isinstance(network, ForecastModel):
+        return _save_forecaster(network, path, ending)
     if ending == ".keras":
         return keras.save(network, path)
     if ending in (".h5", ".hdf5"):
@@ -64,6 +66,19 @@ def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
     return _of_ours(network)
 
 
-def _of_ours(network: Network) -> Conversion:
+def _save_forecaster(value: ForecastModel, path: str | os.PathLike[str], ending: str) -> Conversion:
+    if ending == ".onnx":
+        return onnx.save(value, path)
+    if ending in (".keras", ".h5", ".hdf5", ".pt", ".pth"):
+        raise UnsupportedError(
+            f"{os.fspath(path)}: a whole forecaster can be written as .onnx, not as {ending}."
+        )
+    own.save(value, path)
+    return _of_ours(value)
+
+
+def _of_ours(network: Network | ForecastModel) -> Conversion:
+    if isinstance(network, ForecastModel):
+        return Conversion(network, 0.0, "the SHA-256 of the file", (("forecaster", "forecaster"),))
     titles = tuple((layer.title, layer.title) for layer in network.layers)
     return Conversion(network, 0.0, "the SHA-256 of the file", titles)

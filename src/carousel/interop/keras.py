@@ -46,7 +46,8 @@ def load(path: str | os.PathLike[str]) -> Network:
         UnsupportedError: something in it that a Network cannot express; the text names the layer and the option.
         OSError: the system could not read.
     """
-    return read(path).network
+    network: Network = read(path).network
+    return network
 
 
 def read(path: str | os.PathLike[str]) -> Conversion:

@@ -48,7 +48,8 @@ def load(*layers: Layer) -> Network:
         >>> load({"W_r": W, "W_z": W, "W_a": W, "b_r": np.zeros(5), "b_z": np.zeros(5), "b_a": np.zeros(5)})
         Network(Recurrent(GRU, reset before, 3 -> 5))
     """
-    return read(*layers).network
+    network: Network = read(*layers).network
+    return network
 
 
 def read(*layers: Layer) -> Conversion:

@@ -1,6 +1,7 @@
 """ONNX models to Network and back, and onnx's own interface of a backend.
 
-A Network is (T, B, I); a model that takes (B, T, I) has the same numbers, the first two axes change places.
+A Network is (T, B, I); a model that takes (B, T, I) has the same numbers, the first two axes change places. A whole
+forecaster is written, too, from rows in the user's unit to a forecast with its intervals; it is not read back.
 
 Every `load` and `save` ends with a trial: the Network and the model run on the same random sequence from a random
 state, the model by the equations of the specification, written out in NumPy, and by ONNX Runtime where it is there.
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
 from carousel.interop.verification import Conversion, check_difference, distance, sample
-from carousel.network import Network, atomic
+from carousel.network import ForecastModel, Network, atomic
 
 if TYPE_CHECKING:
     from carousel.interop._onnx_graph import Reading
@@ -32,6 +33,7 @@ Array = NDArray[Any]
 
 _EQUATIONS = "the equations of the specification in NumPy"
 T, B = 7, 3  # of the trial
+FORECAST_TOLERANCE = 1e-5  # of a series' scale: its recurrent path is float32
 
 
 def __getattr__(name: str) -> Any:
@@ -53,7 +55,8 @@ def load(path: str | os.PathLike[str]) -> Network:
         UnsupportedError: something in it that a Network cannot express; the text names the node.
         OSError: the system could not read.
     """
-    return read(path).network
+    network: Network = read(path).network
+    return network
 
 
 def read(path: str | os.PathLike[str]) -> Conversion:
@@ -69,11 +72,12 @@ def read(path: str | os.PathLike[str]) -> Conversion:
 def save(model: Any, path: str | os.PathLike[str]) -> Conversion:
     """Writes an ONNX model; atomically.
 
-    Its inputs are x (T, B, I), and h_0_k and c_0_k (D, B, H) of the recurrent layer k; its outputs y, h_n_k and c_n_k.
-    T and B are free. It is of opset 18.
+    The inputs of a network are x (T, B, I), and h_0_k and c_0_k (D, B, H) of the recurrent layer k; its outputs y,
+    h_n_k and c_n_k. T and B are free. Those of a forecaster are in docs/interop.md. It is of opset 18.
 
     Args:
-        model: a Network, or a torch module that `carousel.interop.torch.load` takes.
+        model: a Network, a torch module that `carousel.interop.torch.load` takes, or a fitted forecaster: a
+            `carousel.Forecaster`, its `model_`, or a `carousel.stream` model of it.
         path: exactly this file.
 
     Raises:
@@ -81,6 +85,9 @@ def save(model: Any, path: str | os.PathLike[str]) -> Conversion:
         ArgumentError: `model` is something else, or `path` is a directory or a device.
         OSError: the system could not write.
     """
+    value = _forecast_model(model)
+    if value is not None:
+        return _save_forecaster(value, path)
     network = _network(model)
     made = _late("_onnx_write").model_of(network)
     with _naming(path):
@@ -88,6 +95,74 @@ def save(model: Any, path: str | os.PathLike[str]) -> Conversion:
         largest, check = _trial(made, found, network, written=True)
     atomic.write(path, [made.SerializeToString(deterministic=True)])
     return Conversion(network, largest, check, tuple((ours, node) for node, ours in found.told))
+
+
+def _forecast_model(model: Any) -> ForecastModel | None:
+    """What a forecaster has learned; None of anything else."""
+    for value in (model, getattr(model, "model_", None), getattr(model, "value", None)):
+        if isinstance(value, ForecastModel):
+            return value
+    return None
+
+
+def _save_forecaster(value: ForecastModel, path: str | os.PathLike[str]) -> Conversion:
+    made = _late("_onnx_forecaster").model_of(value)
+    with _naming(path):
+        largest, check = _forecaster_trial(made, value)
+    atomic.write(path, [made.SerializeToString(deterministic=True)])
+    parts = ("smoothing", "linear", "recurrent", "plain", "calibration")
+    told = tuple((part, "nodes of the graph") for part in parts if getattr(value, part) is not None)
+    return Conversion(value, largest, check, told)
+
+
+def _forecaster_trial(made: Any, value: ForecastModel) -> tuple[float, str]:
+    """As `_trial`; differences are in the model's unit, relative to the scale of the series."""
+    from carousel.series.history import Context
+    from carousel.stream.forecaster import ForecasterModel
+
+    rng, runner = np.random.default_rng(0), ForecasterModel(value)
+    series = np.arange(B) % len(value.ids)
+    last = runner.last()[series]
+    each = last.scale[:, None]
+    state = Context(
+        window=last.window + each * rng.normal(size=last.window.shape),
+        errors=last.errors + each[..., None] * rng.normal(size=last.errors.shape),
+        next=runner.frequency.shift(last.next, rng.integers(0, 1000, size=B)),
+        center=last.center,
+        scale=last.scale,
+    )
+    expected = runner.forecast(state)
+    feeds = _late("_onnx_forecaster").feeds_of(value, state, series)
+    names = [output.name for output in made.graph.output]
+    ways = [(_EQUATIONS, _late("_onnx_run").by_equations(made).run(names, feeds))]
+    if (session := _session(made)) is not None:
+        ways.append((f"ONNX Runtime {import_module('onnxruntime').__version__}", session.run(names, feeds)))
+    largest = 0.0
+    for way, values in ways:
+        found = dict(zip(names, values, strict=True))
+        stamps = np.asarray(expected.ds)
+        stamps = stamps.astype("datetime64[us]").astype(np.int64) if stamps.dtype.kind == "M" else stamps
+        off = max(
+            float("inf") if (found["ds"] != stamps).any() else 0.0,
+            *(
+                _off(found[n], getattr(expected, n), each, value.scaling.log)
+                for n in ("mean", "lower", "upper")
+            ),
+        )
+        if not off <= FORECAST_TOLERANCE:
+            raise UnsupportedError(
+                f"the model computes something else than the forecaster by {way}: off by {off:.1e} of the scale"
+            )
+        largest = max(largest, off)
+    return largest, ", and ".join(way for way, _ in ways)
+
+
+def _off(found: Array, expected: Array, scale: Array, log: bool) -> float:
+    """The largest difference in the model's unit over the scale; infinite where one side alone is not finite."""
+    if found.shape != expected.shape or (np.isfinite(found) != np.isfinite(expected)).any():
+        return float("inf")
+    found, expected = (np.log(found), np.log(expected)) if log else (found, expected)
+    return float(np.nanmax(np.abs(found - expected) / scale, initial=0))
 
 
 def _network(model: Any) -> Network:
@@ -100,7 +175,9 @@ def _network(model: Any) -> Network:
 
         if isinstance(model, torch.nn.Module):
             return from_torch(model)
-    raise ArgumentError(f"`model` must be a Network or a torch module, got {type(model).__name__}.")
+    raise ArgumentError(
+        f"`model` must be a Network, a torch module or a fitted forecaster, got {type(model).__name__}."
+    )
 
 
 def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple[float, str]:
@@ -156,20 +233,24 @@ def _rank_first(model: Any, name: str, D: int) -> bool:
 
 def _by_runtime(model: Any, found: Reading, feeds: dict[str, Array]) -> tuple[Array, str] | None:
     """What ONNX Runtime says, and its version; None where it is not there, or does not have these nodes."""
+    try:
+        if (session := _session(model)) is None:
+            return None
+        return session.run([found.output], feeds)[0], str(import_module("onnxruntime").__version__)
+    except Exception as error:  # its errors have no common base
+        if "NOT_IMPLEMENTED" in str(error) or "not support" in str(error):  # float64, and layout 1
+            return None
+        raise UnsupportedError(f"ONNX Runtime refuses it: {' '.join(str(error).split())[:160]}") from None
+
+
+def _session(model: Any) -> Any:
+    """The model in ONNX Runtime; None where that is not there."""
     if find_spec("onnxruntime") is None:
         return None
     runtime = import_module("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 4
-    try:
-        session = runtime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        return session.run([found.output], feeds)[0], str(runtime.__version__)
-    except Exception as error:  # its errors have no common base
-        if "NOT_IMPLEMENTED" in str(error) or "not support" in str(error):  # float64, and layout 1
-            return None
-        raise UnsupportedError(f"ONNX Runtime refuses it: {' '.join(str(error).split())[:160]}") from None
+    return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _arranged(y: Array, axes: str) -> Array:

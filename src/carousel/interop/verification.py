@@ -25,13 +25,13 @@ class Conversion:
     """What a conversion did.
 
     Args:
-        network: ours, read or written.
+        network: ours, read or written: a Network, or the ForecastModel of a forecaster.
         largest: the largest difference between both sides on random input, relative to the largest output or 1.
         check: which check ran, in words.
         layers: for every foreign layer what it is there, and what it is here.
     """
 
-    network: Network
+    network: Any
     largest: float
     check: str
     layers: tuple[tuple[str, str], ...]

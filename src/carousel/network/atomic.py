@@ -6,6 +6,7 @@ file that can be locked was left by a writer that is dead, and the next one remo
 number in the name would not do: numbers are used again, and differ between containers.)
 """
 
+import errno
 import fcntl
 import os
 import re
@@ -26,8 +27,8 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
     """Makes `path` a file of `parts`, one after the other.
 
     A file that is replaced gives its permissions to the new one; a symbolic link stays, what it points
-    to is replaced. After an error the old file is there, or, if only the last synchronisation of the
-    directory failed, the new one.
+    to is replaced, or made. After an error the old file is there, or, if only the last synchronisation
+    of the directory failed, the new one; no temporary file is left, unless it cannot be removed either.
 
     Raises:
         ArgumentError: `path` is a directory, a device or the like.
@@ -48,8 +49,7 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
         finally:
             os.close(descriptor)
     except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+        _remove(temporary)
         raise
     _synchronise(target.parent)
 
@@ -57,7 +57,7 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
 def _mode(target: Path) -> int | None:
     """The permissions of the file to be replaced; None if there is none."""
     try:
-        status = target.stat()
+        status = os.stat(target)
     except FileNotFoundError:
         return None
     if not stat.S_ISREG(status.st_mode):
@@ -70,12 +70,17 @@ def _create(directory: Path) -> tuple[int, Path]:
     while True:
         temporary = directory / f".carousel-{secrets.token_hex(8)}.tmp"
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
-        with suppress(
-            OSError
-        ):  # a file system without locks: then nobody can lock, nor remove, what is stale
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return descriptor, temporary
+        try:
+            with suppress(
+                OSError
+            ):  # no locks on this file system: nobody can lock, nor remove, what is stale
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor, temporary
+        except BaseException:
+            _remove(temporary)
+            os.close(descriptor)
+            raise
         os.close(descriptor)  # another writer took it for stale before the lock was ours
 
 
@@ -92,10 +97,18 @@ def _remove_stale(directory: Path) -> None:
                 os.close(descriptor)
 
 
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):  # gone; or the next writer removes it, and the error on its way says why
+        os.unlink(temporary)
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[os.write(descriptor, rest) :]
+        count = os.write(descriptor, rest)
+        if count == 0:  # no error and no progress: it would go on for ever
+            raise OSError(errno.EIO, "nothing was written")
+        rest = rest[count:]
 
 
 def _synchronise(directory: Path) -> None:

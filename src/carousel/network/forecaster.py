@@ -140,6 +140,17 @@ class RecurrentPath:
         for layer in self.layers:
             if layer.beyond or layer.bidirectional:
                 raise FormatError(f"the recurrent path: {layer!r} must have one direction and no options.")
+        if not self.layers or self.segment < 1:
+            raise FormatError("the recurrent path: it must have layers, and segments of at least one row.")
+        into: list[Dense | Recurrent] = [self.layers[0], *self.layers, self.head]
+        outof: list[Dense | Recurrent] = [self.position, self.embed, *self.layers]
+        for one, other in zip(outof, into, strict=True):
+            if one.output_size != other.input_size:
+                raise FormatError(f"the recurrent path: {one!r} does not fit {other!r}.")
+        if self.head.output_size != self.segment:
+            raise FormatError(
+                f"the recurrent path: {self.head!r} must write segments of {self.segment} rows."
+            )
 
 
 @document("forecaster.plain")
@@ -306,6 +317,7 @@ class ForecastModel:
             "scaling.center": (self.scaling.center.shape, (S,)),
             "scaling.scale": (self.scaling.scale.shape, (S,)),
             "tail.window": (self.tail.window.shape, (S, self.lookback)),
+            "tail.errors": (self.tail.errors.shape[:2], (S, self.memory)),
             "tail.next": (self.tail.next.shape, (S,)),
             "calibration.scores": (self.calibration.scores.shape[1:], (K,)),
             "calibration.counts": (self.calibration.counts.shape, (K,)),
@@ -325,6 +337,36 @@ class ForecastModel:
                 raise FormatError(f"forecaster: `{name}` must have shape {wanted}, got {got}.")
         if (self.plain is None) == (self.smoothing is None):
             raise FormatError("forecaster: either `plain` or `smoothing` must be there, not both.")
+        if self.smoothing is not None and self.tail.errors.shape[2:] != self.smoothing.weights.shape:
+            raise FormatError("forecaster: `tail.errors` must have one column for each smoothing model.")
+        if self.plain is not None:
+            network = self.plain.network
+            if network.takes_ids or network.per_step or (network.input_size, network.output_size) != (1, K):
+                raise FormatError(
+                    f"forecaster: its plain network must make {K} numbers of a sequence of one."
+                )
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        """Refuses numbers with which nothing could be computed."""
+        if min(self.horizon, self.season, self.lookback) < 1 or self.memory > self.lookback:
+            raise FormatError(
+                "forecaster: `horizon`, `season` and `lookback` must be at least 1, and `lookback` hold all lags, "
+                f"got {self.horizon}, {self.season} and {self.lookback}."
+            )
+        if not all(0 < level < 100 for level in self.level):
+            raise FormatError(f"forecaster: `level` must be per cent between 0 and 100, got {self.level}.")
+        arrays = {"scaling.center": self.scaling.center, "scaling.scale": self.scaling.scale}
+        arrays |= {"tail.window": self.tail.window, "tail.errors": self.tail.errors}
+        if self.smoothing is not None:
+            arrays |= {f"smoothing.{name}": getattr(self.smoothing, name) for name in ("ar", "ma", "weights")}
+        if self.linear is not None:
+            arrays["linear.coefficients"] = self.linear.coefficients
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise FormatError(f"forecaster: `{name}` must be finite.")
+        if not (self.scaling.scale > 0).all():
+            raise FormatError("forecaster: `scaling.scale` must be above 0.")
 
     @property
     def memory(self) -> int:

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError, DataError, check_shape
+from carousel.errors import ArgumentError, DataError, FormatError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths
 from carousel.series.covariates import Seen, coded, correction, effect, encode, next_row
+from carousel.series.features import phases
 from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
-from carousel.series.linear import linear_path
+from carousel.series.linear import linear_path, sizes
 from carousel.series.panel import Panel
-from carousel.series.segments import all_segments
+from carousel.series.segments import all_segments, segment_inputs
 from carousel.series.smoothing import expected, mixed, mixture
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
@@ -68,6 +69,7 @@ class ForecasterModel:
         self.frequency = Frequency.parse(
             int(value.frequency) if value.frequency.isdigit() else value.frequency
         )
+        _check_features(value, self.frequency)
         self._recurrent = None if value.recurrent is None else SegmentDecoder(value.recurrent)
         self._plain = None if value.plain is None else NetworkModel(value.plain.network)
 
@@ -390,6 +392,28 @@ class ForecasterModel:
             assert self._recurrent is not None
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
+
+
+def _check_features(value: ForecastModel, frequency: Frequency) -> None:
+    """Refuses a model whose matrices are not of its calendar: what only a damaged or hostile file can hold."""
+    path, read, m = value.linear, value.recurrent, value.season
+    if path is not None:
+        P, F, _ = path.coefficients.shape
+        counts = sizes(frequency, m, value.lookback)
+        upto = 2 if path.interplay else int(path.calendar)
+        wanted = counts[min(upto, len(counts) - 1)] - (upto > 0 and not path.level)
+        if P not in (1, phases(frequency, m)) or wanted != F:
+            raise FormatError(
+                f"forecaster: `linear.coefficients` has shape {path.coefficients.shape}, not that of its window."
+            )
+    if read is not None:
+        inputs = (read.embed.input_size, read.position.input_size)
+        known = value.covariates if value.covariates is not None and value.covariates.recurrent else None
+        expected = segment_inputs(frequency, read.segment, value.horizon, known)
+        if inputs != expected or read.segment > value.lookback:
+            raise FormatError(
+                f"forecaster: the recurrent path takes {inputs} inputs, its segments have {expected}."
+            )
 
 
 def check_levels(level: Any) -> tuple[float, ...]:
