@@ -75,7 +75,7 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3
     L = max(L, M)
     if linear and not plain:
         A = rng.normal(0, 0.1, size=(phases(frequency, m), sizes(frequency, m, L)[-1], K))
-        path = LinearPath(A, 0.7, True, has_interplay(frequency, m))
+        path = LinearPath(A, 0.7, True, has_interplay(frequency, m), level=True)
     if deep and not plain:
         H, (past, future) = 6, segment_inputs(frequency, segment, K)
         layers = (recurrent(rng, cell, H, H), recurrent(rng, cell, H, H))

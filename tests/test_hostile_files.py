@@ -23,7 +23,7 @@ from carousel.network import load, save
 from carousel.network.forecaster import ForecastModel
 from carousel.stream.forecaster import ForecasterModel
 from forecasters import forecaster
-from test_network_file import golden_network, meddled, rebuilt
+from model_files import golden_network, meddled, rebuilt
 
 DATA = Path(__file__).parent / "data"
 ROOM = (

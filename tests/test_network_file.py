@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -26,32 +25,10 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from carousel.errors import ArgumentError, FormatError
-from carousel.network import Dense, LastStep, Network, Recurrent, Texts, Weights, document, load, save
+from carousel.network import Dense, Network, Texts, document, load, save
+from model_files import container, dumps, golden_network, meddled, rebuilt
 
 GOLDEN = Path(__file__).parent / "data" / "network-v1.carousel"
-
-
-def golden_network():
-    """Small, with every kind of layer; its numbers are exact in binary, so no library can change them."""
-    count = iter(range(1000))
-
-    def array(*shape, dtype=np.float32):
-        return (
-            (np.array([next(count) % 17 - 8 for _ in range(np.prod(shape))]) / 8).astype(dtype).reshape(shape)
-        )
-
-    def weights(G, I, H):
-        return Weights(array(G * H, I), array(G * H, H), array(G * H), array(G * H))
-
-    return Network(
-        (
-            Recurrent("gru", (weights(3, 1, 2), weights(3, 1, 2)), reset="before"),
-            Recurrent("lstm", (weights(4, 4, 2),)),
-            Recurrent("rnn", (weights(1, 2, 3),), activation="relu"),
-            LastStep(),
-            Dense(array(1, 3), array(1), "sigmoid"),
-        )
-    )
 
 
 @document("test.inner")
@@ -106,45 +83,9 @@ def path(tmp_path):
     return tmp_path / "model"
 
 
-def rebuilt(path, change=lambda document: document, tensors=lambda header: header, data=lambda data: data):
-    """The file at `path` changed, with a length and a SHA-256 that fit: what a hostile writer makes."""
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + length])
-    tree = json.loads(header["__metadata__"]["carousel"])
-    tree["sha256"] = "0" * 64
-    tree = change(tree)
-    text = tree if isinstance(tree, str) else dumps(tree)
-    header["__metadata__"]["carousel"] = text
-    return sealed(text, tensors(header), data(raw[8 + length :]))
-
-
-def sealed(text, header, data):
-    digest = sha256(text.encode())
-    with suppress(AttributeError, KeyError, TypeError, ValueError):  # a header that the library refuses
-        for name, entry in sorted(header.items()):
-            if name != "__metadata__":
-                begin, end = entry["data_offsets"]
-                digest.update(dumps([name, DTYPES[entry["dtype"]], entry["shape"]]).encode())
-                digest.update(data[begin:end])
-    return container(dumps(header).replace("0" * 64, digest.hexdigest(), 1), data)
-
-
-def container(header, data):
-    text = header.encode() if isinstance(header, str) else header
-    return struct.pack("<Q", len(text)) + text + data
-
-
 def header_of(raw):
     length = int.from_bytes(raw[:8], "little")
     return raw[8 : 8 + length].decode()
-
-
-DTYPES = {"F32": "float32", "F64": "float64", "I64": "int64", "U8": "uint8", "I32": "int32"}
-
-
-def dumps(tree):
-    return json.dumps(tree, separators=(",", ":"), ensure_ascii=False)
 
 
 # The same model, the same bytes
@@ -490,38 +431,6 @@ def test_an_integer_is_no_float(path):
         rebuilt(path, lambda d: set_(d, ("value", "inner", 0, "scale"), 3)),
         "`inner.0.scale` must be float",
     )
-
-
-JUNK = [
-    None,
-    True,
-    -1,
-    2**63,
-    2**70,
-    0.5,
-    "",
-    "relu",
-    "a\nb",
-    "x" * 500,
-    [],
-    {},
-    [[]],
-    {"array": "int64"},
-    [0] * 99,
-]
-
-
-def meddled(tree, rng):
-    """`tree` with one of its nodes replaced, doubled or dropped."""
-    if isinstance(tree, dict | list) and tree and rng.random() < 0.8:
-        keys = list(tree) if isinstance(tree, dict) else range(len(tree))
-        key = keys[rng.integers(len(keys))]
-        if rng.random() < 0.1:
-            return {k: v for k, v in tree.items() if k != key} if isinstance(tree, dict) else tree * 2
-        copy = dict(tree) if isinstance(tree, dict) else list(tree)
-        copy[key] = meddled(tree[key], rng)
-        return copy
-    return JUNK[rng.integers(len(JUNK))]
 
 
 @pytest.mark.parametrize("part", ["document", "header"])
