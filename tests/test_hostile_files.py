@@ -1,6 +1,6 @@
 """Files that are not what they say, of every kind that we open: refused in one sentence, or equal to the original.
 
-What each format may hide is tested beside its reader; here a thousand copies of each are bent at random, and nothing
+What each format may hide is tested beside its reader; here a thousand copies of ours, and a hundred of each other one, are bent at random, and nothing
 may crash, hang, or take memory that the file does not have.
 """
 
@@ -30,6 +30,7 @@ ROOM = (
     2**30
 )  # bytes of address space beyond what the process has: an allocation by a size in a file would need more
 COPIES = 1000
+FOREIGN = 100  # copies of a foreign file: reading one takes a tenth of a second
 
 
 @contextmanager
@@ -235,18 +236,17 @@ def foreign(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".keras", ".h5", ".onnx", ".pt"])
-def test_a_thousand_bent_copies_of_a_foreign_file(tmp_path, ending):
+def test_bent_copies_of_a_foreign_file(tmp_path, ending):
     sources = foreign(tmp_path)
     if ending not in sources:
         pytest.skip("the library that reads it is not installed")
     raw, rng = sources[ending].read_bytes(), np.random.default_rng(3)
-    copies = [bent(raw, rng) for _ in range(COPIES)]
+    copies = [bent(raw, rng) for _ in range(FOREIGN)]
     path = tmp_path / f"bent{ending}"
     with little_memory():
         found = tried(path, copies, files.read)
-    assert (
-        found.count(None) > 300
-    )  # weights that are bent are other weights, and no format but ours has a digest
+    # Weights that are bent are other weights, and no format but ours has a digest.
+    assert found.count(None) > 0.3 * FOREIGN
     for report in found:
         assert report is None or report.largest < 1e-4
 
