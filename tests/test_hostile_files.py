@@ -1,7 +1,7 @@
 """Files that are not what they say, of every kind that we open: refused in one sentence, or equal to the original.
 
-What each format may hide is tested beside its reader; here a thousand copies of ours, and a hundred of each other one, are bent at random, and nothing
-may crash, hang, or take memory that the file does not have.
+What each format may hide is tested beside its reader; here a thousand copies of ours, and a hundred of each other
+one, are bent at random, and nothing may crash, hang, or take memory that the file does not have.
 """
 
 import json
