@@ -72,6 +72,8 @@ def forecaster_options(command: F) -> F:
             help="Kind of the recurrent layers.",
         ),
         click.option("--epochs", type=Whole(min=1), help="Passes over the training windows, at most."),
+        click.option("--minutes", type=float, help="Budget; the best model until then is kept."),
+        click.option("--max-steps", type=Whole(min=1), help="Of the optimiser in one training, at most."),
         click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Of all randomness."),
     )(command)
 

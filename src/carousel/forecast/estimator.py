@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -49,6 +50,9 @@ class Forecaster:
         lookback: rows that a forecast looks back on; about two long seasons without.
         hidden_size, layers, dropout, epochs, batch_size, learning_rate, patience: of the network and its
             training; None is the default of the architecture.
+        minutes: budget of a fit; the networks' training is ended so that both rounds fit into it, and the best
+            until then is kept. The closed-form parts are fitted in any case.
+        max_steps: of the optimiser in one training, at most.
         progress: True for a bar, False for none, None for one on a terminal; or a function that is called
             with a dict of epoch, train and valid.
 
@@ -91,6 +95,8 @@ class Forecaster:
         batch_size: int = 256,
         learning_rate: float | None = None,
         patience: int | None = None,
+        minutes: float | None = None,
+        max_steps: int | None = None,
         progress: Any = None,
     ) -> None:
         self.horizon = horizon
@@ -108,6 +114,8 @@ class Forecaster:
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.patience = patience
+        self.minutes = minutes
+        self.max_steps = max_steps
         self.progress = progress
 
     def fit(
@@ -118,6 +126,8 @@ class Forecaster:
         time_col: str | None = None,
         target_col: str | None = None,
         duplicates: Literal["error", "mean"] = "error",
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool | str | os.PathLike[str] = False,
     ) -> Forecaster:
         """Learns from a long frame of pandas, polars or pyarrow, or from one sequence of numbers.
 
@@ -129,14 +139,21 @@ class Forecaster:
             time_col: column of time stamps or integers.
             target_col: column of values.
             duplicates: "error" refuses two rows of one series at one time, "mean" averages them.
+            checkpoint: file that is written after every epoch, atomically; it holds best and last weights.
+            resume: a checkpoint to go on from: a fit that was killed at any moment ends with the same bits as
+                one that was not. It is written on to `checkpoint`, or without to the same file. True for
+                `checkpoint` itself, if it is there: the same call then starts a fit and goes on with it.
 
         Raises:
-            ArgumentError: a constructor argument that cannot be.
+            ArgumentError: a constructor argument that cannot be, or a checkpoint of other data or settings.
             DataError: a frame that cannot be used, or too short a series.
         """
+        from carousel.forecast.checkpoint import open_checkpoint
         from carousel.forecast.fitting import fit
+        from carousel.forecast.session import Session
         from carousel.forecast.threads import fitting_threads
 
+        start = monotonic()
         settings = Settings.of(self.get_params())
         reading = read_frame(
             df, id=id_col, time=time_col, target=target_col, freq=self.freq, duplicates=duplicates
@@ -147,7 +164,9 @@ class Forecaster:
             fitting_threads(settings.hidden_size),
             progress_report(self.progress, settings.epochs) as report,
         ):
-            fitted = fit(reading.panel, columns, settings, report)
+            trainings = open_checkpoint(reading.panel, settings, checkpoint, resume)
+            session = Session(report, trainings, self.minutes, settings.max_steps, start=start)
+            fitted = fit(reading.panel, columns, settings, session)
         self._set(fitted.model)
         self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted)
         self.history_ = fitted.history

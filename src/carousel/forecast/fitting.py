@@ -19,6 +19,7 @@ from carousel.forecast.closed_form import choose_linear, fit_linear, fit_smoothi
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.recurrent_fit import Job, fit_plain, fit_segments
 from carousel.forecast.scores import Scores, score
+from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import Split, every_origin, split, thinned
 from carousel.forecast.training import Run
@@ -42,7 +43,6 @@ from carousel.stream.forecaster import ForecasterModel
 __all__ = ["Fitted", "fit"]
 
 Array = np.ndarray[Any, Any]
-Report = Callable[[dict[str, float]], None]
 
 JUDGED = 5000  # held-out origins that calibrate and score
 
@@ -68,7 +68,7 @@ class _Parts:
     plain: PlainPath | None = None
 
 
-def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> Fitted:
+def fit(panel: Panel, columns: Columns, settings: Settings, session: Session) -> Fitted:
     """Fits a forecaster; Ctrl-C during training keeps the best so far and is told by `interrupted`.
 
     Raises:
@@ -78,17 +78,19 @@ def fit(panel: Panel, columns: Columns, settings: Settings, report: Report) -> F
         panel, settings.horizon, settings.season, settings.lookback, settings.architecture == "plain"
     )
     parts = split(panel, settings.horizon, shape.lookback)
-    work = _Work(panel, shape, settings, parts, report, columns)
+    work = _Work(panel, shape, settings, parts, session, columns)
     first, again = work.plain() if settings.architecture == "plain" else work.auto()
     notes = work.notes(first)
     judged = work.judge(first)
+    session.second_round()
     try:
         last = None if first.run.interrupted else again()
     except KeyboardInterrupt:
         last = None
     interrupted = last is None or last.run.interrupted
-    kept = first if last is None or last.run.interrupted else last
-    end = "stopped: fitted without the held-out rows" if interrupted else "fitted again on all rows as chosen"
+    whole = last is not None and not interrupted and not session.late()
+    kept = last if last is not None and whole else first
+    end = "fitted again on all rows as chosen" if whole else "stopped: fitted without the held-out rows"
     # The errors are those of round one, but in units of the scale that the model keeps.
     calibration = judged.calibration(kept.parts.scaling.scale)
     model = work.model(kept, calibration, (*notes, end))
@@ -139,7 +141,7 @@ class _Work:
     plan: Plan
     settings: Settings
     split: Split
-    report: Report
+    session: Session
     columns: Columns
 
     def auto(self) -> tuple[_Round, Callable[[], _Round]]:
@@ -214,7 +216,7 @@ class _Work:
             runner = ForecasterModel(self.model(_Round(history, parts, Run()), self._uncalibrated(), ()))
             base = partial(runner.points, history)
         return Job(
-            history, self.plan, self.settings, base, unseen or base, train, choose, epochs, self.report
+            history, self.plan, self.settings, base, unseen or base, train, choose, epochs, self.session
         )
 
     def _level(self, history: History) -> Callable[[Origins], Array]:
@@ -298,6 +300,9 @@ class _Work:
             path = parts.recurrent
             line = "" if path is None else f"{path.shrink:.0%} kept after {first.run.best_epoch} epochs"
             notes.append(f"recurrent path: {line or none}")
+        if first.run.spent:
+            epochs = len(first.run.history)
+            notes.append(f"the budget ended the training in epoch {epochs}; the best until then is kept")
         return tuple(notes)
 
     def _uncalibrated(self) -> Calibration:

@@ -24,7 +24,7 @@ from carousel.network.schema import format_of
 
 __all__ = ["FORMATS", "load", "save"]
 
-FORMATS = (1, 2)
+FORMATS = (1, 2, 3)
 
 
 def save(value: object, path: str | os.PathLike[str]) -> None:
