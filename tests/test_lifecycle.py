@@ -187,3 +187,81 @@ def test_minutes_end_a_training_and_leave_time_for_the_second_round(
 def test_a_budget_that_is_none_is_refused(minutes: Any) -> None:
     with pytest.raises(ArgumentError, match="`minutes` must be a number above 0 and finite"):
         Forecaster(1, minutes=minutes).fit([1.0, 2.0])
+
+
+# New rows
+
+
+def months(rng: np.random.Generator, rows: int, name: str, start: str = "2010-01-01") -> pd.DataFrame:
+    t = np.arange(rows)
+    y = 100 + t + 10 * np.sin(t * np.pi / 6) + rng.normal(size=rows)
+    ds = pd.date_range(start, periods=rows, freq="MS")
+    return pd.DataFrame({"unique_id": name, "ds": ds, "y": y})
+
+
+@pytest.fixture
+def frame(rng: np.random.Generator) -> pd.DataFrame:
+    """Three series, the third shorter than its season in the rows before 2017, and a gap in the first."""
+    frame = pd.concat(
+        [months(rng, 96, "a"), months(rng, 96, "b"), months(rng, 17, "c", "2016-06-01")], ignore_index=True
+    )
+    frame.loc[[85, 90], "y"] = np.nan
+    return frame
+
+
+@pytest.mark.parametrize("architecture", ["auto", "plain"])
+def test_an_updated_model_forecasts_as_one_that_is_given_all_rows(
+    frame: pd.DataFrame, tmp_path: Path, architecture: str
+) -> None:
+    early = frame["ds"] < "2017-01-01"
+    fitted = Forecaster(4, season=12, architecture=architecture, **QUICK).fit(frame[early])
+    expected = fitted.predict(frame)
+    learned = fitted.model_
+    first = frame["ds"] < "2017-04-01"
+    fitted.update(frame[first & ~early]).update(frame[~first])
+    found = fitted.predict()
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-9)
+    assert fitted.model_.calibration is learned.calibration
+    assert fitted.notes_[-1] == "updated without fitting: rows to 2017-12-01"
+    assert sum("updated" in note for note in fitted.notes_) == 1
+    fitted.save(tmp_path / "model")
+    again = carousel.load(tmp_path / "model")
+    assert isinstance(again, Forecaster)
+    pd.testing.assert_frame_equal(again.predict(), found, check_exact=True)
+
+
+def test_an_update_touches_only_its_series_and_takes_in_new_ones(
+    frame: pd.DataFrame, rng: np.random.Generator
+) -> None:
+    fitted = Forecaster(4, season=12, **QUICK).fit(frame[frame["unique_id"] != "c"])
+    before = fitted.predict()
+    new = pd.concat([months(rng, 2, "b", "2018-01-01"), months(rng, 30, "d")], ignore_index=True)
+    after = fitted.update(new).predict()
+    same = before["unique_id"] == "a"
+    pd.testing.assert_frame_equal(after[after["unique_id"] == "a"], before[same], check_exact=True)
+    assert after.loc[after["unique_id"] == "b", "ds"].min() == pd.Timestamp("2018-03-01")
+    alone = fitted.predict(new[new["unique_id"] == "d"])
+    np.testing.assert_allclose(after.loc[after["unique_id"] == "d", "carousel"], alone["carousel"], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("start", "rows", "message"),
+    [
+        (
+            "2017-12-01",
+            3,
+            "Series 'b' has a row at 2017-12-01, but the model knows all rows before 2018-01-01",
+        ),
+        ("2018-02-01", 3, "Series 'b' begins at 2018-02-01, but its next row is 2018-01-01; give the rows"),
+    ],
+)
+def test_rows_that_do_not_follow_are_refused(
+    frame: pd.DataFrame, rng: np.random.Generator, start: str, rows: int, message: str
+) -> None:
+    fitted = Forecaster(4, season=12, **QUICK).fit(frame[frame["unique_id"] != "c"])
+    model = fitted.model_
+    with pytest.raises(DataError, match=message):
+        fitted.update(months(rng, rows, "b", start))
+    with pytest.raises(DataError, match="Series 'e' has 5 rows, but a forecast needs at least 13"):
+        fitted.update(months(rng, 5, "e"))
+    assert fitted.model_ is model

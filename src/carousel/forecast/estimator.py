@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
@@ -175,6 +176,28 @@ class Forecaster:
             raise KeyboardInterrupt
         return self
 
+    def update(self, df: Any, *, duplicates: Literal["error", "mean"] = "error") -> Forecaster:
+        """Takes in rows that came after the fitted ones; nothing is fitted again.
+
+        `predict()` then forecasts what `predict(all_rows)` would, up to rounding. Only the series in `df` are
+        touched; one that is new is scaled by its own rows. What was learned from old rows fits new ones for a
+        while; `backtest` on the new rows, before they are taken in, says for how long.
+
+        Args:
+            df: the new rows, in the columns that were fitted; those of a known series begin at its next row.
+            duplicates: as in `fit`.
+
+        Raises:
+            DataError: a series that begins too early or too late, or a new one that is too short.
+        """
+        from carousel.forecast.update import update
+
+        reading = self._read(df, duplicates, known=set(self._fitted().ids))
+        with reading.blamed():
+            self._set(update(self._runner, reading.panel))
+        self.notes_ = self.model_.notes
+        return self
+
     def predict(
         self, df: Any = None, *, level: Any = None, duplicates: Literal["error", "mean"] = "error"
     ) -> Any:
@@ -319,8 +342,10 @@ class Forecaster:
             raise NotFittedError("This Forecaster has not been fitted; call `fit` first.")
         return self.model_
 
-    def _read(self, df: Any, duplicates: Literal["error", "mean"]) -> Reading:
-        """A frame in the columns and at the frequency that were fitted."""
+    def _read(
+        self, df: Any, duplicates: Literal["error", "mean"], known: Collection[str] = frozenset()
+    ) -> Reading:
+        """A frame in the columns and at the frequency that were fitted; series not in `known` need history."""
         model = self._fitted()
         columns = model.columns
         names = {} if isinstance(df, (np.ndarray, list, tuple)) else _names(columns)
@@ -328,7 +353,7 @@ class Forecaster:
         least = min(model.season + 1, model.lookback)
         with reading.blamed():
             for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
-                if length < least:
+                if length < least and name not in known:
                     rows = "1 row" if length == 1 else f"{length} rows"
                     raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
         return reading

@@ -258,6 +258,8 @@ class _Work:
         plan, history, parts = self.plan, fitted.history, fitted.parts
         memory = 0 if parts.smoothing is None else parts.smoothing.memory
         end = history.context(history.ends(), plan.lookback, memory)
+        lengths = self.panel.lengths
+        rows = lengths if (lengths < max(memory, plan.season)).any() else None
         return ForecastModel(
             horizon=plan.horizon,
             frequency=str(plan.frequency),
@@ -273,7 +275,7 @@ class _Work:
             recurrent=parts.recurrent,
             plain=parts.plain,
             calibration=calibration,
-            tail=Tail(end.window, end.errors, end.next),
+            tail=Tail(end.window, end.errors, end.next, rows),
             notes=notes,
         )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import FormatError
-from carousel.network.document import Texts, document
+from carousel.network.document import Texts, document, later
 from carousel.network.layers import Dense, Recurrent
 from carousel.network.stack import Network
 
@@ -170,11 +170,16 @@ class Tail:
         window: (S, L) the last rows in the model's unit, missing ones filled.
         errors: (S, M, G) the last errors of the smoothing models.
         next: (S,) the time stamps of the first forecasts.
+        rows: (S,) of every series, where one is shorter than a season or the smoothing's memory: rows that come
+            then change what was made up before its first one. None where all are long enough.
+        fitted: (S,) the time stamps after the last rows that were fitted; None where that is `next`.
     """
 
     window: NDArray[np.float64]
     errors: NDArray[np.float64]
     next: NDArray[np.datetime64] | NDArray[np.int64]
+    rows: NDArray[np.int64] | None = later(None, since=3)
+    fitted: NDArray[np.datetime64] | NDArray[np.int64] | None = later(None, since=3)
 
 
 @document("forecaster")
@@ -219,6 +224,9 @@ class ForecastModel:
             "calibration.scores": (self.calibration.scores.shape[1:], (K,)),
             "calibration.counts": (self.calibration.counts.shape, (K,)),
         }
+        for name, array in (("tail.rows", self.tail.rows), ("tail.fitted", self.tail.fitted)):
+            if array is not None:
+                shapes[name] = (array.shape, (S,))
         if self.linear is not None:
             shapes["linear.coefficients"] = (self.linear.coefficients.shape[2:], (K,))
         for name, (got, wanted) in shapes.items():
