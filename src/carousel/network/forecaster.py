@@ -178,8 +178,8 @@ class Tail:
     window: NDArray[np.float64]
     errors: NDArray[np.float64]
     next: NDArray[np.datetime64] | NDArray[np.int64]
-    rows: NDArray[np.int64] | None = later(None, since=3)
-    fitted: NDArray[np.datetime64] | NDArray[np.int64] | None = later(None, since=3)
+    rows: NDArray[np.int64] | None = later(None, since=3)  # noqa: RUF009
+    fitted: NDArray[np.datetime64] | NDArray[np.int64] | None = later(None, since=3)  # noqa: RUF009
 
 
 @document("forecaster")
