@@ -22,6 +22,14 @@ __all__ = ["backtest"]
 )
 @click.option("--step", type=Whole(min=1), help="Rows from one origin to the next; --horizon without.")
 @click.option("--start", metavar="TIME", help="First row to forecast, such as 2024-01-31.")
+@click.option(
+    "--refit",
+    type=Whole(min=0),
+    default=0,
+    show_default=True,
+    help="Fit anew at every K-th origin; 0: never.",
+)
+@click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes for --refit.")
 @click.option("--out", metavar="FILE", help="All forecasts and the truth: CSV, or Parquet by its suffix.")
 def backtest(
     data: str,
@@ -32,13 +40,15 @@ def backtest(
     origins: int | None,
     step: int | None,
     start: str | None,
+    refit: int,
+    jobs: int,
     out: str | None,
     **options: Any,
 ) -> None:
     """Fit on the first part of DATA, forecast the rest from many origins, and say how good that was.
 
-    The model is fitted once, on rows before the first origin. Persistence, the seasonal naive forecast and
-    ridge forecast from the same origins.
+    The model is fitted once, on rows before the first origin, or anew as --refit says. Persistence, the
+    seasonal naive forecast and ridge forecast from the same origins.
     """
     from carousel.cli.output import as_table, check_path, forecast_bytes, say, write
     from carousel.cli.progress import progress
@@ -54,8 +64,11 @@ def backtest(
     from carousel.forecast.holdout import backtest_from_start
 
     forecaster = Forecaster(**options, progress=progress())
-    result = backtest_from_start(forecaster, reading, origins=origins, step=step, start=start)
+    if refit:
+        result = forecaster.backtest(reading, origins=origins, step=step, start=start, refit=refit, jobs=jobs)
+    else:
+        result = backtest_from_start(forecaster, reading, origins=origins, step=step, start=start)
     say("", result)
     if out is not None:
-        write(out, forecast_bytes(as_table(result.forecasts, forecaster.model_.columns), out))
+        write(out, forecast_bytes(as_table(result.forecasts, reading.names), out))
         say("", f"forecasts: {out}")

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from carousel import network
-from carousel.errors import ArgumentError, DataError, NotFittedError, check_integer
-from carousel.forecast.backtest import Backtest, pick_origins, run_backtest
+from carousel.errors import ArgumentError, DataError, NotFittedError, check_choice, check_integer
+from carousel.forecast.backtest import Backtest, check_unseen, first_rows, pick_origins, run_backtest
 from carousel.forecast.frames import forecast_columns, kind_of, to_frame
-from carousel.forecast.plan import Plan
+from carousel.forecast.plan import Plan, plan
 from carousel.forecast.progress import progress_report
 from carousel.forecast.read import Reading, read_frame
+from carousel.forecast.refit import refitted_backtest
 from carousel.forecast.scores import Scores
 from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
@@ -228,29 +229,79 @@ class Forecaster:
         origins: int | None = None,
         step: int | None = None,
         start: Any = None,
+        refit: int = 0,
+        jobs: int = 1,
+        fitted_rows: Literal["refuse", "allow"] = "refuse",
         duplicates: Literal["error", "mean"] = "error",
     ) -> Backtest:
-        """Forecasts from many origins in `df`, beside the baselines; the model is not fitted again.
+        """Forecasts from many origins in `df`, beside the baselines at the same ones, and who wins, how surely.
 
-        Rows that the model was fitted on flatter it: give `start` after the last of them.
+        Without `refit` the fitted model forecasts from all of them. Rows that it was fitted on flatter it, so
+        origins before their end are refused: fit on `df` up to `start`, or let `refit` fit.
 
         Args:
             df: rows before and after the origins.
             origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
             step: rows from one origin to the next; `horizon` without.
             start: time of the first forecast row.
+            refit: k fits anew, with these settings, at every k-th moment that has an origin, on the rows of all
+                series before that moment; this needs no fitted model, and leaves one as it is. 0 for never.
+            jobs: processes for the fits of `refit`; the result is the same for any number.
+            fitted_rows: "allow" takes origins within the rows that were fitted, too, and says so in the verdict.
+            duplicates: as in `fit`.
+
+        Raises:
+            ArgumentError: an argument that cannot be, or origins within the fitted rows.
+            DataError: rows that cannot be used, or too few of them.
         """
-        model = self._fitted()
-        for name, value in (("origins", origins), ("step", step)):
+        for name, value, least in (("origins", origins, 1), ("step", step, 1), ("refit", refit, 0)):
             if value is not None:
-                check_integer(name, value, 1)
+                check_integer(name, value, least)
+        check_integer("jobs", jobs, 1)
+        check_choice("fitted_rows", fitted_rows, ("refuse", "allow"))
+        if refit:
+            return self._refitted_backtest(df, origins, step, start, refit, jobs, duplicates)
+        model = self._fitted()
         reading = self._read(df, duplicates)
         panel = reading.panel
-        plan = Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
+        shape = Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
         with reading.blamed():
-            chosen = pick_origins(panel, plan, origins, step, start)
-        columns = replace(model.columns, frame=kind_of(df))
-        return run_backtest(self._runner, panel, plan, chosen, columns)
+            chosen = pick_origins(panel, shape, origins, step, start)
+        seen = check_unseen(model, panel, chosen, fitted_rows)
+        result = run_backtest(self._runner, panel, shape, chosen, replace(model.columns, frame=kind_of(df)))
+        if seen:
+            warning = (
+                f"{seen} of {len(chosen)} origins lie in rows that the model was fitted on: this flatters it."
+            )
+            result = replace(result, verdict=(*result.verdict, warning))
+        return result
+
+    def _refitted_backtest(
+        self,
+        df: Any,
+        origins: int | None,
+        step: int | None,
+        start: Any,
+        refit: int,
+        jobs: int,
+        duplicates: Any,
+    ) -> Backtest:
+        settings = Settings.of(self.get_params())
+        if self.__sklearn_is_fitted__():
+            reading = self._read(df, duplicates)
+        else:
+            reading = read_frame(df, freq=self.freq, duplicates=duplicates)
+        panel = reading.panel
+        plain = settings.architecture == "plain"
+        with reading.blamed():
+            shape = plan(panel, settings.horizon, settings.season, settings.lookback, plain)
+            chosen = pick_origins(panel, shape, origins, step, start)
+            # Seasons that are found in the rows are found before the first origin.
+            known = panel.head(first_rows(panel, chosen))
+            shape = plan(known, settings.horizon, settings.season, settings.lookback, plain)
+        return refitted_backtest(
+            self.get_params(), reading, shape, chosen, _columns(reading, df), refit, jobs
+        )
 
     def plot(
         self,

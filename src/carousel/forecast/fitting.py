@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from carousel.forecast.backtest import forecasts_with_crps
 from carousel.forecast.baselines import baselines, seasonal_unit
 from carousel.forecast.closed_form import choose_linear, fit_linear, fit_smoothing, out_of_fold
 from carousel.forecast.plan import Plan, plan
@@ -242,11 +243,11 @@ class _Work:
         calibration = _calibration(errors, observed, origins, history.scale)
 
         runner = ForecasterModel(self.model(fitted, calibration, ()))
-        forecast = runner.forecasts(history, origins)
         back = np.exp if fitted.parts.scaling.log else np.asarray
         known = np.where(observed, back(truth), np.nan)
+        forecast, losses = forecasts_with_crps(runner, history, origins, known)
         unit = seasonal_unit(self.panel, plan.season, self.split.cut)[origins.series]
-        scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals())}
+        scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals(), losses)}
         others = baselines(self.panel, plan, self.split.train, origins)
         scores |= {name: score(known, f, unit) for name, f in others.items()}
         window = back(history.context(origins, plan.lookback, 0).window)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,17 @@ class Forecast:
     def intervals(self) -> dict[float, tuple[Array, Array]]:
         """Lower and upper (B, K) per level."""
         return {a: (self.lower[q], self.upper[q]) for q, a in enumerate(self.level)}
+
+    def only(self, level: tuple[float, ...]) -> Forecast:
+        """The same with some of the levels."""
+        kept = [self.level.index(a) for a in level]
+        return replace(self, level=level, lower=self.lower[kept], upper=self.upper[kept])
+
+    def at(self, index: Array) -> Forecast:
+        """Some of the origins."""
+        return Forecast(
+            self.ds[index], self.mean[index], self.level, self.lower[:, index], self.upper[:, index]
+        )
 
 
 class ForecasterModel:
