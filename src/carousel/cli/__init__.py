@@ -1,4 +1,4 @@
-"""The command line: `carousel fit | forecast | backtest | convert | demo | bench`.
+"""The command line: `carousel fit | forecast | backtest | report | convert | demo | bench`.
 
 One file per command; each parses, calls one library function and prints. Only click is imported before a
 command runs, so that `--help` answers at once. Results go to stdout, progress and remarks to stderr.
@@ -26,7 +26,7 @@ _REFUSED, _INTERRUPTED = 2, 130
 class _Commands(click.Group):
     """A group whose commands are imported when they are named: `fit` is `carousel.cli.fit.fit`."""
 
-    names = ("fit", "forecast", "backtest", "convert", "demo", "bench")
+    names = ("fit", "forecast", "backtest", "report", "convert", "demo", "bench")
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.names)
@@ -121,5 +121,7 @@ def _os_message(error: OSError) -> str:
 
 def _missing(module: str) -> str:
     """What to install for a part that the base installation leaves out."""
-    extra = {"matplotlib": "plot", "h5py": "keras", "onnx": "onnx"}.get(module, "forecast")
+    extra = {"matplotlib": "plot", "jinja2": "report", "h5py": "keras", "onnx": "onnx"}.get(
+        module, "forecast"
+    )
     return f"this needs {module}, which is not installed: pip install 'carousel-rnn[{extra}]'"

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import Whole, forecaster_options, frame_options
+from carousel.cli.options import Whole, forecaster_options, frame_options, origin_options
 
 __all__ = ["backtest"]
 
@@ -15,13 +15,7 @@ __all__ = ["backtest"]
 @click.argument("data", metavar="DATA")
 @forecaster_options
 @frame_options
-@click.option(
-    "--origins",
-    type=Whole(min=1),
-    help="Forecasts per series: the last 10, or all after --start, without.",
-)
-@click.option("--step", type=Whole(min=1), help="Rows from one origin to the next; --horizon without.")
-@click.option("--start", metavar="TIME", help="First row to forecast, such as 2024-01-31.")
+@origin_options
 @click.option(
     "--refit",
     type=Whole(min=0),

@@ -24,7 +24,7 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
     Columns: unique_id, ds, carousel (the forecast), and the bounds of the
     intervals: carousel-lo-80, carousel-hi-80, carousel-lo-95, carousel-hi-95.
     """
-    from carousel import Forecaster, load
+    from carousel.cli.model import fitted_forecaster
     from carousel.cli.output import (
         as_table,
         check_path,
@@ -35,15 +35,12 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
         say,
         write,
     )
-    from carousel.errors import FormatError
     from carousel.forecast.read import read_frame, read_table
 
     check_path("--out", out, model, data, device=True)
     check_path("--plot", plot, model, data, out)
     check_picture("--plot", plot)
-    forecaster = load(model)
-    if not isinstance(forecaster, Forecaster):
-        raise FormatError(f"{model} holds a network, not a model of `carousel fit`; fit one on your data.")
+    forecaster = fitted_forecaster(model)
     columns, history = forecaster.model_.columns, None
     if data is not None:
         history = read_frame(

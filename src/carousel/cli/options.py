@@ -1,4 +1,4 @@
-"""The options that `fit` and `backtest` share."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["Frequency", "Whole", "duplicates_option", "forecaster_options", "frame_options"]
+__all__ = ["Frequency", "Whole", "duplicates_option", "forecaster_options", "frame_options", "origin_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,6 +48,21 @@ def frame_options(command: F) -> F:
             "--freq", type=Frequency(), help="Step of the series, such as h, D or MS; found if regular."
         ),
         duplicates_option,
+    )(command)
+
+
+def origin_options(command: F) -> F:
+    """Where a backtest forecasts from."""
+    return _all(
+        click.option(
+            "--origins",
+            type=Whole(min=1),
+            help="Forecasts per series: the last 10, or all after --start, without.",
+        ),
+        click.option(
+            "--step", type=Whole(min=1), help="Rows from one origin to the next; --horizon without."
+        ),
+        click.option("--start", metavar="TIME", help="First row to forecast, such as 2024-01-31."),
     )(command)
 
 

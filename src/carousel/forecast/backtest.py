@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
 from carousel.stream.forecaster import Forecast, ForecasterModel
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = [
     "Backtest",
     "Part",
@@ -30,11 +34,13 @@ __all__ = [
     "forecasts_with_crps",
     "pick_origins",
     "run_backtest",
+    "seen_origins",
     "summary",
 ]
 
 Array = np.ndarray[Any, Any]
 
+STAGES = ("smoothing", "linear path", "recurrent path")
 BLOCK = 512  # origins whose many intervals are in memory at a time
 
 
@@ -50,6 +56,7 @@ class Backtest:
         origins: how many forecasts were made.
         gains: of the model over every baseline, with an interval.
         fits: how many models were fitted for them.
+        parts: RMSE of the model cut short after its smoothing, after its linear path, and whole.
     """
 
     forecasts: Any
@@ -58,6 +65,22 @@ class Backtest:
     origins: int
     gains: dict[str, Gain]
     fits: int = 1
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, kind: str = "step") -> Figure:
+        """Errors or coverage as a matplotlib figure.
+
+        Args:
+            path: file to write; its suffix names the format.
+            kind: "step" for the mean absolute error by step ahead, "origin" by origin, "coverage" for the share
+                of truths inside the intervals.
+
+        Raises:
+            ArgumentError: another kind.
+        """
+        from carousel.forecast.pictures import plot_backtest
+
+        return plot_backtest(self, kind, path)
 
     def __str__(self) -> str:
         fits = f", {self.fits} fits" if self.fits > 1 else ""
@@ -97,25 +120,36 @@ def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None
     return chosen
 
 
-def check_unseen(model: ForecastModel, panel: Panel, origins: Origins, fitted_rows: str) -> int:
-    """How many of these forecasts reach into rows that the model was fitted on, which flatters it.
+def seen_origins(model: ForecastModel, panel: Panel, origins: Origins) -> Array:
+    """(B,) whether a forecast reaches into rows that the model was fitted on, which flatters it."""
+    ends = _fitted_until(model, panel)[origins.series]
+    seen: Array = panel.frequency.shift(panel.starts[origins.series], origins.row) < ends
+    return seen
+
+
+def check_unseen(model: ForecastModel, panel: Panel, origins: Origins) -> None:
+    """Refuses origins in rows that the model was fitted on.
 
     Raises:
-        ArgumentError: there are some, and `fitted_rows` is "refuse".
+        ArgumentError: there are some.
     """
-    until = dict(
-        zip(model.ids, model.tail.next if model.tail.fitted is None else model.tail.fitted, strict=True)
-    )
-    ends = np.array([until.get(name, start) for name, start in zip(panel.ids, panel.starts, strict=True)])
-    seen = panel.frequency.shift(panel.starts[origins.series], origins.row) < ends[origins.series]
-    if seen.any() and fitted_rows == "refuse":
+    seen = seen_origins(model, panel, origins)
+    if seen.any():
         s = origins.series[seen.argmax()]
+        last = panel.frequency.shift(_fitted_until(model, panel)[s], -1)
         raise ArgumentError(
             f"{seen.sum()} of {len(seen)} origins lie in rows that the model was fitted on, which flatters it: "
-            f"those of series {panel.ids[s]!r} go to {moment(panel.frequency.shift(ends[s], -1))}. Give `start` "
-            f"after them, or `refit` = 1 to fit anew on the rows before each origin, or fitted_rows='allow'."
+            f"those of series {panel.ids[s]!r} go to {moment(last)}. Give `start` after them, or `refit` = 1 to "
+            "fit anew on the rows before each origin, or fitted_rows='allow'."
         )
-    return int(seen.sum())
+
+
+def _fitted_until(model: ForecastModel, panel: Panel) -> Array:
+    """(S,) the time after the last fitted row of every series of a panel; its start if it was not fitted."""
+    tail = model.tail
+    until = dict(zip(model.ids, tail.next if tail.fitted is None else tail.fitted, strict=True))
+    pairs = zip(panel.ids, panel.starts, strict=True)
+    return np.array([until.get(name, start) for name, start in pairs], panel.starts.dtype)
 
 
 def parse_start(start: Any, dtype: Any) -> Any:
@@ -140,6 +174,7 @@ class Part:
         crps: (B, K).
         others: (B, K) of every baseline.
         recent: (B, 3) the last values before each origin, filled, in the user's unit.
+        stages: (B, K) of the model cut short after each of its parts, see `STAGES`; none of a plain network.
     """
 
     origins: Origins
@@ -147,6 +182,7 @@ class Part:
     crps: Array
     others: dict[str, Array]
     recent: Array
+    stages: dict[str, Array]
 
 
 def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Origins, first: Array) -> Part:
@@ -160,8 +196,18 @@ def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Ori
     train = every_origin(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - plan.horizon + 1)
     others = baselines(panel, plan, train, origins)
     recent = history.context(origins, min(plan.lookback, 3), 0).window
-    recent = np.exp(recent) if model.value.scaling.log else recent
-    return Part(origins, forecast, losses, others, recent)
+    back = np.exp if model.value.scaling.log else np.asarray
+    stages = {name: back(cut.points(history, origins)) for name, cut in cut_short(model).items()}
+    return Part(origins, forecast, losses, others, back(recent), stages)
+
+
+def cut_short(model: ForecasterModel) -> dict[str, ForecasterModel]:
+    """The model after its smoothing, after its linear path, and whole; nothing of a plain network."""
+    value = model.value
+    if value.plain is not None:
+        return {}
+    values = (replace(value, linear=None, recurrent=None), replace(value, recurrent=None))
+    return dict(zip(STAGES, (*map(ForecasterModel, values), model), strict=True))
 
 
 def forecasts_with_crps(
@@ -243,7 +289,11 @@ def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits:
     first_columns |= {time: frame.pop(time), "y": truth.reshape(-1)}
     frame = first_columns | frame | {name: f.reshape(-1) for name, f in others.items()}
     said = verdict(scores, shifted, gains)
-    return Backtest(to_frame(frame, columns.frame), scores, said, len(origins), gains, fits)
+    worth = {
+        name: score(truth, np.concatenate([part.stages[name] for part in parts])[order], unit).rmse
+        for name in parts[0].stages
+    }
+    return Backtest(to_frame(frame, columns.frame), scores, said, len(origins), gains, fits, worth)
 
 
 def overlapping(origins: Origins, horizon: int) -> int:

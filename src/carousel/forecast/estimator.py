@@ -13,7 +13,14 @@ import numpy as np
 
 from carousel import network
 from carousel.errors import ArgumentError, DataError, NotFittedError, check_choice, check_integer
-from carousel.forecast.backtest import Backtest, check_unseen, first_rows, pick_origins, run_backtest
+from carousel.forecast.backtest import (
+    Backtest,
+    check_unseen,
+    first_rows,
+    pick_origins,
+    run_backtest,
+    seen_origins,
+)
 from carousel.forecast.frames import forecast_columns, kind_of, to_frame
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.progress import progress_report
@@ -23,6 +30,7 @@ from carousel.forecast.scores import Scores
 from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
 from carousel.network.forecaster import Columns, ForecastModel
+from carousel.series.panel import Panel
 from carousel.stream.forecaster import ForecasterModel
 
 if TYPE_CHECKING:
@@ -264,10 +272,12 @@ class Forecaster:
         model = self._fitted()
         reading = self._read(df, duplicates)
         panel = reading.panel
-        shape = Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
+        shape = self._plan(panel)
         with reading.blamed():
             chosen = pick_origins(panel, shape, origins, step, start)
-        seen = check_unseen(model, panel, chosen, fitted_rows)
+        if fitted_rows == "refuse":
+            check_unseen(model, panel, chosen)
+        seen = int(seen_origins(model, panel, chosen).sum())
         result = run_backtest(self._runner, panel, shape, chosen, replace(model.columns, frame=kind_of(df)))
         if seen:
             warning = (
@@ -323,6 +333,51 @@ class Forecaster:
         self._fitted()
         panel = None if df is None else self._read(df, duplicates).panel
         return plot(self._runner, panel, path, **options)
+
+    def report(
+        self,
+        df: Any,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        origins: int | None = None,
+        step: int | None = None,
+        start: Any = None,
+        duplicates: Literal["error", "mean"] = "error",
+    ) -> str:
+        """One HTML page on what is forecast, how good that is, against what, and how sure; it needs no network.
+
+        The scores are those of a backtest. Where its origins lie in rows that the model was fitted on, these
+        settings are fitted once more for it, on the rows before the first origin.
+
+        Args:
+            df: history to forecast from, and to backtest on.
+            path: file to write, atomically.
+            origins, step, start, duplicates: as in `backtest`.
+
+        Returns:
+            The page.
+        """
+        from carousel.forecast.report import report_page
+        from carousel.network import atomic
+
+        model, reading = self._fitted(), self._read(df, duplicates)
+        panel = reading.panel
+        with reading.blamed():
+            chosen = pick_origins(panel, self._plan(panel), origins, step, start)
+        options = {"origins": origins, "step": step, "start": start}
+        if seen_origins(model, panel, chosen).any():
+            result = self.backtest(reading, **options, refit=len(chosen))
+            how = (
+                "The model was fitted on these rows; to be fair, it was fitted anew on the rows before them."
+            )
+        else:
+            result = self.backtest(reading, **options)
+            how = "The model had not seen these rows."
+        history = self.__dict__.get("history_", ())
+        page = report_page(self._runner, panel, result, how, self.notes_, history)
+        if path is not None:
+            atomic.write(path, [page.encode()])
+        return page
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to exactly `path`, atomically; `carousel.load(path)` forecasts the same bits."""
@@ -387,6 +442,10 @@ class Forecaster:
     def _set(self, model: ForecastModel) -> None:
         self.model_ = model
         self._runner = ForecasterModel(model)
+
+    def _plan(self, panel: Panel) -> Plan:
+        model = self._fitted()
+        return Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
 
     def _fitted(self) -> ForecastModel:
         if not hasattr(self, "model_"):
