@@ -216,3 +216,80 @@ def test_arguments_of_a_backtest(rng: np.random.Generator) -> None:
             forecaster.backtest(frame, **arguments)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="needs at least 10"):
         forecaster.backtest(frame, start="2010-05", refit=1)
+
+
+# Quantiles and samples
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Forecaster:
+    rng = np.random.default_rng(7)
+    frame = pd.concat([months(rng, 90), months(rng, 90, "b")], ignore_index=True)
+    return Forecaster(6, **QUICK).fit(frame)
+
+
+def test_quantiles_are_the_ends_of_the_intervals_and_never_cross(fitted: Forecaster) -> None:
+    quantiles = np.linspace(0.005, 0.995, 100)
+    frame = fitted.predict(quantiles=[*quantiles, 0.1, 0.5, 0.9])
+    assert list(frame.columns[:4]) == ["unique_id", "ds", "carousel", "carousel-q-0.5"]
+    values = frame.filter(like="-q-").to_numpy()
+    assert values.shape == (12, 103)
+    assert (np.diff(values, axis=1) >= 0).all()
+    intervals = fitted.predict(level=80)
+    np.testing.assert_allclose(frame["carousel-q-10"], intervals["carousel-lo-80"])
+    np.testing.assert_allclose(frame["carousel-q-90"], intervals["carousel-hi-80"])
+    np.testing.assert_allclose(frame["carousel-q-50"], frame["carousel"])
+
+
+def test_samples_spread_as_the_intervals_and_hang_together(fitted: Forecaster) -> None:
+    number = 400
+    frame = fitted.predict(samples=number)
+    assert list(frame.columns) == ["unique_id", "ds", "sample", "carousel"]
+    assert frame["sample"].tolist() == np.tile(np.repeat(np.arange(number), 6), 2).tolist()
+    paths = frame["carousel"].to_numpy().reshape(2, number, 6)
+    for level in (50, 80):
+        ends = fitted.predict(level=level)
+        inside = (paths >= ends[f"carousel-lo-{level}"].to_numpy().reshape(2, 1, 6)) & (
+            paths <= ends[f"carousel-hi-{level}"].to_numpy().reshape(2, 1, 6)
+        )
+        np.testing.assert_allclose(inside.mean(1), level / 100, atol=0.006)
+    again = fitted.predict(samples=number)
+    pd.testing.assert_frame_equal(again, frame, check_exact=True)
+    other = fitted.predict(samples=number, seed=1)["carousel"].to_numpy().reshape(2, number, 6)
+    np.testing.assert_allclose(np.sort(other, 1), np.sort(paths, 1))
+    assert not (other == paths).all()
+    assert abs(np.corrcoef(paths[0, :, 0], paths[1, :, 0])[0, 1]) < 0.2  # series are independent
+
+
+def test_shuffled_errors_keep_the_dependence_of_their_paths(rng: np.random.Generator) -> None:
+    from carousel.series.conformal import shuffled_errors
+
+    paths = rng.normal(size=(200, 8)).cumsum(1)
+    spread = np.sort(rng.normal(size=(1000, 8)), 0)
+    errors = shuffled_errors(spread, paths, rng)
+    assert (np.sort(errors, 0) == spread).all()
+    order = lambda x: x.argsort(0).argsort(0)  # noqa: E731
+    theirs, ours = np.corrcoef(order(paths).T), np.corrcoef(order(errors).T)
+    np.testing.assert_allclose(ours, theirs, atol=0.06)
+    assert ours[0, 1] > 0.6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"quantiles": 1.0}, "`quantiles` must be numbers between 0 and 1"),
+        ({"quantiles": [0.5, "0.9"]}, "`quantiles` must be numbers between 0 and 1"),
+        ({"samples": 0}, "`samples` must be an integer of at least 1"),
+        ({"samples": 3, "level": 80}, "`level` and `samples` are two forms of one answer"),
+    ],
+)
+def test_answers_that_cannot_be(fitted: Forecaster, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        fitted.predict(**arguments)
+
+
+def test_samples_need_errors_of_whole_forecasts(rng: np.random.Generator) -> None:
+    frame = months(rng)
+    frame.loc[frame.index[40::3], "y"] = np.nan
+    with pytest.raises(ArgumentError, match="`samples` need at least two held-out forecasts"):
+        Forecaster(6, **QUICK).fit(frame).predict(samples=5)

@@ -114,7 +114,7 @@ def test_a_process_killed_at_any_moment_resumes_to_the_same_bits(
 def test_a_checkpoint_of_something_else_is_refused(chaos: np.ndarray[Any, Any], tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
     with pytest.raises(Killed):
-        forecaster(progress=killed_after(1)).fit(chaos, checkpoint=path)
+        forecaster(progress=killed_after(2)).fit(chaos, checkpoint=path)
     before = path.read_bytes()
     with pytest.raises(ArgumentError, match=r"of a fit with epochs=3, not 4, seed=0, not 1; give the same"):
         forecaster(epochs=4, seed=1).fit(chaos, resume=path)

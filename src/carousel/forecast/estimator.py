@@ -21,7 +21,7 @@ from carousel.forecast.backtest import (
     run_backtest,
     seen_origins,
 )
-from carousel.forecast.frames import forecast_columns, kind_of, to_frame
+from carousel.forecast.frames import forecast_columns, kind_of, point_columns, sample_columns, to_frame
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.progress import progress_report
 from carousel.forecast.read import Reading, read_frame
@@ -31,7 +31,7 @@ from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
 from carousel.network.forecaster import Columns, ForecastModel
 from carousel.series.panel import Panel
-from carousel.stream.forecaster import ForecasterModel
+from carousel.stream.forecaster import ForecasterModel, check_quantiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -208,27 +208,67 @@ class Forecaster:
         return self
 
     def predict(
-        self, df: Any = None, *, level: Any = None, duplicates: Literal["error", "mean"] = "error"
+        self,
+        df: Any = None,
+        *,
+        level: Any = None,
+        quantiles: Any = None,
+        samples: int | None = None,
+        seed: int = 0,
+        duplicates: Literal["error", "mean"] = "error",
     ) -> Any:
         """The next `horizon` rows of every series.
 
         Args:
             df: history to forecast from, in the columns that were fitted; the end of the fitted data without.
             level: of the intervals, in per cent; the constructor's without.
+            quantiles: between 0 and 1; they take the place of the intervals, in columns `carousel-q-10`, ….
+            samples: paths to draw instead, one under the other, with their number in a column `sample`. At
+                every step they spread as the intervals do, from step to step they go as held-out errors went;
+                those of different series are independent.
+            seed: of the samples.
+            duplicates: as in `fit`.
 
         Returns:
             A frame of the kind that was fitted: id, time, `carousel`, `carousel-lo-80`, `carousel-hi-80`, ….
+
+        Raises:
+            ArgumentError: an argument that cannot be, or two that exclude each other.
         """
+        given = [
+            name
+            for name, x in (("level", level), ("quantiles", quantiles), ("samples", samples))
+            if x is not None
+        ]
+        if len(given) > 1:
+            raise ArgumentError(
+                f"`{given[0]}` and `{given[1]}` are two forms of one answer; give one of them."
+            )
+        if samples is not None:
+            check_integer("samples", samples, 1)
+            check_integer("seed", seed, 0)
         model = self._fitted()
-        columns = model.columns
         if df is None:
-            forecast, ids, kind = self._runner.forecast(self._runner.last(), level), model.ids, columns.frame
+            state, ids, kind = self._runner.last(), model.ids, model.columns.frame
+            forecast, scale = self._runner.forecast(state, level), state.scale
         else:
             panel = self._read(df, duplicates).panel
             history = self._runner.history(panel)
-            forecast = self._runner.forecasts(history, history.ends(), level)
+            forecast, scale = self._runner.forecasts(history, history.ends(), level), history.scale
             ids, kind = panel.ids, kind_of(df)
-        return to_frame(forecast_columns(forecast, ids, columns), kind)
+        if samples is not None:
+            paths = self._runner.samples(forecast, scale, samples, seed)
+            columns = sample_columns(forecast.ds, paths, ids, model.columns)
+        elif quantiles is not None:
+            values = self._runner.quantiles(forecast, scale, quantiles)
+            columns = point_columns(forecast.ds, forecast.mean, ids, model.columns)
+            columns |= {
+                f"carousel-q-{100 * q:g}": rows.reshape(-1)
+                for q, rows in zip(check_quantiles(quantiles), values, strict=True)
+            }
+        else:
+            columns = forecast_columns(forecast, ids, model.columns)
+        return to_frame(columns, kind)
 
     def backtest(
         self,

@@ -36,7 +36,7 @@ from carousel.network.forecaster import (
     Smoothing,
     Tail,
 )
-from carousel.series.conformal import independent_counts, scores_table
+from carousel.series.conformal import error_paths, independent_counts, scores_table
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale
 from carousel.series.panel import Panel
 from carousel.stream.forecaster import ForecasterModel
@@ -133,7 +133,8 @@ class _Judged:
 def _calibration(errors: Array, observed: Array, origins: Origins, scale: Array) -> Calibration:
     rest = errors / scale[origins.series][:, None]
     follows = (np.diff(origins.row, prepend=-2) == 1) & (np.diff(origins.series, prepend=-1) == 0)
-    return Calibration(scores_table(rest, observed), independent_counts(rest, observed, follows))
+    counts = independent_counts(rest, observed, follows)
+    return Calibration(scores_table(rest, observed), counts, error_paths(rest, observed))
 
 
 @dataclass(frozen=True)

@@ -155,10 +155,13 @@ class Calibration:
     Args:
         scores: (N, K), rising along N; none (N = 0) where no origin could be held out.
         counts: (K,) how many independent scores they are worth.
+        paths: (P, K) the errors of P whole held-out forecasts, signed, in units of the scale: how those of one
+            forecast hang together over the steps. None where no forecast was observed whole.
     """
 
     scores: NDArray[np.float64]
     counts: NDArray[np.float64]
+    paths: NDArray[np.float32] | None = later(None, since=3)  # noqa: RUF009
 
 
 @document("forecaster.tail")
@@ -224,6 +227,8 @@ class ForecastModel:
             "calibration.scores": (self.calibration.scores.shape[1:], (K,)),
             "calibration.counts": (self.calibration.counts.shape, (K,)),
         }
+        if self.calibration.paths is not None:
+            shapes["calibration.paths"] = (self.calibration.paths.shape[1:], (K,))
         for name, array in (("tail.rows", self.tail.rows), ("tail.fitted", self.tail.fitted)):
             if array is not None:
                 shapes[name] = (array.shape, (S,))

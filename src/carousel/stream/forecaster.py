@@ -11,7 +11,7 @@ import numpy as np
 from carousel.errors import ArgumentError, DataError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
-from carousel.series.conformal import half_widths
+from carousel.series.conformal import half_widths, quantile_errors, shuffled_errors
 from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path
@@ -21,7 +21,7 @@ from carousel.series.smoothing import ahead, smoothed
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
 
-__all__ = ["Forecast", "ForecasterModel"]
+__all__ = ["Forecast", "ForecasterModel", "check_levels", "check_quantiles"]
 
 Array = np.ndarray[Any, Any]
 
@@ -177,6 +177,53 @@ class ForecasterModel:
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
         return Forecast(ds, back(x), levels, back(x - widths * scale), back(x + widths * scale))
 
+    def quantiles(self, forecast: Forecast, scale: Array, quantiles: Any) -> Array:
+        """(Q, B, K) in the user's unit, rising along Q.
+
+        Args:
+            forecast: of B origins.
+            scale: (B,) of their series.
+            quantiles: between 0 and 1.
+
+        Raises:
+            ArgumentError: a quantile that is not between 0 and 1.
+        """
+        c = self.value.calibration
+        errors = quantile_errors(c.scores, c.counts, np.array(check_quantiles(quantiles)))
+        return self._with_errors(forecast, errors[:, None] * scale[:, None])
+
+    def samples(self, forecast: Forecast, scale: Array, number: int, seed: int = 0) -> Array:
+        """(number, B, K) paths in the user's unit; those of different origins are independent.
+
+        At every step they spread as the intervals do; from step to step they go as held-out errors went.
+
+        Args:
+            forecast: of B origins.
+            scale: (B,) of their series.
+
+        Raises:
+            ArgumentError: the model has no held-out errors to go by.
+        """
+        c = self.value.calibration
+        if c.paths is None:
+            raise ArgumentError(
+                "`samples` need at least two held-out forecasts whose rows are all known, but this model has "
+                "none; fit again on more rows, or ask for quantiles."
+            )
+        rng = np.random.default_rng(seed)
+        spread = quantile_errors(c.scores, c.counts, (np.arange(number) + 0.5) / number)
+        errors = np.zeros((number, len(scale), self.value.horizon))
+        for b in range(len(scale)):
+            errors[:, b] = scale[b] * shuffled_errors(spread, c.paths, rng)
+        return self._with_errors(forecast, errors)
+
+    def _with_errors(self, forecast: Forecast, errors: Array) -> Array:
+        """The forecast plus errors (…, B, K) in the model's unit."""
+        if self.value.scaling.log:
+            return np.exp(np.log(forecast.mean) + errors)
+        moved: Array = forecast.mean + errors
+        return moved
+
     def _contexts(self, history: History, origins: Origins) -> Iterator[Context]:
         for b in range(0, len(origins), BLOCK):
             yield history.context(origins[slice(b, b + BLOCK)], self.value.lookback, self.value.memory)
@@ -199,6 +246,21 @@ class ForecasterModel:
             future = future_segments(context, frequency, v.season, v.recurrent.segment, v.horizon)
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
+
+
+def check_quantiles(quantiles: Any) -> tuple[float, ...]:
+    """Quantiles, rising and each once.
+
+    Raises:
+        ArgumentError: one that is not between 0 and 1.
+    """
+    given = quantiles if isinstance(quantiles, (tuple, list, np.ndarray)) else (quantiles,)
+    for q in given:
+        if isinstance(q, bool) or not isinstance(q, (int, float, np.number)) or not 0 < q < 1:
+            raise ArgumentError(
+                f"`quantiles` must be numbers between 0 and 1, such as (0.1, 0.5, 0.9), got {quantiles!r}."
+            )
+    return tuple(sorted({float(q) for q in given}))
 
 
 def check_levels(level: Any) -> tuple[float, ...]:
