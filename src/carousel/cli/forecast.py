@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import duplicates_option
+from carousel.cli.options import Whole, duplicates_option
 
 __all__ = ["forecast"]
 
@@ -15,9 +15,25 @@ __all__ = ["forecast"]
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="DATA", help="File to forecast from; without it, the end of the fitted data.")
 @duplicates_option
+@click.option(
+    "--level", type=float, multiple=True, metavar="PERCENT", help="Of the intervals; may be repeated."
+)
+@click.option(
+    "--quantile", type=float, multiple=True, metavar="Q", help="Instead of intervals; may be repeated."
+)
+@click.option("--samples", type=Whole(min=1), metavar="N", help="N paths per series instead.")
 @click.option("--out", metavar="FILE", help="CSV, or Parquet by its suffix; without it, CSV on stdout.")
 @click.option("--plot", metavar="PICTURE", help="Picture of history and forecast: .png, .svg or .pdf.")
-def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plot: str | None) -> None:
+def forecast(
+    model: str,
+    data: str | None,
+    duplicates: Any,
+    level: tuple[float, ...],
+    quantile: tuple[float, ...],
+    samples: int | None,
+    out: str | None,
+    plot: str | None,
+) -> None:
     """Forecast the rows that come next, with MODEL of `carousel fit`.
 
     \b
@@ -51,7 +67,8 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
             freq=forecaster.freq,
             duplicates=duplicates,
         )
-    table = as_table(forecaster.predict(history), columns)
+    answer = forecaster.predict(history, level=level or None, quantiles=quantile or None, samples=samples)
+    table = as_table(answer, columns)
     if history is not None:
         known = set(forecaster.model_.ids)
         new = sum(name not in known for name in history.panel.ids)
@@ -60,7 +77,7 @@ def forecast(model: str, data: str | None, duplicates: Any, out: str | None, plo
             *[f"new to the model, scaled by their own rows: {new} series"] * (new > 0),
             err=True,
         )
-    picture = None if plot is None else figure_bytes(forecaster.plot(history), plot)
+    picture = None if plot is None else figure_bytes(forecaster.plot(history, level=level or None), plot)
     if out is None:
         put(forecast_bytes(table))
     else:

@@ -18,8 +18,8 @@ __all__ = [
     "half_widths",
     "independent_counts",
     "quantile_errors",
-    "shuffled_errors",
     "scores_table",
+    "shuffled_errors",
 ]
 
 Array = np.ndarray[Any, Any]
