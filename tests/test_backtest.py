@@ -105,15 +105,16 @@ def test_the_verdict_says_how_sure_it_is(rng: np.random.Generator) -> None:
     )
     assert lost[0].startswith("Ridge wins")
     assert "difference" in lost[-1]
-    chance = verdict(both, 0, {"ridge": gain(truth, model, model + 1e-3, times, one, 1)})
-    assert chance[1].startswith("That may be chance") or "0.0%" in chance[1]
+    chance = verdict(both, 0, {"ridge": gain(truth, model, -model, times, one, 1)})
+    assert chance[1].startswith("That may be chance: 95 % interval of the difference ")
     few = verdict(both, 0, {"ridge": gain(truth[:8], model[:8], other[:8], times[:8], one[:8], 8)})
     assert few[1] == "How sure that is cannot be said from 8 origins: too few that do not overlap."
 
 
 def test_the_table_fits_a_terminal() -> None:
     names = ("carousel", "seasonal naive 168", "persistence", "ridge")
-    lines = table({name: scores(123456.789) for name in names}).splitlines()
+    large = Scores(123456.789, 98765.4321, 1.23456, 12.3456, {80.0: 0.8, 95.0: 1.0}, 87654.321)
+    lines = table({name: large for name in names}).splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].split()[:2] == ["RMSE", "MAE"]
 
@@ -214,8 +215,8 @@ def test_arguments_of_a_backtest(rng: np.random.Generator) -> None:
     ):
         with pytest.raises(ArgumentError, match=f"`{name}`"):
             forecaster.backtest(frame, **arguments)  # type: ignore[arg-type]
-    with pytest.raises(DataError, match="needs at least 10"):
-        forecaster.backtest(frame, start="2010-05", refit=1)
+    with pytest.raises(DataError, match="has 4 rows, but a horizon of 4 needs at least 10"):
+        forecaster.backtest(frame[:12], refit=1)
 
 
 # Quantiles and samples
@@ -249,10 +250,10 @@ def test_samples_spread_as_the_intervals_and_hang_together(fitted: Forecaster) -
     paths = frame["carousel"].to_numpy().reshape(2, number, 6)
     for level in (50, 80):
         ends = fitted.predict(level=level)
-        inside = (paths >= ends[f"carousel-lo-{level}"].to_numpy().reshape(2, 1, 6)) & (
-            paths <= ends[f"carousel-hi-{level}"].to_numpy().reshape(2, 1, 6)
-        )
-        np.testing.assert_allclose(inside.mean(1), level / 100, atol=0.006)
+        lower, upper = (ends[f"carousel-{end}-{level}"].to_numpy().reshape(2, 1, 6) for end in ("lo", "hi"))
+        inside = ((paths >= lower - 1e-9) & (paths <= upper + 1e-9)).mean(1)
+        assert (inside >= level / 100 - 0.006).all()
+        assert (inside <= level / 100 + 0.1).all()  # errors are few: several quantiles have the same
     again = fitted.predict(samples=number)
     pd.testing.assert_frame_equal(again, frame, check_exact=True)
     other = fitted.predict(samples=number, seed=1)["carousel"].to_numpy().reshape(2, number, 6)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import count
+from itertools import chain, count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_version_or_a_model_is_refused(
 
 def test_steps_end_a_training_and_its_best_is_kept(chaos: np.ndarray[Any, Any]) -> None:
     fitted = forecaster(max_steps=70, epochs=9).fit(chaos)
-    assert len(fitted.history_) == 2  # of 50 steps each
+    assert len(fitted.history_) == 2  # of 56 steps each
     assert any("the budget ended the training in epoch 2" in note for note in fitted.notes_)
     assert fitted.model_ == forecaster(max_steps=70, epochs=9).fit(chaos).model_
 
@@ -164,23 +164,47 @@ def test_steps_end_a_training_and_its_best_is_kept(chaos: np.ndarray[Any, Any]) 
 def test_minutes_end_a_training_and_leave_time_for_the_second_round(
     chaos: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks = clock_of(
+        monkeypatch, chain(np.arange(0, 1e4, 0.1))
+    )  # 0.1 s between two looks: an epoch takes 5.7 s
+    fitted = forecaster(minutes=1, epochs=50, patience=50).fit(chaos)
+    assert len(fitted.history_) == 5  # 27 of 60 s are for the first round
+    assert any("the budget ended the training in epoch 5" in note for note in fitted.notes_)
+    assert fitted.notes_[-1] == "fitted again on all rows as chosen"
+    assert next(looks) < 60
+
+
+def test_a_second_round_that_is_cut_is_not_kept(
+    chaos: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_of(monkeypatch, chain(np.arange(0, 30, 0.1), repeat(61.0)))
+    fitted = forecaster(minutes=1, epochs=50, patience=50).fit(chaos)
+    assert fitted.model_.recurrent is not None
+    assert fitted.notes_[-1] == "stopped: fitted without the held-out rows"
+    assert np.isfinite(fitted.predict()["carousel"]).all()
+
+
+def test_a_budget_that_is_spent_at_once_leaves_the_closed_form(
+    chaos: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock_of(monkeypatch, repeat(61.0))
+    fitted = forecaster(minutes=1).fit(chaos)
+    assert any("the budget ended the training before its first epoch" in note for note in fitted.notes_)
+    assert fitted.notes_[-1] == "fitted again on all rows as chosen"
+    assert fitted.model_.recurrent is None
+
+
+def clock_of(monkeypatch: pytest.MonkeyPatch, seconds: Iterable[float]) -> Iterator[float]:
+    """Lets every fit begin at 0 s, and every look at the clock give the next of these seconds."""
     from carousel.forecast import session
 
-    start = time.monotonic()
-    clock = count(start, 0.2)  # a fifth of a second passes between two looks at the clock
-    original = session.Session.__init__
+    looks, original = iter(seconds), session.Session.__init__
 
-    def slow(self: Any, *arguments: Any, **options: Any) -> None:
-        original(self, *arguments, **{**options, "clock": lambda: next(clock), "start": start})
+    def begin(self: Any, *arguments: Any, **options: Any) -> None:
+        original(self, *arguments, **{**options, "clock": lambda: float(next(looks)), "start": 0.0})
 
-    monkeypatch.setattr(session.Session, "__init__", slow)
-    fitted = forecaster(minutes=1, epochs=50, patience=50).fit(chaos)
-    assert len(fitted.history_) == 3  # 27 of 60 s are for the first round: 135 steps
-    assert any("the budget ended the training in epoch 3" in note for note in fitted.notes_)
-    assert fitted.notes_[-1] == "fitted again on all rows as chosen"
-    tight = forecaster(minutes=0.001, epochs=50).fit(chaos)
-    assert tight.notes_[-1] == "stopped: fitted without the held-out rows"
-    assert np.isfinite(tight.predict()["carousel"]).all()
+    monkeypatch.setattr(session.Session, "__init__", begin)
+    return looks
 
 
 @pytest.mark.parametrize("minutes", [0, -1, float("inf"), float("nan"), "5", True])

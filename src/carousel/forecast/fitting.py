@@ -89,7 +89,7 @@ def fit(panel: Panel, columns: Columns, settings: Settings, session: Session) ->
     except KeyboardInterrupt:
         last = None
     interrupted = last is None or last.run.interrupted
-    whole = last is not None and not interrupted and not session.late()
+    whole = last is not None and not interrupted and not (last.run.spent and session.late())
     kept = last if last is not None and whole else first
     end = "fitted again on all rows as chosen" if whole else "stopped: fitted without the held-out rows"
     # The errors are those of round one, but in units of the scale that the model keeps.
@@ -306,7 +306,8 @@ class _Work:
             notes.append(f"recurrent path: {line or none}")
         if first.run.spent:
             epochs = len(first.run.history)
-            notes.append(f"the budget ended the training in epoch {epochs}; the best until then is kept")
+            when = f"in epoch {epochs}" if epochs else "before its first epoch"
+            notes.append(f"the budget ended the training {when}; the best until then is kept")
         return tuple(notes)
 
     def _uncalibrated(self) -> Calibration:

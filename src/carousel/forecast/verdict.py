@@ -103,3 +103,8 @@ def table(scores: dict[str, Scores]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def _number(x: float) -> str:
+    """Five digits, or all before the point: an exponent would take more."""
+    return f"{x:.0f}" if 1e4 <= abs(x) < 1e8 else f"{x:.5g}"
