@@ -404,7 +404,7 @@ class Forecaster:
         panel = reading.panel
         with reading.blamed():
             chosen = pick_origins(panel, self._plan(panel), origins, step, start)
-        options = {"origins": origins, "step": step, "start": start}
+        options: dict[str, Any] = {"origins": origins, "step": step, "start": start}
         if seen_origins(model, panel, chosen).any():
             result = self.backtest(reading, **options, refit=len(chosen))
             how = (

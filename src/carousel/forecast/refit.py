@@ -16,6 +16,7 @@ from carousel.forecast.backtest import Backtest, Part, forecast_part, summary
 from carousel.forecast.plan import Plan
 from carousel.network.forecaster import Columns
 from carousel.series.history import Origins
+from carousel.stream.forecaster import ForecasterModel
 
 if TYPE_CHECKING:
     from carousel.forecast.read import Reading
@@ -92,7 +93,7 @@ def _run(task: _Task) -> Part:
     begun = np.flatnonzero(task.rows > 0)
     fitted = panel.head(task.rows).select(begun)
     forecaster = Forecaster(**{**task.params, "progress": False}).fit(replace(task.reading, panel=fitted))
-    return forecast_part(forecaster._runner, panel, task.plan, task.origins, task.rows)
+    return forecast_part(ForecasterModel(forecaster.model_), panel, task.plan, task.origins, task.rows)
 
 
 def _in_processes(tasks: list[_Task], jobs: int) -> list[Part]:
