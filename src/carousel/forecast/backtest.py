@@ -84,7 +84,8 @@ class Backtest:
 
     def __str__(self) -> str:
         fits = f", {self.fits} fits" if self.fits > 1 else ""
-        return "\n".join([f"{self.origins} origins{fits}", table(self.scores), *self.verdict])
+        origins = f"{self.origins} origin{'s' * (self.origins > 1)}"
+        return "\n".join([f"{origins}{fits}", table(self.scores), *self.verdict])
 
 
 def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None, start: Any) -> Origins:

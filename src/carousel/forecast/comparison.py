@@ -68,7 +68,7 @@ def gain(truth: Array, model: Array, other: Array, moments: Array, series: Array
             f"{count} series",
         )
     else:
-        sums, length, drawn = errors[:0], 1, f"{len(moment)} origins"
+        sums, length, drawn = errors[:0], 1, f"{len(moment)} origin{'s' * (len(moment) > 1)}"
     share = float(_share(errors.sum(0)))
     if not len(sums) or not np.isfinite(share):
         return Gain(share, float("nan"), float("nan"), drawn)
