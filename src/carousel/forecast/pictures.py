@@ -47,7 +47,7 @@ def plot_backtest(result: Backtest, kind: str, path: str | os.PathLike[str] | No
         axes.set_ylim(bottom=0)
         if kind == "origin" and times.dtype.kind == "M":
             _dates(axes)
-        axes.legend(frameon=False, fontsize=8)
+        _legend(axes)
     return _done(figure, path)
 
 
@@ -60,7 +60,7 @@ def plot_training(history: Any, path: str | os.PathLike[str] | None = None) -> F
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False, fontsize=8)
+    _legend(axes)
     return _done(figure, path)
 
 
@@ -87,13 +87,13 @@ def _coverage(axes: Axes, result: Backtest) -> None:
     bars = axes.bar(
         names, [100 * share for share in inside.values()], color=BLUE, width=0.5, label="measured"
     )
-    axes.bar_label(bars, fmt="%.1f", padding=2, fontsize=9)
+    axes.bar_label(bars, fmt="%.1f", label_type="center", color="white", fontsize=10)
     for k, level in enumerate(inside):
         axes.plot([k - 0.35, k + 0.35], [level, level], color="#111111", lw=1.6, label="promised" * (k == 0))
-    axes.set_ylim(0, 112)
+    axes.set_ylim(0, 102)
     axes.set_xlabel("interval")
     axes.set_ylabel("truths inside, %")
-    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    _legend(axes)
 
 
 def _errors(result: Backtest) -> tuple[Array, dict[str, Array]]:
@@ -129,6 +129,13 @@ def _figure() -> tuple[Figure, Axes]:
     axes.grid(axis="y", color="#e6e6e6", lw=0.6)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _legend(axes: Axes) -> None:
+    """Above the axes, where it hides nothing."""
+    axes.legend(
+        frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2
+    )
 
 
 def _dates(axes: Axes) -> None:

@@ -27,7 +27,13 @@ __all__ = ["report_page"]
 WIDE, NARROW = 10.5, 5.2  # inches of the picture of the forecast, on a desktop and on a phone
 ROWS = 60  # of the table of forecasts
 SERIES = 3  # in it
-NAMES = {"carousel": "this model", "persistence": "the last value repeated", "ridge": "linear regression"}
+NAMES = {
+    "carousel": "this model (carousel)",
+    "persistence": "the last value repeated (persistence)",
+    "seasonal naive": "the last season repeated (seasonal naive)",
+    "ridge": "linear regression (ridge)",
+}
+WRONG = 5.0  # points of coverage, from which intervals are called too narrow or too wide
 
 
 def report_page(
@@ -71,8 +77,11 @@ def report_page(
         scores=_score_rows(result.scores),
         levels=[f"{a:g}" for a in result.scores["carousel"].coverage],
         best=_number(result.scores["carousel"].mae),
-        relative=_number(result.scores["carousel"].smape),
-        inside=[(f"{a:g}", f"{100 * share:.0f}") for a, share in result.scores["carousel"].coverage.items()],
+        relative=f"{result.scores['carousel'].smape:.1f}",
+        inside=[
+            (f"{a:g}", f"{100 * share:.0f}", _remark(100 * share - a))
+            for a, share in result.scores["carousel"].coverage.items()
+        ],
         wide=_image(plot(runner, panel, with_baselines=True, width=WIDE)),
         narrow=_image(plot(runner, panel, with_baselines=True, width=NARROW)),
         shown=min(len(panel), 6),
@@ -90,7 +99,7 @@ def _score_rows(scores: dict[str, Scores]) -> list[dict[str, Any]]:
     names = sorted(scores, key=lambda name: scores[name].rmse)
     return [
         {
-            "name": _shown_name(name),
+            "name": NAMES.get(name, name),
             "model": name == "carousel",
             "values": [_number(x) for x in (s.mae, s.rmse, s.smape, s.mase, s.crps)],
             "inside": [f"{100 * share:.0f} %" for share in s.coverage.values()],
@@ -99,11 +108,11 @@ def _score_rows(scores: dict[str, Scores]) -> list[dict[str, Any]]:
     ]
 
 
-def _shown_name(name: str) -> str:
-    if name.startswith("seasonal naive"):
-        season = name.removeprefix("seasonal naive").strip()
-        return f"the last season repeated{f' ({season} rows)' if season else ''}"
-    return NAMES.get(name, name)
+def _remark(points: float) -> str:
+    """What a difference between measured and promised coverage means."""
+    if abs(points) < WRONG:
+        return ""
+    return ": they were too narrow" if points < 0 else ": they were wider than needed"
 
 
 def _forecast_tables(forecast: Forecast, panel: Panel) -> list[dict[str, Any]]:
