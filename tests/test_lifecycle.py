@@ -146,7 +146,8 @@ def test_a_checkpoint_of_another_version_or_a_model_is_refused(
         ArgumentError, match=r"written by carousel 0\.0\.1 with torch 2\.6\.0, this is carousel"
     ):
         forecaster().fit(chaos, resume=path)
-    carousel.network.save(carousel.network.Network(()), tmp_path / "network")
+    network = carousel.network.Network((carousel.network.Dense(np.eye(2)),))
+    carousel.network.save(network, tmp_path / "network")
     with pytest.raises(FormatError, match=r"is no checkpoint but a network; `carousel\.load` reads it"):
         forecaster().fit(chaos, resume=tmp_path / "network")
 
