@@ -142,7 +142,8 @@ def error_paths(residuals: Array, observed: Array) -> Array | None:
     if len(whole) < 2:
         return None
     kept = np.linspace(0, len(whole) - 1, min(len(whole), PATHS)).round().astype(int)
-    return whole[kept].astype(np.float32)
+    paths: Array = whole[kept].astype(np.float32)
+    return paths
 
 
 def shuffled_errors(spread: Array, paths: Array, rng: np.random.Generator) -> Array:
