@@ -137,7 +137,7 @@ def check_unseen(model: ForecastModel, panel: Panel, origins: Origins) -> None:
     seen = seen_origins(model, panel, origins)
     if seen.any():
         s = origins.series[seen.argmax()]
-        last = panel.frequency.shift(_fitted_until(model, panel)[s], -1)
+        last = panel.frequency.shift(_fitted_until(model, panel)[s], np.array(-1))
         raise ArgumentError(
             f"{seen.sum()} of {len(seen)} origins lie in rows that the model was fitted on, which flatters it: "
             f"those of series {panel.ids[s]!r} go to {moment(last)}. Give `start` after them, or `refit` = 1 to "
@@ -246,7 +246,7 @@ def targets(panel: Panel, origins: Origins, horizon: int) -> Array:
 
 def first_rows(panel: Panel, origins: Origins) -> Array:
     """(S,) the rows before the first origin of every series; all of a series without one."""
-    first = panel.lengths.copy()
+    first: Array = panel.lengths.copy()
     np.minimum.at(first, origins.series, origins.row)
     return first
 

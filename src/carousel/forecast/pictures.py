@@ -59,7 +59,7 @@ def plot_training(history: Any, path: str | os.PathLike[str] | None = None) -> F
     axes.plot(epochs, [losses["valid"] for losses in history], color=BLUE, lw=2, label="held-out rows")
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     _legend(axes)
     return _done(figure, path)
 

@@ -39,8 +39,8 @@ def restore(state: Named, net: nn.Module, average: nn.Module, optimizer: torch.o
             _, number, key = name.split(".")
             moments.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    for number, generator in enumerate(_generators(net)):
-        generator.set_state(kept[f"generator.{number}"].to(torch.uint8))
+    for index, generator in enumerate(_generators(net)):
+        generator.set_state(kept[f"generator.{index}"].to(torch.uint8))
 
 
 def named(values: Mapping[str, Tensor]) -> Named:

@@ -114,7 +114,7 @@ def _from_the_first_row(runner: ForecasterModel, panel: Panel, rows: Array, stat
     whole = Panel.of(
         [np.concatenate([x, panel.series(s)]) for s, x in enumerate(past)],
         ids=panel.ids,
-        starts=panel.frequency.shift(panel.starts, -rows),
+        starts=[*panel.frequency.shift(panel.starts, -rows)],
         freq=panel.frequency,
     )
     history = runner.history(whole)
@@ -132,6 +132,6 @@ def _put(state: Context, some: Array, after: Context) -> Context:
 
 def _with(array: Array, which: Array, rows: Array) -> Array:
     """A copy with other rows."""
-    copy = array.copy()
+    copy: Array = array.copy()
     copy[which] = rows
     return copy

@@ -220,8 +220,9 @@ class ForecasterModel:
     def _with_errors(self, forecast: Forecast, errors: Array) -> Array:
         """The forecast plus errors (…, B, K) in the model's unit."""
         if self.value.scaling.log:
-            return np.exp(np.log(forecast.mean) + errors)
-        moved: Array = forecast.mean + errors
+            moved: Array = np.exp(np.log(forecast.mean) + errors)
+        else:
+            moved = forecast.mean + errors
         return moved
 
     def _contexts(self, history: History, origins: Origins) -> Iterator[Context]:
