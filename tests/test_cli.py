@@ -87,7 +87,7 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
         start = time.perf_counter()
         out = run("--help", cwd=tmp_path).stdout
         times.append(time.perf_counter() - start)
-    for command in ("fit", "forecast", "backtest", "demo"):
+    for command in ("fit", "forecast", "backtest", "report", "demo"):
         assert f"\n  {command} " in out
     assert min(times) < 0.3
 
@@ -107,7 +107,7 @@ def test_help_in_three_ways(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert "Usage: carousel" in run(*arguments, cwd=tmp_path).stdout
 
 
-@pytest.mark.parametrize("command", ["fit", "forecast", "backtest", "demo"])
+@pytest.mark.parametrize("command", ["fit", "forecast", "backtest", "report", "demo"])
 def test_every_option_has_a_help_text(tmp_path: Path, command: str) -> None:
     parsed = getattr(import_module(f"carousel.cli.{command}"), command)
     for parameter in parsed.params:
@@ -533,6 +533,62 @@ def test_impossible_backtests_are_refused(tmp_path: Path, arguments: tuple[objec
     assert not list(tmp_path.iterdir())
 
 
+def test_backtest_may_fit_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = (
+        "--horizon",
+        3,
+        "--start",
+        "1960-01",
+        "--step",
+        3,
+        "--refit",
+        2,
+        *QUICK,
+        "--out",
+        "backtest.csv",
+    )
+    run_here(monkeypatch, tmp_path, "backtest", AIRLINE, *options)
+    frame = pd.read_csv(tmp_path / "backtest.csv")
+    assert list(frame)[:5] == ["unique_id", "cutoff", "ds", "y", "carousel"]
+    assert len(frame) == 12
+
+
+# Reports, checkpoints, quantiles
+
+
+def test_a_report_of_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_here(monkeypatch, tmp_path, "fit", AIRLINE, "--horizon", 3, *QUICK, "--out", "model")
+    run_here(
+        monkeypatch, tmp_path, "report", "model", "--data", AIRLINE, "--origins", 2, "--out", "report.html"
+    )
+    page = (tmp_path / "report.html").read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert "Forecast of Passengers" in page
+    run_here(
+        monkeypatch, tmp_path, "forecast", "model", "--quantile", 0.1, "--quantile", 0.9, "--out", "q.csv"
+    )
+    assert list(pd.read_csv(tmp_path / "q.csv"))[2:] == ["carousel", "carousel-q-10", "carousel-q-90"]
+    run_here(monkeypatch, tmp_path, "forecast", "model", "--samples", 4, "--out", "s.csv")
+    assert len(pd.read_csv(tmp_path / "s.csv")) == 12
+    run_here(monkeypatch, tmp_path, "forecast", "model", "--level", 50, "--out", "l.csv")
+    assert list(pd.read_csv(tmp_path / "l.csv"))[3:] == ["carousel-lo-50", "carousel-hi-50"]
+
+
+def test_the_same_command_starts_a_fit_and_goes_on_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("--horizon", 3, *QUICK, "--checkpoint", "checkpoint", "--resume", "--out", "model")
+    run_here(monkeypatch, tmp_path, "fit", AIRLINE, *options)
+    first, kept = (tmp_path / "model").read_bytes(), (tmp_path / "checkpoint").read_bytes()
+    run_here(monkeypatch, tmp_path, "fit", AIRLINE, *options)
+    assert (tmp_path / "model").read_bytes() == first
+    assert (tmp_path / "checkpoint").read_bytes() == kept
+
+
+def test_resuming_needs_a_checkpoint(tmp_path: Path) -> None:
+    refused("fit", AIRLINE, "--horizon", 3, "--resume", cwd=tmp_path, says="name it with --checkpoint FILE")
+
+
 # Demos
 
 
@@ -584,7 +640,7 @@ def test_the_commands_of_the_page_are_commands() -> None:
     shown = [shlex.split(line)[1:] for line in re.findall(r"^\$ (carousel .*)$", page, re.MULTILINE)]
     assert {arguments[0] for arguments in shown} >= {"fit", "forecast", "backtest", "demo"}
     for name, *arguments in shown:
-        if name in ("fit", "forecast", "backtest", "demo"):
+        if name in ("fit", "forecast", "backtest", "report", "demo"):
             command = getattr(import_module(f"carousel.cli.{name}"), name)
             command.make_context(name, arguments)
 

@@ -143,7 +143,7 @@ def test_backtest_is_predict_at_every_origin(rng: np.random.Generator) -> None:
 
 def test_backtest_table(rng: np.random.Generator) -> None:
     df = panel(rng)
-    result = Forecaster(4, **QUICK).fit(df).backtest(df, origins=2)
+    result = Forecaster(4, **QUICK).fit(df).backtest(df, origins=2, fitted_rows="allow")
     assert result.origins == 6
     assert set(result.scores) == {"carousel", "persistence", "seasonal naive", "ridge"}
     assert set(result.scores) <= set(result.forecasts.columns)
@@ -258,7 +258,7 @@ def test_series_may_begin_after_the_first_origin(rng: np.random.Generator) -> No
     first = frame["unique_id"].unique()[0]
     late = frame[(frame["unique_id"] != first) | (frame["ds"] >= "2013-01-01")]
     forecaster = Forecaster(3, **QUICK).fit(frame)
-    result = forecaster.backtest(late, start="2012-01-01", step=3)
+    result = forecaster.backtest(late, start="2012-01-01", step=3, fitted_rows="allow")
     cutoffs = result.forecasts.groupby("unique_id")["cutoff"].min()
     assert cutoffs[first] > pd.Timestamp("2013-12-01")
     assert (cutoffs.drop(first) == pd.Timestamp("2011-12-01")).all()

@@ -254,7 +254,6 @@ def set_(tree, keys, value):
 LAYER = ("value", "layers", 0)
 DOCUMENTS = {
     "format 2": (lambda d: d | {"format": 2}, "the file says format 2, but what it holds is of format 1"),
-    "format 3": (lambda d: d | {"format": 3}, "the file says format 3, but what it holds is of format 1"),
     "format 4": (lambda d: d | {"format": 4}, "has format 4, this version of carousel reads formats 1 to 3"),
     "format text": (lambda d: d | {"format": "1"}, "no format number"),
     "format true": (lambda d: d | {"format": True}, "no format number"),

@@ -1,4 +1,4 @@
-"""The command line: `carousel fit | forecast | backtest | stream | serve | convert | run | demo | bench`.
+"""The command line: `carousel fit | forecast | backtest | report | stream | serve | convert | run | demo | bench`.
 
 One file per command; each parses, calls one library function and prints. Only click is imported before a
 command runs, so that `--help` answers at once. Results go to stdout, progress and remarks to stderr.
@@ -26,7 +26,9 @@ _REFUSED, _INTERRUPTED = 2, 130
 class _Commands(click.Group):
     """A group whose commands are imported when they are named: `fit` is `carousel.cli.fit.fit`."""
 
-    names = ("fit", "forecast", "backtest", "stream", "serve", "convert", "run", "demo", "bench")
+    names = (
+        "fit", "forecast", "backtest", "report", "stream", "serve", "convert", "run", "demo", "bench"
+    )  # fmt: skip
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(self.names)
@@ -121,7 +123,13 @@ def _os_message(error: OSError) -> str:
 
 def _missing(module: str) -> str:
     """What to install for a part that the base installation leaves out."""
-    extras = {"matplotlib": "plot", "h5py": "keras", "onnx": "onnx", "holidays": "holidays"}
+    extras = {
+        "matplotlib": "plot",
+        "jinja2": "report",
+        "h5py": "keras",
+        "onnx": "onnx",
+        "holidays": "holidays",
+    }
     extras |= dict.fromkeys(("fastapi", "uvicorn", "starlette", "websockets", "prometheus_client"), "serve")
     extra = extras.get(module.partition(".")[0], "forecast")
     return f"this needs {module}, which is not installed: pip install 'carousel-rnn[{extra}]'"

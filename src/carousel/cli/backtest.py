@@ -6,7 +6,13 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import Whole, covariate_options, forecaster_options, frame_options
+from carousel.cli.options import (
+    Whole,
+    covariate_options,
+    forecaster_options,
+    frame_options,
+    origin_options,
+)
 
 __all__ = ["backtest"]
 
@@ -16,13 +22,15 @@ __all__ = ["backtest"]
 @forecaster_options
 @frame_options
 @covariate_options
+@origin_options
 @click.option(
-    "--origins",
-    type=Whole(min=1),
-    help="Forecasts per series: the last 10, or all after --start, without.",
+    "--refit",
+    type=Whole(min=0),
+    default=0,
+    show_default=True,
+    help="Fit anew at every K-th origin; 0: never.",
 )
-@click.option("--step", type=Whole(min=1), help="Rows from one origin to the next; --horizon without.")
-@click.option("--start", metavar="TIME", help="First row to forecast, such as 2024-01-31.")
+@click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes for --refit.")
 @click.option("--out", metavar="FILE", help="All forecasts and the truth: CSV, or Parquet by its suffix.")
 def backtest(
     data: str,
@@ -37,13 +45,15 @@ def backtest(
     origins: int | None,
     step: int | None,
     start: str | None,
+    refit: int,
+    jobs: int,
     out: str | None,
     **options: Any,
 ) -> None:
     """Fit on the first part of DATA, forecast the rest from many origins, and say how good that was.
 
-    The model is fitted once, on rows before the first origin. Persistence, the seasonal naive forecast and
-    ridge forecast from the same origins.
+    The model is fitted once, on rows before the first origin, or anew as --refit says. Persistence, the
+    seasonal naive forecast and ridge forecast from the same origins.
     """
     from carousel.cli.output import as_table, check_path, forecast_bytes, say, write
     from carousel.cli.progress import progress
@@ -66,8 +76,11 @@ def backtest(
     from carousel.forecast.holdout import backtest_from_start
 
     forecaster = Forecaster(**options, progress=progress())
-    result = backtest_from_start(forecaster, reading, origins=origins, step=step, start=start)
+    if refit:
+        result = forecaster.backtest(reading, origins=origins, step=step, start=start, refit=refit, jobs=jobs)
+    else:
+        result = backtest_from_start(forecaster, reading, origins=origins, step=step, start=start)
     say("", result)
     if out is not None:
-        write(out, forecast_bytes(as_table(result.forecasts, forecaster.model_.columns), out))
+        write(out, forecast_bytes(as_table(result.forecasts, reading.names), out))
         say("", f"forecasts: {out}")

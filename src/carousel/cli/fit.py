@@ -17,6 +17,8 @@ __all__ = ["fit"]
 @frame_options
 @covariate_options
 @click.option("--out", metavar="MODEL", help="File for the fitted model; exactly this path.")
+@click.option("--checkpoint", metavar="FILE", help="Written after every epoch; best and last weights.")
+@click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there; same bits.")
 def fit(
     data: str,
     id: str | None,
@@ -28,6 +30,8 @@ def fit(
     static: str | None,
     holidays: str | None,
     out: str | None,
+    checkpoint: str | None,
+    resume: bool,
     **options: Any,
 ) -> None:
     """Learn to forecast DATA, a CSV or Parquet file, and say how good it is.
@@ -40,6 +44,9 @@ def fit(
     from carousel.forecast.read import Wanted, read_frame, read_table
 
     check_path("--out", out, data, static)
+    check_path("--checkpoint", checkpoint, data, static, out)
+    if resume and checkpoint is None:
+        raise click.UsageError("--resume goes on from a checkpoint; name it with --checkpoint FILE.")
     reading = read_frame(
         read_table(data),
         id=id,
@@ -57,7 +64,7 @@ def fit(
 
     forecaster = Forecaster(**options, progress=progress())
     try:
-        forecaster.fit(reading)
+        forecaster.fit(reading, checkpoint=checkpoint, resume=resume)
     except KeyboardInterrupt:
         if out is not None and forecaster.__sklearn_is_fitted__():
             forecaster.save(out)

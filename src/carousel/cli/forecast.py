@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import duplicates_option
+from carousel.cli.options import Whole, duplicates_option
 
 __all__ = ["forecast"]
 
@@ -18,6 +18,13 @@ __all__ = ["forecast"]
 @click.option("--future", metavar="FILE", help="Future covariates of the rows to forecast, if it reads any.")
 @click.option("--static", metavar="FILE", help="Static covariates of series that were not fitted.")
 @duplicates_option
+@click.option(
+    "--level", type=float, multiple=True, metavar="PERCENT", help="Of the intervals; may be repeated."
+)
+@click.option(
+    "--quantile", type=float, multiple=True, metavar="Q", help="Instead of intervals; may be repeated."
+)
+@click.option("--samples", type=Whole(min=1), metavar="N", help="N paths per series instead.")
 @click.option("--out", metavar="FILE", help="CSV, or Parquet by its suffix; without it, CSV on stdout.")
 @click.option("--plot", metavar="PICTURE", help="Picture of history and forecast: .png, .svg or .pdf.")
 def forecast(
@@ -26,6 +33,9 @@ def forecast(
     future: str | None,
     static: str | None,
     duplicates: Any,
+    level: tuple[float, ...],
+    quantile: tuple[float, ...],
+    samples: int | None,
     out: str | None,
     plot: str | None,
 ) -> None:
@@ -35,7 +45,7 @@ def forecast(
     Columns: unique_id, ds, carousel (the forecast), and the bounds of the
     intervals: carousel-lo-80, carousel-hi-80, carousel-lo-95, carousel-hi-95.
     """
-    from carousel import Forecaster, load
+    from carousel.cli.model import fitted_forecaster
     from carousel.cli.output import (
         as_table,
         check_path,
@@ -46,15 +56,12 @@ def forecast(
         say,
         write,
     )
-    from carousel.errors import FormatError
     from carousel.forecast.read import Wanted, read_frame, read_statics, read_table
 
     check_path("--out", out, model, data, future, static, device=True)
     check_path("--plot", plot, model, data, future, static, out)
     check_picture("--plot", plot)
-    forecaster = load(model)
-    if not isinstance(forecaster, Forecaster):
-        raise FormatError(f"{model} holds a network, not a model of `carousel fit`; fit one on your data.")
+    forecaster = fitted_forecaster(model)
     value, history = forecaster.model_, None
     columns, paths = value.columns, value.covariates
     future_rows, statics = (None if path is None else read_table(path) for path in (future, static))
@@ -71,7 +78,10 @@ def forecast(
         )
         if paths is not None and paths.of("static"):
             history = read_statics(history, table, statics, paths, value.ids, columns.id)
-    rows = as_table(forecaster.predict(history, future=future_rows), columns)
+    answer = forecaster.predict(
+        history, future=future_rows, level=level or None, quantiles=quantile or None, samples=samples
+    )
+    rows = as_table(answer, columns)
     if history is not None:
         known = set(forecaster.model_.ids)
         new = sum(name not in known for name in history.panel.ids)
@@ -80,7 +90,9 @@ def forecast(
             *[f"new to the model, scaled by their own rows: {new} series"] * (new > 0),
             err=True,
         )
-    picture = None if plot is None else figure_bytes(forecaster.plot(history, future=future_rows), plot)
+    picture = None
+    if plot is not None:
+        picture = figure_bytes(forecaster.plot(history, future=future_rows, level=level or None), plot)
     if out is None:
         put(forecast_bytes(rows))
     else:

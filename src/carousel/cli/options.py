@@ -1,4 +1,4 @@
-"""The options that `fit` and `backtest` share."""
+"""The options that several commands share."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = [
     "duplicates_option",
     "forecaster_options",
     "frame_options",
+    "origin_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -88,6 +89,21 @@ def covariate_options(command: F) -> F:
     )(command)
 
 
+def origin_options(command: F) -> F:
+    """Where a backtest forecasts from."""
+    return _all(
+        click.option(
+            "--origins",
+            type=Whole(min=1),
+            help="Forecasts per series: the last 10, or all after --start, without.",
+        ),
+        click.option(
+            "--step", type=Whole(min=1), help="Rows from one origin to the next; --horizon without."
+        ),
+        click.option("--start", metavar="TIME", help="First row to forecast, such as 2024-01-31."),
+    )(command)
+
+
 def forecaster_options(command: F) -> F:
     """What is learned, and how."""
     return _all(
@@ -109,6 +125,8 @@ def forecaster_options(command: F) -> F:
             help="Kind of the recurrent layers.",
         ),
         click.option("--epochs", type=Whole(min=1), help="Passes over the training windows, at most."),
+        click.option("--minutes", type=float, help="Budget; the best model until then is kept."),
+        click.option("--max-steps", type=Whole(min=1), help="Of the optimiser in one training, at most."),
         click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Of all randomness."),
     )(command)
 

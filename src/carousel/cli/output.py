@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pyarrow
     from matplotlib.figure import Figure
 
+    from carousel.forecast.names import Names
     from carousel.network.forecaster import Columns
 
 __all__ = ["as_table", "check_path", "check_picture", "figure_bytes", "forecast_bytes", "put", "say", "write"]
@@ -81,7 +82,7 @@ def write(path: str, content: bytes) -> None:
         raise _unwritable(path, error) from None
 
 
-def as_table(frame: Any, columns: Columns) -> pyarrow.Table:
+def as_table(frame: Any, columns: Columns | Names) -> pyarrow.Table:
     """A frame of forecasts as a table; id and time are called `unique_id` and `ds`, whatever they were."""
     import narwhals
 

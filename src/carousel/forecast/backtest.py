@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import os
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.baselines import baselines, seasonal_unit
+from carousel.forecast.comparison import Gain, gain
 from carousel.forecast.frames import forecast_columns, to_frame
 from carousel.forecast.plan import Plan
-from carousel.forecast.scores import Scores, score
+from carousel.forecast.read import moment
+from carousel.forecast.scores import LEVELS, Scores, crps, score
 from carousel.forecast.split import every_origin
 from carousel.forecast.verdict import is_shifted, table, verdict
-from carousel.network.forecaster import Columns
-from carousel.series.history import Origins
+from carousel.network.forecaster import Columns, ForecastModel
+from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
-from carousel.stream.forecaster import ForecasterModel
+from carousel.stream.forecaster import Forecast, ForecasterModel
 
-__all__ = ["Backtest", "run_backtest"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "Backtest",
+    "Part",
+    "check_unseen",
+    "first_rows",
+    "forecast_part",
+    "forecasts_with_crps",
+    "pick_origins",
+    "run_backtest",
+    "seen_origins",
+    "summary",
+]
 
 Array = np.ndarray[Any, Any]
+
+STAGES = ("smoothing", "linear path", "recurrent path")
+BLOCK = 512  # origins whose many intervals are in memory at a time
 
 
 @dataclass(frozen=True)
@@ -34,15 +54,38 @@ class Backtest:
         scores: of the model ("carousel") and every baseline, at the same origins.
         verdict: what the scores say, in sentences.
         origins: how many forecasts were made.
+        gains: of the model over every baseline, with an interval.
+        fits: how many models were fitted for them.
+        parts: RMSE of the model cut short after its smoothing, after its linear path, and whole.
     """
 
     forecasts: Any
     scores: dict[str, Scores]
     verdict: tuple[str, ...]
     origins: int
+    gains: dict[str, Gain]
+    fits: int = 1
+    parts: dict[str, float] = field(default_factory=dict)
+
+    def plot(self, path: str | os.PathLike[str] | None = None, *, kind: str = "step") -> Figure:
+        """Errors or coverage as a matplotlib figure.
+
+        Args:
+            path: file to write; its suffix names the format.
+            kind: "step" for the mean absolute error by step ahead, "origin" by origin, "coverage" for the share
+                of truths inside the intervals.
+
+        Raises:
+            ArgumentError: another kind.
+        """
+        from carousel.forecast.pictures import plot_backtest
+
+        return plot_backtest(self, kind, path)
 
     def __str__(self) -> str:
-        return "\n".join([f"{self.origins} origins", table(self.scores), *self.verdict])
+        fits = f", {self.fits} fits" if self.fits > 1 else ""
+        origins = f"{self.origins} origin{'s' * (self.origins > 1)}"
+        return "\n".join([f"{origins}{fits}", table(self.scores), *self.verdict])
 
 
 def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None, start: Any) -> Origins:
@@ -78,6 +121,38 @@ def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None
     return chosen
 
 
+def seen_origins(model: ForecastModel, panel: Panel, origins: Origins) -> Array:
+    """(B,) whether a forecast reaches into rows that the model was fitted on, which flatters it."""
+    ends = _fitted_until(model, panel)[origins.series]
+    seen: Array = panel.frequency.shift(panel.starts[origins.series], origins.row) < ends
+    return seen
+
+
+def check_unseen(model: ForecastModel, panel: Panel, origins: Origins) -> None:
+    """Refuses origins in rows that the model was fitted on.
+
+    Raises:
+        ArgumentError: there are some.
+    """
+    seen = seen_origins(model, panel, origins)
+    if seen.any():
+        s = origins.series[seen.argmax()]
+        last = panel.frequency.shift(_fitted_until(model, panel)[s], np.array(-1))
+        raise ArgumentError(
+            f"{seen.sum()} of {len(seen)} origins lie in rows that the model was fitted on, which flatters it: "
+            f"those of series {panel.ids[s]!r} go to {moment(last)}. Give `start` after them, or `refit` = 1 to "
+            "fit anew on the rows before each origin, or fitted_rows='allow'."
+        )
+
+
+def _fitted_until(model: ForecastModel, panel: Panel) -> Array:
+    """(S,) the time after the last fitted row of every series of a panel; its start if it was not fitted."""
+    tail = model.tail
+    until = dict(zip(model.ids, tail.next if tail.fitted is None else tail.fitted, strict=True))
+    pairs = zip(panel.ids, panel.starts, strict=True)
+    return np.array([until.get(name, start) for name, start in pairs], panel.starts.dtype)
+
+
 def parse_start(start: Any, dtype: Any) -> Any:
     """A date or a whole number, as the time column has it."""
     try:
@@ -90,24 +165,122 @@ def parse_start(start: Any, dtype: Any) -> Any:
     return found[()]
 
 
+@dataclass(frozen=True)
+class Part:
+    """What one fitted model and its baselines say at some origins.
+
+    Args:
+        origins: B of the panel.
+        forecast: of the model.
+        crps: (B, K).
+        others: (B, K) of every baseline.
+        recent: (B, 3) the last values before each origin, filled, in the user's unit.
+        stages: (B, K) of the model cut short after each of its parts, see `STAGES`; none of a plain network.
+    """
+
+    origins: Origins
+    forecast: Forecast
+    crps: Array
+    others: dict[str, Array]
+    recent: Array
+    stages: dict[str, Array]
+
+
+def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Origins, first: Array) -> Part:
+    """Forecasts at these origins.
+
+    Args:
+        first: (S,) rows that may set scales and fit the baselines.
+    """
+    history = model.history(panel, first)
+    forecast, losses = forecasts_with_crps(model, history, origins, targets(panel, origins, plan.horizon))
+    train = every_origin(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - plan.horizon + 1)
+    others = baselines(panel, plan, train, origins)
+    recent = history.context(origins, min(plan.lookback, 3), 0).window
+    back = np.exp if model.value.scaling.log else np.asarray
+    stages = {name: back(cut.points(history, origins)) for name, cut in cut_short(model).items()}
+    return Part(origins, forecast, losses, others, back(recent), stages)
+
+
+def cut_short(model: ForecasterModel) -> dict[str, ForecasterModel]:
+    """The model after its smoothing, after its linear path, and whole; nothing of a plain network."""
+    value = model.value
+    if value.plain is not None:
+        return {}
+    values = (replace(value, linear=None, recurrent=None), replace(value, recurrent=None))
+    return dict(zip(STAGES, (*map(ForecasterModel, values), model), strict=True))
+
+
+def forecasts_with_crps(
+    model: ForecasterModel, history: History, origins: Origins, truth: Array
+) -> tuple[Forecast, Array]:
+    """The forecasts with the model's own intervals, and their CRPS (B, K) from many more."""
+    levels = model.value.level
+    parts, losses = [], [np.zeros((0, truth.shape[1]))]
+    for b in range(0, max(len(origins), 1), BLOCK):
+        block = slice(b, b + BLOCK)
+        forecast = model.forecasts(history, origins[block], (*levels, *LEVELS))
+        inner = {a: pair for a, pair in forecast.intervals().items() if a in LEVELS}
+        losses.append(crps(truth[block], forecast.mean, inner))
+        parts.append(forecast.only(levels))
+    return joined(parts), np.concatenate(losses)
+
+
+def joined(parts: list[Forecast]) -> Forecast:
+    """Forecasts of the same levels, one after the other."""
+    return Forecast(
+        ds=np.concatenate([f.ds for f in parts]),
+        mean=np.concatenate([f.mean for f in parts]),
+        level=parts[0].level,
+        lower=np.concatenate([f.lower for f in parts], 1),
+        upper=np.concatenate([f.upper for f in parts], 1),
+    )
+
+
+def targets(panel: Panel, origins: Origins, horizon: int) -> Array:
+    """(B, K) the rows from each origin on, in the user's unit; NaN where missing."""
+    steps = (panel.offsets[origins.series] + origins.row)[:, None] + np.arange(horizon)
+    truth: Array = panel.values[steps]
+    return truth
+
+
+def first_rows(panel: Panel, origins: Origins) -> Array:
+    """(S,) the rows before the first origin of every series; all of a series without one."""
+    first: Array = panel.lengths.copy()
+    np.minimum.at(first, origins.series, origins.row)
+    return first
+
+
 def run_backtest(
     model: ForecasterModel, panel: Panel, plan: Plan, origins: Origins, columns: Columns
 ) -> Backtest:
     """Forecasts at these origins; the baselines are fitted on the rows before the first of each series."""
+    part = forecast_part(model, panel, plan, origins, first_rows(panel, origins))
+    return summary([part], panel, plan, columns)
+
+
+def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits: int = 1) -> Backtest:
+    """Scores, comparison and table of all parts together, in the order of series and time."""
     K = plan.horizon
-    first = panel.lengths.copy()
-    np.minimum.at(first, origins.series, origins.row)
-    history = model.history(panel, first)
-    forecast = model.forecasts(history, origins)
-    steps = (panel.offsets[origins.series] + origins.row)[:, None] + np.arange(K)
-    truth = panel.values[steps]
-    unit = seasonal_unit(panel, plan.season, first)[origins.series]
-    train = every_origin(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - K + 1)
-    others = baselines(panel, plan, train, origins)
-    scores = {"carousel": score(truth, forecast.mean, unit, forecast.intervals())}
+    origins = Origins(
+        np.concatenate([part.origins.series for part in parts]),
+        np.concatenate([part.origins.row for part in parts]),
+    )
+    order = np.lexsort((origins.row, origins.series))
+    origins, forecast = origins[order], joined([part.forecast for part in parts]).at(order)
+    losses = np.concatenate([part.crps for part in parts])[order]
+    names = [name for name in parts[0].others if all(name in part.others for part in parts)]
+    others = {name: np.concatenate([part.others[name] for part in parts])[order] for name in names}
+    recent = np.concatenate([part.recent for part in parts])[order]
+
+    truth = targets(panel, origins, K)
+    unit = seasonal_unit(panel, plan.season, first_rows(panel, origins))[origins.series]
+    scores = {"carousel": score(truth, forecast.mean, unit, forecast.intervals(), losses)}
     scores |= {name: score(truth, f, unit) for name, f in others.items()}
-    window = model.user_window(history.context(origins, plan.lookback, 0))
-    shifted = is_shifted(forecast.mean[:, 0], truth[:, 0], window)
+    times = panel.frequency.shift(panel.starts[origins.series], origins.row)
+    span = overlapping(origins, K)
+    gains = {name: gain(truth, forecast.mean, f, times, origins.series, span) for name, f in others.items()}
+    shifted = is_shifted(forecast.mean[:, 0], truth[:, 0], recent)
 
     ids = [panel.ids[s] for s in origins.series]
     frame = forecast_columns(forecast, ids, columns)
@@ -116,4 +289,15 @@ def run_backtest(
     first_columns = {id: frame.pop(id), "cutoff": np.repeat(cutoff, K)}
     first_columns |= {time: frame.pop(time), "y": truth.reshape(-1)}
     frame = first_columns | frame | {name: f.reshape(-1) for name, f in others.items()}
-    return Backtest(to_frame(frame, columns.frame), scores, verdict(scores, shifted), len(origins))
+    said = verdict(scores, shifted, gains)
+    worth = {
+        name: score(truth, np.concatenate([part.stages[name] for part in parts])[order], unit).rmse
+        for name in parts[0].stages
+    }
+    return Backtest(to_frame(frame, columns.frame), scores, said, len(origins), gains, fits, worth)
+
+
+def overlapping(origins: Origins, horizon: int) -> int:
+    """How many neighbouring origins of a series forecast some row in common."""
+    apart = np.diff(origins.row)[np.diff(origins.series) == 0]
+    return 1 if not len(apart) else -(-horizon // int(apart.min()))

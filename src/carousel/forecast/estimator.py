@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Collection
 from dataclasses import replace
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from carousel import network
-from carousel.errors import ArgumentError, DataError, NotFittedError, check_integer
-from carousel.forecast.backtest import Backtest, pick_origins, run_backtest
+from carousel.errors import ArgumentError, DataError, NotFittedError, check_choice, check_integer
+from carousel.forecast.backtest import (
+    Backtest,
+    check_unseen,
+    first_rows,
+    pick_origins,
+    run_backtest,
+    seen_origins,
+)
 from carousel.forecast.covariates import check_known
-from carousel.forecast.frames import forecast_columns, kind_of, to_frame
-from carousel.forecast.plan import Plan
+from carousel.forecast.frames import forecast_columns, kind_of, point_columns, sample_columns, to_frame
+from carousel.forecast.plan import Plan, plan
 from carousel.forecast.progress import progress_report
 from carousel.forecast.read import Reading, Wanted, read_frame, read_future, read_statics
+from carousel.forecast.refit import refitted_backtest
 from carousel.forecast.scores import Scores
 from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
 from carousel.network.forecaster import Columns, ForecastModel
 from carousel.series import Panel
 from carousel.series.history import Context
-from carousel.stream.forecaster import ForecasterModel
+from carousel.stream.forecaster import ForecasterModel, check_quantiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,6 +62,9 @@ class Forecaster:
         lookback: rows that a forecast looks back on; about two long seasons without.
         hidden_size, layers, dropout, epochs, batch_size, learning_rate, patience: of the network and its
             training; None is the default of the architecture.
+        minutes: budget of a fit; the networks' training is ended so that both rounds fit into it, and the best
+            until then is kept. The closed-form parts are fitted in any case.
+        max_steps: of the optimiser in one training, at most.
         progress: True for a bar, False for none, None for one on a terminal; or a function that is called
             with a dict of epoch, train and valid.
 
@@ -94,6 +107,8 @@ class Forecaster:
         batch_size: int = 256,
         learning_rate: float | None = None,
         patience: int | None = None,
+        minutes: float | None = None,
+        max_steps: int | None = None,
         progress: Any = None,
     ) -> None:
         self.horizon = horizon
@@ -111,6 +126,8 @@ class Forecaster:
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.patience = patience
+        self.minutes = minutes
+        self.max_steps = max_steps
         self.progress = progress
 
     def fit(
@@ -126,6 +143,8 @@ class Forecaster:
         holidays: str | None = None,
         layout: Literal["long", "wide"] = "long",
         duplicates: Literal["error", "mean"] = "error",
+        checkpoint: str | os.PathLike[str] | None = None,
+        resume: bool | str | os.PathLike[str] = False,
     ) -> Forecaster:
         """Learns from a frame of pandas, polars or pyarrow, or from one sequence of numbers.
 
@@ -145,14 +164,21 @@ class Forecaster:
             holidays: country, such as "US" or "DE-BY", whose holidays are a future column of dates.
             layout: "long", or "wide" for one column per series beside the time.
             duplicates: "error" refuses two rows of one series at one time, "mean" averages them.
+            checkpoint: file that is written after every epoch, atomically; it holds best and last weights.
+            resume: a checkpoint to go on from: a fit that was killed at any moment ends with the same bits as
+                one that was not. It is written on to `checkpoint`, or without to the same file. True for
+                `checkpoint` itself, if it is there: the same call then starts a fit and goes on with it.
 
         Raises:
-            ArgumentError: a constructor argument that cannot be.
+            ArgumentError: a constructor argument that cannot be, or a checkpoint of other data or settings.
             DataError: a frame that cannot be used, or too short a series.
         """
+        from carousel.forecast.checkpoint import open_checkpoint
         from carousel.forecast.fitting import Exogenous, fit
+        from carousel.forecast.session import Session
         from carousel.forecast.threads import fitting_threads
 
+        start = monotonic()
         settings = Settings.of(self.get_params())
         by_name, frame = _statics(static)
         wanted = Wanted.of(past, future, by_name, holidays)
@@ -176,13 +202,37 @@ class Forecaster:
             progress_report(self.progress, settings.epochs) as report,
         ):
             exogenous = Exogenous(reading.covariates, reading.holidays)
-            fitted = fit(reading.panel, columns, settings, report, exogenous)
+            trainings = open_checkpoint(reading.panel, settings, checkpoint, resume, exogenous)
+            session = Session(report, trainings, self.minutes, settings.max_steps, start=start)
+            fitted = fit(reading.panel, columns, settings, session, exogenous)
         self._set(fitted.model)
         self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted)
         self.history_ = fitted.history
         self.notes_ = (*reading.notes, *fitted.model.notes)
         if fitted.interrupted:
             raise KeyboardInterrupt
+        return self
+
+    def update(self, df: Any, *, duplicates: Literal["error", "mean"] = "error") -> Forecaster:
+        """Takes in rows that came after the fitted ones; nothing is fitted again.
+
+        `predict()` then forecasts what `predict(all_rows)` would, up to rounding. Only the series in `df` are
+        touched; one that is new is scaled by its own rows. What was learned from old rows fits new ones for a
+        while; `backtest` on the new rows, before they are taken in, says for how long.
+
+        Args:
+            df: the new rows, in the columns that were fitted; those of a known series begin at its next row.
+            duplicates: as in `fit`.
+
+        Raises:
+            DataError: a series that begins too early or too late, or a new one that is too short.
+        """
+        from carousel.forecast.update import update
+
+        reading = self._read(df, duplicates, known=set(self._fitted().ids))
+        with reading.blamed():
+            self._set(update(self._runner, reading.panel))
+        self.notes_ = self.model_.notes
         return self
 
     def predict(
@@ -192,6 +242,9 @@ class Forecaster:
         future: Any = None,
         static: Any = None,
         level: Any = None,
+        quantiles: Any = None,
+        samples: int | None = None,
+        seed: int = 0,
         layout: Literal["long", "wide"] = "long",
         duplicates: Literal["error", "mean"] = "error",
     ) -> Any:
@@ -202,25 +255,55 @@ class Forecaster:
             future: a frame of id, time and the future covariates of the rows to forecast, if the model reads any.
             static: a frame of static covariates of series that were not fitted, if the model reads any.
             level: of the intervals, in per cent; the constructor's without.
+            quantiles: between 0 and 1; they take the place of the intervals, in columns `carousel-q-10`, ….
+            samples: paths to draw instead, one under the other, with their number in a column `sample`. At
+                every step they spread as the intervals do, from step to step they go as held-out errors went;
+                those of different series are independent.
+            seed: of the samples.
             layout: of `df`.
+            duplicates: as in `fit`.
 
         Returns:
             A frame of the kind that was fitted: id, time, `carousel`, `carousel-lo-80`, `carousel-hi-80`, ….
 
         Raises:
+            ArgumentError: an argument that cannot be, or two that exclude each other.
             DataError: `df`, `future` or `static` lacks what the model reads; the text names series and rows.
         """
+        given = [
+            name
+            for name, x in (("level", level), ("quantiles", quantiles), ("samples", samples))
+            if x is not None
+        ]
+        if len(given) > 1:
+            raise ArgumentError(
+                f"`{given[0]}` and `{given[1]}` are two forms of one answer; give one of them."
+            )
+        if samples is not None:
+            check_integer("samples", samples, 1)
+            check_integer("seed", seed, 0)
         model = self._fitted()
-        columns = model.columns
         if df is None:
-            context = self._ahead(future)
-            forecast, ids, kind = self._runner.forecast(context, level), model.ids, columns.frame
+            state, ids, kind = self._ahead(future), model.ids, model.columns.frame
+            forecast, scale = self._runner.forecast(state, level), state.scale
         else:
             panel = self._with_future(self._read(df, duplicates, layout, static).panel, future)
             history = self._runner.history(panel)
-            forecast = self._runner.forecasts(history, history.ends(), level)
+            forecast, scale = self._runner.forecasts(history, history.ends(), level), history.scale
             ids, kind = panel.ids, kind_of(df)
-        return to_frame(forecast_columns(forecast, ids, columns), kind)
+        if samples is not None:
+            paths = self._runner.samples(forecast, scale, samples, seed)
+            columns = sample_columns(forecast.ds, paths, ids, model.columns)
+        elif quantiles is not None:
+            values = self._runner.quantiles(forecast, scale, quantiles)
+            columns = point_columns(forecast.ds, forecast.mean, ids, model.columns)
+            columns |= {
+                f"carousel-q-{100 * q:g}": rows.reshape(-1)
+                for q, rows in zip(check_quantiles(quantiles), values, strict=True)
+            }
+        else:
+            columns = forecast_columns(forecast, ids, model.columns)
+        return to_frame(columns, kind)
 
     def backtest(
         self,
@@ -229,38 +312,89 @@ class Forecaster:
         origins: int | None = None,
         step: int | None = None,
         start: Any = None,
+        refit: int = 0,
+        jobs: int = 1,
+        fitted_rows: Literal["refuse", "allow"] = "refuse",
         static: Any = None,
         layout: Literal["long", "wide"] = "long",
         duplicates: Literal["error", "mean"] = "error",
     ) -> Backtest:
-        """Forecasts from many origins in `df`, beside the baselines; the model is not fitted again.
+        """Forecasts from many origins in `df`, beside the baselines at the same ones, and who wins, how surely.
 
-        Rows that the model was fitted on flatter it: give `start` after the last of them.
+        Without `refit` the fitted model forecasts from all of them. Rows that it was fitted on flatter it, so
+        origins before their end are refused: fit on `df` up to `start`, or let `refit` fit.
 
         Args:
             df: rows before and after the origins.
             origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
             step: rows from one origin to the next; `horizon` without.
             start: time of the first forecast row.
+            refit: k fits anew, with these settings, at every k-th moment that has an origin, on the rows of all
+                series before that moment; this needs no fitted model, and leaves one as it is. 0 for never.
+            jobs: processes for the fits of `refit`; the result is the same for any number.
+            fitted_rows: "allow" takes origins within the rows that were fitted, too, and says so in the verdict.
             static: a frame of static covariates of series that were not fitted.
             layout: of `df`.
+            duplicates: as in `fit`.
 
         Raises:
-            DataError: a future covariate is not known at an origin, or `df` cannot be used.
+            ArgumentError: an argument that cannot be, or origins within the fitted rows.
+            DataError: rows that cannot be used, or too few; a future covariate that is not known at an origin.
         """
-        model = self._fitted()
-        for name, value in (("origins", origins), ("step", step)):
+        for name, value, least in (("origins", origins, 1), ("step", step, 1), ("refit", refit, 0)):
             if value is not None:
-                check_integer(name, value, 1)
+                check_integer(name, value, least)
+        check_integer("jobs", jobs, 1)
+        check_choice("fitted_rows", fitted_rows, ("refuse", "allow"))
+        if refit:
+            return self._refitted_backtest(df, origins, step, start, refit, jobs, duplicates, layout, static)
+        model = self._fitted()
         reading = self._read(df, duplicates, layout, static)
         panel = reading.panel
-        plan = Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
+        shape = self._plan(panel)
         with reading.blamed():
-            chosen = pick_origins(panel, plan, origins, step, start)
+            chosen = pick_origins(panel, shape, origins, step, start)
             if model.covariates is not None:
                 check_known(panel, model.covariates.columns, chosen, model.horizon)
-        columns = replace(model.columns, frame=kind_of(df))
-        return run_backtest(self._runner, panel, plan, chosen, columns)
+        if fitted_rows == "refuse":
+            check_unseen(model, panel, chosen)
+        seen = int(seen_origins(model, panel, chosen).sum())
+        result = run_backtest(self._runner, panel, shape, chosen, replace(model.columns, frame=kind_of(df)))
+        if seen:
+            warning = (
+                f"{seen} of {len(chosen)} origins lie in rows that the model was fitted on: this flatters it."
+            )
+            result = replace(result, verdict=(*result.verdict, warning))
+        return result
+
+    def _refitted_backtest(
+        self,
+        df: Any,
+        origins: int | None,
+        step: int | None,
+        start: Any,
+        refit: int,
+        jobs: int,
+        duplicates: Any,
+        layout: Any,
+        static: Any,
+    ) -> Backtest:
+        settings = Settings.of(self.get_params())
+        if self.__sklearn_is_fitted__():
+            reading = self._read(df, duplicates, layout, static)
+        else:
+            reading = read_frame(df, freq=self.freq, duplicates=duplicates, layout=layout)
+        panel = reading.panel
+        plain = settings.architecture == "plain"
+        with reading.blamed():
+            shape = plan(panel, settings.horizon, settings.season, settings.lookback, plain)
+            chosen = pick_origins(panel, shape, origins, step, start)
+            # Seasons that are found in the rows are found before the first origin.
+            known = panel.head(first_rows(panel, chosen))
+            shape = plan(known, settings.horizon, settings.season, settings.lookback, plain)
+        return refitted_backtest(
+            self.get_params(), reading, shape, chosen, _columns(reading, df), refit, jobs
+        )
 
     def plot(
         self,
@@ -287,6 +421,51 @@ class Forecaster:
         panel = self._read(df, duplicates).panel
         panel = panel if options.get("truth") else self._with_future(panel, future)
         return plot(self._runner, panel, path, **options)
+
+    def report(
+        self,
+        df: Any,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        origins: int | None = None,
+        step: int | None = None,
+        start: Any = None,
+        duplicates: Literal["error", "mean"] = "error",
+    ) -> str:
+        """One HTML page on what is forecast, how good that is, against what, and how sure; it needs no network.
+
+        The scores are those of a backtest. Where its origins lie in rows that the model was fitted on, these
+        settings are fitted once more for it, on the rows before the first origin.
+
+        Args:
+            df: history to forecast from, and to backtest on.
+            path: file to write, atomically.
+            origins, step, start, duplicates: as in `backtest`.
+
+        Returns:
+            The page.
+        """
+        from carousel.forecast.report import report_page
+        from carousel.network import atomic
+
+        model, reading = self._fitted(), self._read(df, duplicates)
+        panel = reading.panel
+        with reading.blamed():
+            chosen = pick_origins(panel, self._plan(panel), origins, step, start)
+        options: dict[str, Any] = {"origins": origins, "step": step, "start": start}
+        if seen_origins(model, panel, chosen).any():
+            result = self.backtest(reading, **options, refit=len(chosen))
+            how = (
+                "The model was fitted on these rows; to be fair, it was fitted anew on the rows before them."
+            )
+        else:
+            result = self.backtest(reading, **options)
+            how = "The model had not seen these rows."
+        history = self.__dict__.get("history_", ())
+        page = report_page(self._runner, panel, result, how, self.notes_, history)
+        if path is not None:
+            atomic.write(path, [page.encode()])
+        return page
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the model to exactly `path`, atomically; `carousel.load(path)` forecasts the same bits."""
@@ -352,6 +531,10 @@ class Forecaster:
         self.model_ = model
         self._runner = ForecasterModel(model)
 
+    def _plan(self, panel: Panel) -> Plan:
+        model = self._fitted()
+        return Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
+
     def _fitted(self) -> ForecastModel:
         if not hasattr(self, "model_"):
             raise NotFittedError("This Forecaster has not been fitted; call `fit` first.")
@@ -383,8 +566,9 @@ class Forecaster:
         duplicates: Literal["error", "mean"],
         layout: Literal["long", "wide"] = "long",
         static: Any = None,
+        known: Collection[str] = frozenset(),
     ) -> Reading:
-        """A frame in the columns and at the frequency that were fitted."""
+        """A frame in the columns and at the frequency that were fitted; series not in `known` need history."""
         model = self._fitted()
         if isinstance(df, Reading):
             reading = df.reduced(model.covariates)
@@ -393,7 +577,7 @@ class Forecaster:
         least = min(model.season + 1, model.lookback)
         with reading.blamed():
             for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
-                if length < least:
+                if length < least and name not in known:
                     rows = "1 row" if length == 1 else f"{length} rows"
                     raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
         return reading

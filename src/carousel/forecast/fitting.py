@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from carousel.forecast.backtest import forecasts_with_crps
 from carousel.forecast.baselines import baselines, seasonal_unit
 from carousel.forecast.closed_form import (
     LinearChoice,
@@ -35,6 +36,7 @@ from carousel.forecast.covariate_fit import (
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.recurrent_fit import Job, fit_plain, fit_segments
 from carousel.forecast.scores import Scores, score
+from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import Split, every_origin, split, thinned
 from carousel.forecast.training import Run
@@ -52,7 +54,7 @@ from carousel.network.forecaster import (
     Smoothing,
     Tail,
 )
-from carousel.series.conformal import independent_counts, scores_table
+from carousel.series.conformal import error_paths, independent_counts, scores_table
 from carousel.series.covariates import Seen, correction, encoded
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, without_effect
 from carousel.series.linear import Moments
@@ -62,7 +64,6 @@ from carousel.stream.forecaster import ForecasterModel
 __all__ = ["Fitted", "fit"]
 
 Array = np.ndarray[Any, Any]
-Report = Callable[[dict[str, float]], None]
 
 YEARS = 2  # that training rows must span for features of the time of the year
 WORTH = 0.99  # of the squared error, below which the effect of covariates is worth having
@@ -102,7 +103,7 @@ class Exogenous:
 
 
 def fit(
-    panel: Panel, columns: Columns, settings: Settings, report: Report, exogenous: Exogenous = Exogenous()
+    panel: Panel, columns: Columns, settings: Settings, session: Session, exogenous: Exogenous = Exogenous()
 ) -> Fitted:
     """Fits a forecaster; Ctrl-C during training keeps the best so far and is told by `interrupted`.
 
@@ -114,17 +115,19 @@ def fit(
     )
     parts = split(panel, settings.horizon, shape.lookback)
     nonnegative = bool(np.nanmin(panel.values) >= 0)
-    work = _Work(panel, shape, settings, parts, report, columns, exogenous, nonnegative)
+    work = _Work(panel, shape, settings, parts, session, columns, exogenous, nonnegative)
     first, again = work.plain() if settings.architecture == "plain" else work.auto()
     notes = work.notes(first)
     judged = work.judge(first)
+    session.second_round()
     try:
         last = None if first.run.interrupted else again()
     except KeyboardInterrupt:
         last = None
     interrupted = last is None or last.run.interrupted
-    kept = first if last is None or last.run.interrupted else last
-    end = "stopped: fitted without the held-out rows" if interrupted else "fitted again on all rows as chosen"
+    whole = last is not None and not interrupted and not (last.run.spent and session.late())
+    kept = last if last is not None and whole else first
+    end = "fitted again on all rows as chosen" if whole else "stopped: fitted without the held-out rows"
     # The errors are those of round one, but in units of the scale that the model keeps.
     calibration = judged.calibration(kept.parts.scaling.scale)
     model = work.model(kept, calibration, (*notes, end))
@@ -197,7 +200,8 @@ class _Judged:
 def _calibration(errors: Array, observed: Array, origins: Origins, scale: Array) -> Calibration:
     rest = errors / scale[origins.series][:, None]
     follows = (np.diff(origins.row, prepend=-2) == 1) & (np.diff(origins.series, prepend=-1) == 0)
-    return Calibration(scores_table(rest, observed), independent_counts(rest, observed, follows))
+    counts = independent_counts(rest, observed, follows)
+    return Calibration(scores_table(rest, observed), counts, error_paths(rest, observed))
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,7 @@ class _Work:
     plan: Plan
     settings: Settings
     split: Split
-    report: Report
+    session: Session
     columns: Columns
     exogenous: Exogenous
     nonnegative: bool
@@ -409,7 +413,7 @@ class _Work:
             train,
             choose,
             epochs,
-            self.report,
+            self.session,
             self._with_year,
             reading,
         )
@@ -454,10 +458,10 @@ class _Work:
         calibration = _calibration(errors, observed, origins, history.scale)
 
         runner = ForecasterModel(self.model(fitted, calibration, ()))
-        forecast = runner.forecasts(history, origins)
         known = np.where(observed, history.given(origins, plan.horizon), np.nan)
+        forecast, losses = forecasts_with_crps(runner, history, origins, known)
         unit = seasonal_unit(self.panel, plan.season, self.split.cut)[origins.series]
-        scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals())}
+        scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals(), losses)}
         others = baselines(self.panel, plan, self.split.train, origins)
         scores |= {name: score(known, f, unit) for name, f in others.items()}
         window = runner.user_window(history.context(origins, plan.lookback, 0))
@@ -469,6 +473,8 @@ class _Work:
         plan, history, parts = self.plan, fitted.history, fitted.parts
         memory = 0 if parts.smoothing is None else parts.smoothing.memory
         end = history.context(history.ends(), plan.lookback, memory)
+        lengths = self.panel.lengths
+        rows = lengths if (lengths < max(memory, plan.season)).any() else None
         return ForecastModel(
             horizon=plan.horizon,
             frequency=str(plan.frequency),
@@ -484,7 +490,7 @@ class _Work:
             recurrent=parts.recurrent,
             plain=parts.plain,
             calibration=calibration,
-            tail=Tail(end.window, end.errors, end.next),
+            tail=Tail(end.window, end.errors, end.next, rows),
             notes=notes,
             covariates=self._covariates(parts.covariates, end.covariates),
             nonnegative=self.nonnegative and not parts.scaling.log,
@@ -523,6 +529,10 @@ class _Work:
             path = parts.recurrent
             line = "" if path is None else f"{path.shrink:.0%} kept after {first.run.best_epoch} epochs"
             notes.append(f"recurrent path: {line or none}")
+        if first.run.spent:
+            epochs = len(first.run.history)
+            when = f"in epoch {epochs}" if epochs else "before its first epoch"
+            notes.append(f"the budget ended the training {when}; the best until then is kept")
         return tuple(notes)
 
     def _uncalibrated(self) -> Calibration:

@@ -10,7 +10,7 @@ import numpy as np
 from carousel.network.forecaster import Columns
 from carousel.stream.forecaster import Forecast
 
-__all__ = ["forecast_columns", "kind_of", "to_frame"]
+__all__ = ["forecast_columns", "kind_of", "point_columns", "sample_columns", "to_frame"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,16 +36,33 @@ def forecast_columns(forecast: Forecast, ids: Any, columns: Columns) -> dict[str
     Args:
         ids: B names, one per origin.
     """
-    K = forecast.mean.shape[1]
-    out = {
-        columns.id or "unique_id": np.repeat(np.asarray(ids, object), K),
-        columns.time or "ds": forecast.ds.reshape(-1),
-        "carousel": forecast.mean.reshape(-1),
-    }
+    out = point_columns(forecast.ds, forecast.mean, ids, columns)
     for level, (lower, upper) in forecast.intervals().items():
         out[f"carousel-lo-{level:g}"] = lower.reshape(-1)
         out[f"carousel-hi-{level:g}"] = upper.reshape(-1)
     return out
+
+
+def point_columns(ds: Array, mean: Array, ids: Any, columns: Columns) -> dict[str, Array]:
+    """Id, time and `carousel` of B forecasts (B, K)."""
+    return {
+        columns.id or "unique_id": np.repeat(np.asarray(ids, object), mean.shape[1]),
+        columns.time or "ds": ds.reshape(-1),
+        "carousel": mean.reshape(-1),
+    }
+
+
+def sample_columns(ds: Array, paths: Array, ids: Any, columns: Columns) -> dict[str, Array]:
+    """Id, time, `sample` and `carousel` of paths (number, B, K): per series, path by path."""
+    number, B, K = paths.shape
+    out = point_columns(
+        np.repeat(ds, number, 0),
+        paths.swapaxes(0, 1).reshape(-1, K),
+        np.repeat(np.asarray(ids, object), number),
+        columns,
+    )
+    values = out.pop("carousel")
+    return out | {"sample": np.tile(np.repeat(np.arange(number), K), B), "carousel": values}
 
 
 def to_frame(columns: dict[str, Array], kind: str) -> Any:

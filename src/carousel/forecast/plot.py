@@ -39,6 +39,7 @@ def plot(
     history: int | None = None,
     level: Any = None,
     last: Context | None = None,
+    width: float | None = None,
 ) -> Figure:
     """Draws the forecast of up to six series, each in a panel of its own.
 
@@ -52,6 +53,7 @@ def plot(
         history: rows of history to draw; about four horizons or two seasons without.
         level: of the intervals, in per cent.
         last: state to forecast from without a panel, where future covariates are part of it.
+        width: of the figure in inches; 9 or 13 without.
 
     Raises:
         ArgumentError: an id that is not there, or a wish that needs data.
@@ -66,17 +68,19 @@ def plot(
     if series is not None and series not in ids:
         raise ArgumentError(f"`series` must be one of {', '.join(map(repr, ids[:5]))}, …, got {series!r}.")
     shown = [s for s, name in enumerate(ids) if series is None or name == series][:6]
-    columns = 1 if len(shown) < 4 else 2
+    columns = 1 if len(shown) < 4 or (width is not None and width < 9) else 2
     rows = -(-len(shown) // columns)
-    figure = Figure(figsize=(9 if columns == 1 else 13, 4.2 if rows == 1 else 3 * rows), layout="constrained")
+    width = width or (9 if columns == 1 else 13)
+    figure = Figure(figsize=(width, 4.2 if rows == 1 else 3 * rows), layout="constrained")
     grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
     for axes, s in zip(grid, shown, strict=False):
         _draw(axes, runner, panel or last or runner.last(), s, truth, with_baselines, history, level)
-        axes.set_title(str(ids[s]), loc="left", fontsize=11, fontweight="bold")
+        axes.set_title(str(ids[s]), loc="left", fontsize=11, fontweight="bold", parse_math=False)
     handles, labels = grid[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    ncols = len(labels) if width >= 9 else 3
+    figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -12,6 +12,7 @@ import torch
 from carousel.forecast.closed_form import shrink_factor
 from carousel.forecast.modules import PlainNet, SegmentNet
 from carousel.forecast.plan import Plan
+from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import thinned
 from carousel.forecast.training import Batch, Loop, Run, train
@@ -22,7 +23,6 @@ from carousel.series.segments import future_segments, past_segments, segment_inp
 __all__ = ["Job", "fit_plain", "fit_segments"]
 
 Array = np.ndarray[Any, Any]
-Report = Callable[[dict[str, float]], None]
 
 TRAINED = 200_000  # origins that a network is trained on
 HELD = 4000  # origins that stop the training
@@ -49,7 +49,7 @@ class Job:
     train: Origins
     choose: Origins
     epochs: int
-    report: Report
+    session: Session
     with_year: bool = True
     paths: CovariatePaths | None = None
 
@@ -133,7 +133,7 @@ def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> 
     def rows(index: Array) -> Batch:
         return load(origins[index], rest[index], observed[index])
 
-    return train(net, rows, len(origins), held, loop, start_counts, job.report), held
+    return train(net, rows, len(origins), held, loop, start_counts, job.session), held
 
 
 def _rest(job: Job, origins: Origins, base: Callable[[Origins], Array]) -> tuple[Array, Array]:

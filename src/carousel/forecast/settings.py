@@ -10,7 +10,7 @@ import numpy as np
 from carousel.errors import ArgumentError, check_choice, check_integer
 from carousel.stream.forecaster import check_levels
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "check_minutes"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Settings:
     batch_size: int
     learning_rate: float
     patience: int
+    max_steps: int | None
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Settings:
@@ -57,7 +58,7 @@ class Settings:
             chosen[name] = params[name]
         for name in ("horizon", "hidden_size", "layers", "epochs", "batch_size", "patience"):
             check_integer(name, chosen[name], 1)
-        for name in ("season", "lookback"):
+        for name in ("season", "lookback", "max_steps"):
             if params[name] is not None:
                 check_integer(name, params[name], 1)
         check_integer("seed", params["seed"], 0)
@@ -74,6 +75,7 @@ class Settings:
             raise ArgumentError(
                 f"`learning_rate` must be above 0 and finite, got {chosen['learning_rate']!r}."
             )
+        check_minutes(params["minutes"])
         return cls(
             **chosen,
             season=params["season"],
@@ -82,4 +84,12 @@ class Settings:
             level=check_levels(params["level"]),
             seed=int(params["seed"]),
             lookback=params["lookback"],
+            max_steps=params["max_steps"],
         )
+
+
+def check_minutes(minutes: object) -> None:
+    """Raises an ArgumentError unless a budget of time is None or a finite number above 0."""
+    number = isinstance(minutes, (int, float, np.number)) and not isinstance(minutes, bool)
+    if minutes is not None and not (number and 0 < minutes < np.inf):  # type: ignore[operator]
+        raise ArgumentError(f"`minutes` must be a number above 0 and finite, got {minutes!r}.")

@@ -15,6 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from carousel.forecast.session import Session
+from carousel.forecast.state import named, restore, snapshot, tensors
+from carousel.network.checkpoint import Named, Training
+
 __all__ = ["Batch", "Loop", "Run", "train"]
 
 Array = np.ndarray[Any, Any]
@@ -24,6 +28,7 @@ AVERAGE = 0.99  # of the moving average of the weights
 CLIP = 1.0  # norm of the gradient
 WARM_UP = 50  # steps in which the learning rate rises
 LEAST_STEPS = 50  # of an epoch: a short series is passed several times
+LOSSES = ("epoch", "train", "valid")  # of an epoch
 
 
 @dataclass(frozen=True)
@@ -56,12 +61,14 @@ class Run:
         best_epoch: counted from 1; 0 is the start.
         history: a dict of epoch, train, valid per epoch.
         interrupted: Ctrl-C ended it.
+        spent: the budget ended it.
     """
 
     best: dict[str, Tensor] | None = None
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     interrupted: bool = False
+    spent: bool = False
 
     @property
     def least(self) -> float:
@@ -76,23 +83,36 @@ def train(
     held: list[Batch],
     loop: Loop,
     start_counts: bool,
-    report: Callable[[dict[str, float]], None],
+    session: Session,
 ) -> Run:
-    """Trains `net` and leaves it with its best weights; Ctrl-C ends it early, and `Run.interrupted` says so.
+    """Trains `net` and leaves it with its best weights; Ctrl-C or the budget ends it early, and `Run` says so.
+
+    Where the session has a checkpoint of this training, it goes on from there, with the same bits.
 
     Args:
         load: gives the batch of some of the origins 0 to `train_rows` - 1.
         held: batches that stop the training; without any all epochs are run and the last weights kept.
         start_counts: the untrained network is a forecast that must be beaten.
-        report: called after every epoch.
+        session: reports and keeps every epoch, and has the budget.
     """
     run = Run()
     average = copy.deepcopy(net).eval()
     optimizer = torch.optim.AdamW(net.parameters(), loop.learning_rate, weight_decay=1e-2, fused=True)
     best = _loss(average, held) if start_counts and held else float("inf")
-    step = 0
+    step = epoch = 0
+    number, kept = session.trainings.enter()
+    if kept is not None:
+        run, epoch, step = _run_of(kept), len(kept.history), kept.steps
+        best = float("inf") if kept.loss is None else kept.loss
+        if kept.last is not None:
+            restore(kept.last, net, average, optimizer)
+    ended = loop.epochs == 0 or (kept is not None and kept.ended)
     try:
-        for epoch in range(1, loop.epochs + 1):
+        while not ended and not run.spent:
+            if session.over(step):
+                run.spent = True
+                break
+            epoch += 1
             net.train()
             total, count = 0.0, 0
             for rows in _batches(train_rows, loop, epoch):
@@ -107,14 +127,19 @@ def train(
                 optimizer.step()
                 _follow(average, net, min(AVERAGE, step / (step + 10)))
                 total, count = total + loss.item(), count + 1
+                if session.over(step):
+                    run.spent = True
+                    break
             valid = _loss(average, held) if held else float("nan")
             run.history.append({"epoch": epoch, "train": total / max(count, 1), "valid": valid})
-            report(run.history[-1])
+            session.report(run.history[-1])
             if not held or valid < best:
                 best, run.best_epoch = valid, epoch
                 run.best = copy.deepcopy(average.state_dict())
-            elif epoch - run.best_epoch >= loop.patience:
-                break
+            ended = epoch == loop.epochs or epoch - run.best_epoch >= loop.patience
+            if session.trainings.wanted and not run.spent:  # a part of an epoch is not kept
+                last = None if ended else snapshot(net, average, optimizer)
+                session.trainings.keep(number, _kept(run, step, best, last))
     except KeyboardInterrupt:
         run.interrupted = True
         if run.best is None and not start_counts:
@@ -123,6 +148,25 @@ def train(
         net.load_state_dict(run.best)
     net.eval()
     return run
+
+
+def _kept(run: Run, step: int, best: float, last: Named | None) -> Training:
+    return Training(
+        ended=last is None,
+        steps=step,
+        loss=best if np.isfinite(best) else None,
+        best_epoch=run.best_epoch,
+        history=np.array([[losses[name] for name in LOSSES] for losses in run.history]),
+        best=None if run.best is None else named(run.best),
+        last=last,
+    )
+
+
+def _run_of(kept: Training) -> Run:
+    history = [dict(zip(LOSSES, row, strict=True)) for row in kept.history.tolist()]
+    for losses in history:
+        losses["epoch"] = int(losses["epoch"])
+    return Run(None if kept.best is None else tensors(kept.best), kept.best_epoch, history)
 
 
 def _batches(count: int, loop: Loop, epoch: int) -> list[Array]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from carousel.forecast.comparison import Gain
 from carousel.forecast.scores import Scores
 
 __all__ = ["is_shifted", "table", "verdict"]
@@ -15,11 +17,14 @@ Array = np.ndarray[Any, Any]
 MODEL = "carousel"
 
 
-def verdict(scores: dict[str, Scores], shifted: int = 0) -> tuple[str, ...]:
+def verdict(
+    scores: dict[str, Scores], shifted: int = 0, gains: Mapping[str, Gain] | None = None
+) -> tuple[str, ...]:
     """Sentences: which forecast wins by RMSE, which baselines the model does not beat, and what it repeats.
 
     Args:
         shifted: how many steps the forecast runs behind the truth (`is_shifted`).
+        gains: of the model over every baseline; without, nothing is said of how sure the difference is.
     """
     ranked = sorted(scores, key=lambda name: scores[name].rmse)
     best, model = ranked[0], scores[MODEL]
@@ -35,12 +40,22 @@ def verdict(scores: dict[str, Scores], shifted: int = 0) -> tuple[str, ...]:
         sentences.append(f"{name} wins: RMSE {scores[best].rmse:.4g} against {model.rmse:.4g} of the model.")
         worse = [name for name in ranked if name != MODEL and scores[name].rmse <= model.rmse]
         sentences += [f"The model does not beat {name}." for name in worse]
+    if gains and len(ranked) > 1:
+        sentences.append(_sureness(gains[ranked[1] if best == MODEL else best]))
     if shifted:
         steps = "the last value" if shifted == 1 else f"the value of {shifted} steps ago"
         sentences.append(
             f"One step ahead the forecast equals {steps}: it is the input shifted, not a prediction."
         )
     return tuple(sentences)
+
+
+def _sureness(gain: Gain) -> str:
+    if np.isnan(gain.lower):
+        return f"How sure that is cannot be said from {gain.drawn}: too few that do not overlap."
+    sizes = sorted([gain.lower, gain.upper] if gain.share > 0 else [-gain.upper, -gain.lower])
+    interval = f"95 % interval of the difference {sizes[0]:.1%} to {sizes[1]:.1%}, {gain.drawn}"
+    return f"{interval}." if gain.sure else f"That may be chance: {interval}."
 
 
 def is_shifted(forecast: Array, truth: Array, window: Array, most: int = 3) -> int:
@@ -64,12 +79,22 @@ def is_shifted(forecast: Array, truth: Array, window: Array, most: int = 3) -> i
 def table(scores: dict[str, Scores]) -> str:
     """The scores as lines of text, best RMSE first."""
     levels = list(scores[MODEL].coverage)
-    head = ["", "RMSE", "MAE", "MASE", "sMAPE %", *(f"inside {a:g} %" for a in levels)]
+    head = ["", "RMSE", "MAE", "MASE", "sMAPE %", "CRPS", *(f"in {a:g} %" for a in levels)]
     rows = [head]
     for name in sorted(scores, key=lambda name: scores[name].rmse):
         s = scores[name]
         inside = [f"{100 * s.coverage[a]:.1f}" if a in s.coverage else "" for a in levels]
-        rows.append([name, f"{s.rmse:.5g}", f"{s.mae:.5g}", f"{s.mase:.3f}", f"{s.smape:.2f}", *inside])
+        rows.append(
+            [
+                name,
+                f"{s.rmse:.5g}",
+                f"{s.mae:.5g}",
+                f"{s.mase:.3f}",
+                f"{s.smape:.2f}",
+                f"{s.crps:.5g}",
+                *inside,
+            ]
+        )
     widths = [max(len(row[j]) for row in rows) for j in range(len(head))]
     return "\n".join(
         "  ".join(
@@ -78,3 +103,8 @@ def table(scores: dict[str, Scores]) -> str:
         ).rstrip()
         for row in rows
     )
+
+
+def _number(x: float) -> str:
+    """Five digits, or all before the point: an exponent would take more."""
+    return f"{x:.0f}" if 1e4 <= abs(x) < 1e8 else f"{x:.5g}"

@@ -7,6 +7,7 @@
 - `document`, `Texts`: what lets another class into the file.
 """
 
+from carousel.network.checkpoint import Checkpoint
 from carousel.network.document import Texts, document
 from carousel.network.file import from_bytes, load, save, to_bytes
 from carousel.network.forecaster import ForecastModel
@@ -16,6 +17,7 @@ from carousel.network.stack import Layer, Network
 
 __all__ = [
     "Activation",
+    "Checkpoint",
     "Dense",
     "Embedding",
     "ForecastModel",

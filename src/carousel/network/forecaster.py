@@ -173,10 +173,13 @@ class Calibration:
     Args:
         scores: (N, K), rising along N; none (N = 0) where no origin could be held out.
         counts: (K,) how many independent scores they are worth.
+        paths: (P, K) the errors of P whole held-out forecasts, signed, in units of the scale: how those of one
+            forecast hang together over the steps. None where no forecast was observed whole.
     """
 
     scores: NDArray[np.float64]
     counts: NDArray[np.float64]
+    paths: NDArray[np.float32] | None = later(None, since=3)  # noqa: RUF009
 
 
 @document("forecaster.tail")
@@ -188,11 +191,16 @@ class Tail:
         window: (S, L) the last rows in the model's unit, missing ones filled.
         errors: (S, M, G) the last errors of the smoothing models.
         next: (S,) the time stamps of the first forecasts.
+        rows: (S,) of every series, where one is shorter than a season or the smoothing's memory: rows that come
+            then change what was made up before its first one. None where all are long enough.
+        fitted: (S,) the time stamps after the last rows that were fitted; None where that is `next`.
     """
 
     window: NDArray[np.float64]
     errors: NDArray[np.float64]
     next: NDArray[np.datetime64] | NDArray[np.int64]
+    rows: NDArray[np.int64] | None = later(None, since=3)  # noqa: RUF009
+    fitted: NDArray[np.datetime64] | NDArray[np.int64] | None = later(None, since=3)  # noqa: RUF009
 
 
 @document("forecaster.covariate", since=3)
@@ -322,6 +330,11 @@ class ForecastModel:
             "calibration.scores": (self.calibration.scores.shape[1:], (K,)),
             "calibration.counts": (self.calibration.counts.shape, (K,)),
         }
+        if self.calibration.paths is not None:
+            shapes["calibration.paths"] = (self.calibration.paths.shape[1:], (K,))
+        for name, array in (("tail.rows", self.tail.rows), ("tail.fitted", self.tail.fitted)):
+            if array is not None:
+                shapes[name] = (array.shape, (S,))
         if self.linear is not None:
             shapes["linear.coefficients"] = (self.linear.coefficients.shape[2:], (K,))
         if (paths := self.covariates) is not None:

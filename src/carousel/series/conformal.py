@@ -13,11 +13,20 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["half_widths", "independent_counts", "scores_table"]
+__all__ = [
+    "error_paths",
+    "half_widths",
+    "independent_counts",
+    "quantile_errors",
+    "scores_table",
+    "shuffled_errors",
+]
 
 Array = np.ndarray[Any, Any]
 
 FEW = 4  # independent scores, of which the largest is the half width at 80 %; fewer say nothing of a quantile
+PATHS = 200  # whole forecasts whose errors a model keeps, evenly spaced
+MIDDLE = 1e-6  # from 0.5, within which a quantile is the forecast itself
 KEPT = 2000  # scores per step that a model keeps; of more, evenly spaced ones and the largest
 
 
@@ -103,6 +112,61 @@ def half_widths(scores: Array, counts: Array, level: float) -> Array:
             normal = _student((1 + a) / 2, n) * sqrt(float(np.mean(column**2)))
             out[k] = normal if n < FEW else max(normal, column[-1])  # never inside that of a lower level
     return out
+
+
+def quantile_errors(scores: Array, counts: Array, quantiles: Array) -> Array:
+    """(Q, K) what to add to the forecast for these quantiles; an interval at level a goes from (1 - a) / 2 on.
+
+    They rise with the quantile, for half widths do with the level.
+
+    Args:
+        scores: (N, K) of `scores_table`.
+        counts: (K,) of `independent_counts`.
+        quantiles: (Q,) between 0 and 1.
+    """
+    out = np.zeros((len(quantiles), scores.shape[1]))
+    for j, q in enumerate(quantiles):
+        if abs(q - 0.5) > MIDDLE:
+            out[j] = np.sign(q - 0.5) * half_widths(scores, counts, 100 * abs(2 * float(q) - 1))
+    return out
+
+
+def error_paths(residuals: Array, observed: Array) -> Array | None:
+    """(P, K) the residuals of at most 200 origins that were observed whole, float32; None without two.
+
+    Args:
+        residuals: (B, K) in units of the scale.
+        observed: (B, K).
+    """
+    whole = residuals[observed.all(1)]
+    if len(whole) < 2:
+        return None
+    kept = np.linspace(0, len(whole) - 1, min(len(whole), PATHS)).round().astype(int)
+    paths: Array = whole[kept].astype(np.float32)
+    return paths
+
+
+def shuffled_errors(spread: Array, paths: Array, rng: np.random.Generator) -> Array:
+    """The errors of `spread` at every step, in the order of the errors of real forecasts.
+
+    The spread makes the marginal distributions those of the intervals, the ranks of held-out errors make one
+    step follow the other as they did (the Schaake shuffle; Clark et al. 2004).
+
+    Args:
+        spread: (n, K) rising along n: of evenly spaced quantiles.
+        paths: (P, K) of `error_paths`.
+
+    Returns:
+        (n, K).
+    """
+    n = len(spread)
+    drawn = np.concatenate([rng.permutation(len(paths)) for _ in range(-(-n // len(paths)))])[:n]
+    # Copies of one path are told apart by one number for all steps, and so stay paths.
+    tie = np.broadcast_to(rng.random(n)[:, None], spread.shape)
+    order = np.lexsort((tie, paths[drawn]), axis=0)
+    errors = np.empty_like(spread)
+    np.put_along_axis(errors, order, spread, 0)
+    return errors
 
 
 @lru_cache(4096)

@@ -276,7 +276,7 @@ def panel_errors(panel: Panel, x: Array, smoothing: Smoothing) -> Array:
     out = np.zeros((len(x), len(smoothing.weights)))
     order = np.argsort(panel.lengths, kind="stable")
     for some in np.array_split(order, max(1, -(-len(order) // 64))):
-        longest = int(panel.lengths[some].max())
+        longest = int(panel.lengths[some].max(initial=0))
         block = np.zeros((len(some), longest))
         for j, s in enumerate(some):
             block[j, : panel.lengths[s]] = x[panel.offsets[s] : panel.offsets[s + 1]]

@@ -12,7 +12,7 @@ import numpy as np
 from carousel.errors import ArgumentError, DataError, FormatError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
-from carousel.series.conformal import half_widths
+from carousel.series.conformal import half_widths, quantile_errors, shuffled_errors
 from carousel.series.covariates import Seen, coded, correction, effect, encode, next_row
 from carousel.series.features import phases
 from carousel.series.filling import filled
@@ -24,7 +24,7 @@ from carousel.series.smoothing import expected, mixed, mixture
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
 
-__all__ = ["Forecast", "ForecasterModel"]
+__all__ = ["Forecast", "ForecasterModel", "check_levels", "check_quantiles"]
 
 Array = np.ndarray[Any, Any]
 
@@ -52,6 +52,17 @@ class Forecast:
     def intervals(self) -> dict[float, tuple[Array, Array]]:
         """Lower and upper (B, K) per level."""
         return {a: (self.lower[q], self.upper[q]) for q, a in enumerate(self.level)}
+
+    def only(self, level: tuple[float, ...]) -> Forecast:
+        """The same with some of the levels."""
+        kept = [self.level.index(a) for a in level]
+        return replace(self, level=level, lower=self.lower[kept], upper=self.upper[kept])
+
+    def at(self, index: Array) -> Forecast:
+        """Some of the origins."""
+        return Forecast(
+            self.ds[index], self.mean[index], self.level, self.lower[:, index], self.upper[:, index]
+        )
 
 
 class ForecasterModel:
@@ -365,6 +376,51 @@ class ForecasterModel:
         assert self.value.smoothing is not None
         return mixture(self.value.smoothing, self.value.horizon)
 
+    def quantiles(self, forecast: Forecast, scale: Array, quantiles: Any) -> Array:
+        """(Q, B, K) in the user's unit, rising along Q.
+
+        Args:
+            forecast: of B origins.
+            scale: (B,) of their series.
+            quantiles: between 0 and 1.
+
+        Raises:
+            ArgumentError: a quantile that is not between 0 and 1.
+        """
+        c = self.value.calibration
+        errors = quantile_errors(c.scores, c.counts, np.array(check_quantiles(quantiles)))
+        return self._with_errors(forecast, errors[:, None] * scale[:, None])
+
+    def samples(self, forecast: Forecast, scale: Array, number: int, seed: int = 0) -> Array:
+        """(number, B, K) paths in the user's unit; those of different origins are independent.
+
+        At every step they spread as the intervals do; from step to step they go as held-out errors went.
+
+        Args:
+            forecast: of B origins.
+            scale: (B,) of their series.
+
+        Raises:
+            ArgumentError: the model has no held-out errors to go by.
+        """
+        c = self.value.calibration
+        if c.paths is None:
+            raise ArgumentError(
+                "`samples` need at least two held-out forecasts whose rows are all known, but this model has "
+                "none; fit again on more rows, or ask for quantiles."
+            )
+        rng = np.random.default_rng(seed)
+        spread = quantile_errors(c.scores, c.counts, (np.arange(number) + 0.5) / number)
+        errors = np.zeros((number, len(scale), self.value.horizon))
+        for b in range(len(scale)):
+            errors[:, b] = scale[b] * shuffled_errors(spread, c.paths, rng)
+        return self._with_errors(forecast, errors)
+
+    def _with_errors(self, forecast: Forecast, errors: Array) -> Array:
+        """The forecast plus errors (…, B, K) in the model's unit."""
+        mean = np.log(forecast.mean) if self.value.scaling.log else forecast.mean
+        return self._back(mean + errors)
+
     def _contexts(self, history: History, origins: Origins) -> Iterator[Context]:
         for b in range(0, len(origins), BLOCK):
             yield history.context(origins[slice(b, b + BLOCK)], self.value.lookback, self.value.memory)
@@ -414,6 +470,21 @@ def _check_features(value: ForecastModel, frequency: Frequency) -> None:
             raise FormatError(
                 f"forecaster: the recurrent path takes {inputs} inputs, its segments have {expected}."
             )
+
+
+def check_quantiles(quantiles: Any) -> tuple[float, ...]:
+    """Quantiles, rising and each once.
+
+    Raises:
+        ArgumentError: one that is not between 0 and 1.
+    """
+    given = quantiles if isinstance(quantiles, (tuple, list, np.ndarray)) else (quantiles,)
+    for q in given:
+        if isinstance(q, bool) or not isinstance(q, (int, float, np.number)) or not 0 < q < 1:
+            raise ArgumentError(
+                f"`quantiles` must be numbers between 0 and 1, such as (0.1, 0.5, 0.9), got {quantiles!r}."
+            )
+    return tuple(sorted({float(q) for q in given}))
 
 
 def check_levels(level: Any) -> tuple[float, ...]:

@@ -1,0 +1,54 @@
+"""`carousel report`: a model and a file in, one page for those who decide out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from carousel.cli.options import duplicates_option, origin_options
+
+__all__ = ["report"]
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--data", metavar="DATA", required=True, help="File to forecast from, and to judge the model on."
+)
+@duplicates_option
+@origin_options
+@click.option("--out", metavar="PAGE", required=True, help="HTML file; exactly this path.")
+def report(
+    model: str,
+    data: str,
+    duplicates: Any,
+    origins: int | None,
+    step: int | None,
+    start: str | None,
+    out: str,
+) -> None:
+    """Write one HTML page: what is forecast, how good that is, against what, and how sure.
+
+    The page needs no network and can be mailed. Where MODEL was fitted on the rows that it is judged on, its
+    settings are fitted once more, on the rows before them.
+    """
+    from carousel.cli.model import fitted_forecaster
+    from carousel.cli.output import check_path, say, write
+    from carousel.forecast.read import read_frame, read_table
+
+    check_path("--out", out, model, data)
+    forecaster = fitted_forecaster(model)
+    columns = forecaster.model_.columns
+    reading = read_frame(
+        read_table(data),
+        id=columns.id,
+        time=columns.time,
+        target=columns.target,
+        freq=forecaster.freq,
+        duplicates=duplicates,
+    )
+    say(*reading.notes)
+    page = forecaster.report(reading, origins=origins, step=step, start=start)
+    write(out, page.encode())
+    say(f"report: {out}")

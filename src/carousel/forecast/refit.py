@@ -1,0 +1,110 @@
+"""Backtests that fit again as they go: every k-th origin gets a model of the rows before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from carousel.errors import ArgumentError
+from carousel.forecast.backtest import Backtest, Part, forecast_part, summary
+from carousel.forecast.plan import Plan
+from carousel.network.forecaster import Columns
+from carousel.series.history import Origins
+from carousel.stream.forecaster import ForecasterModel
+
+if TYPE_CHECKING:
+    from carousel.forecast.read import Reading
+
+__all__ = ["refitted_backtest"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One fit and the origins that it serves.
+
+    Args:
+        params: of the Forecaster.
+        reading: the rows up to the end of the last forecast.
+        plan: of the baselines.
+        origins: all at or after the end of the rows that are fitted.
+        rows: (S,) rows that are fitted.
+    """
+
+    params: dict[str, Any]
+    reading: Reading
+    plan: Plan
+    origins: Origins
+    rows: Array
+
+
+def refitted_backtest(
+    params: dict[str, Any],
+    reading: Reading,
+    plan: Plan,
+    origins: Origins,
+    columns: Columns,
+    every: int,
+    jobs: int,
+) -> Backtest:
+    """Fits at every `every`-th moment that has an origin, on the rows of all series before that moment.
+
+    Args:
+        params: of the Forecaster.
+        jobs: processes; any number gives the same result.
+
+    Raises:
+        DataError: the rows before the first origin are too few.
+        ArgumentError: the processes cannot be started.
+    """
+    tasks = list(_tasks(params, reading, plan, origins, every))
+    if jobs == 1 or len(tasks) == 1:
+        parts = [_run(task) for task in tasks]
+    else:
+        parts = _in_processes(tasks, jobs)
+    return summary(parts, reading.panel, plan, columns, fits=len(tasks))
+
+
+def _tasks(
+    params: dict[str, Any], reading: Reading, plan: Plan, origins: Origins, every: int
+) -> Iterator[_Task]:
+    panel = reading.panel
+    times = panel.frequency.shift(panel.starts[origins.series], origins.row)
+    moments, which = np.unique(times, return_inverse=True)
+    for block in range(0, len(moments), every):
+        some = origins[(which >= block) & (which < block + every)]
+        rows = np.array([np.searchsorted(panel.times(s), moments[block]) for s in range(len(panel))])
+        needed = rows.copy()
+        np.maximum.at(needed, some.series, some.row + plan.horizon)
+        yield _Task(params, replace(reading, panel=panel.head(needed)), plan, some, rows)
+
+
+def _run(task: _Task) -> Part:
+    from carousel.forecast.estimator import Forecaster
+
+    panel = task.reading.panel
+    begun = np.flatnonzero(task.rows > 0)
+    fitted = panel.head(task.rows).select(begun)
+    forecaster = Forecaster(**{**task.params, "progress": False}).fit(replace(task.reading, panel=fitted))
+    return forecast_part(ForecasterModel(forecaster.model_), panel, task.plan, task.origins, task.rows)
+
+
+def _in_processes(tasks: list[_Task], jobs: int) -> list[Part]:
+    # Spawned: a forked child would inherit the state of OpenMP's threads, but not the threads.
+    executor = ProcessPoolExecutor(min(jobs, len(tasks)), get_context("spawn"))
+    try:
+        return list(executor.map(_run, tasks))
+    except BrokenProcessPool:
+        raise ArgumentError(
+            "`jobs`: a process died before it was done; in a script, call `backtest` under "
+            "if __name__ == '__main__':, or give jobs=1."
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)

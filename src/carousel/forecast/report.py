@@ -1,0 +1,145 @@
+"""The report: one HTML page that needs no network, for those who decide on a forecast."""
+
+from __future__ import annotations
+
+import io
+from base64 import b64encode
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from carousel import __version__
+from carousel.forecast.backtest import Backtest
+from carousel.forecast.pictures import plot_backtest, plot_parts, plot_training
+from carousel.forecast.plot import plot
+from carousel.forecast.read import moment
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from carousel.forecast.scores import Scores
+    from carousel.series.panel import Panel
+    from carousel.stream.forecaster import Forecast, ForecasterModel
+
+__all__ = ["report_page"]
+
+WIDE, NARROW = 10.5, 5.2  # inches of the picture of the forecast, on a desktop and on a phone
+ROWS = 60  # of the table of forecasts
+SERIES = 3  # in it
+NAMES = {
+    "carousel": "this model (carousel)",
+    "persistence": "the last value repeated (persistence)",
+    "seasonal naive": "the last season repeated (seasonal naive)",
+    "ridge": "linear regression (ridge)",
+}
+WRONG = 5.0  # points of coverage, from which intervals are called too narrow or too wide
+
+
+def report_page(
+    runner: ForecasterModel,
+    panel: Panel,
+    result: Backtest,
+    how: str,
+    notes: tuple[str, ...],
+    history: tuple[dict[str, float], ...],
+) -> str:
+    """The page as text.
+
+    Args:
+        panel: the rows that the forecast starts from.
+        result: of a backtest on them.
+        how: in a sentence, which model the backtest was made with.
+        notes: what was found in the data and decided.
+        history: loss of every epoch; none if it is not known.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    value = runner.value
+    state = runner.history(panel)
+    forecast = runner.forecasts(state, state.ends())
+    template = files("carousel.forecast").joinpath("report.html").read_text("utf-8")
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return page.from_string(template).render(
+        version=__version__,
+        target=value.columns.target,
+        ids=panel.ids,
+        horizon=value.horizon,
+        frequency=value.frequency,
+        rows=f"{int(panel.lengths.sum()):,}",
+        first=moment(panel.starts.min()),
+        last=moment(panel.lasts.max()),
+        begin=moment(forecast.ds.min()),
+        end=moment(forecast.ds.max()),
+        verdict=result.verdict,
+        how=how,
+        origins=result.origins,
+        scores=_score_rows(result.scores),
+        levels=[f"{a:g}" for a in result.scores["carousel"].coverage],
+        best=_number(result.scores["carousel"].mae),
+        relative=f"{result.scores['carousel'].smape:.1f}",
+        inside=[
+            (f"{a:g}", f"{100 * share:.0f}", _remark(100 * share - a))
+            for a, share in result.scores["carousel"].coverage.items()
+        ],
+        wide=_image(plot(runner, panel, with_baselines=True, width=WIDE)),
+        narrow=_image(plot(runner, panel, with_baselines=True, width=NARROW)),
+        shown=min(len(panel), 6),
+        tables=_forecast_tables(forecast, panel),
+        by_step=_image(plot_backtest(result, "step")),
+        by_origin=_image(plot_backtest(result, "origin")),
+        coverage=_image(plot_backtest(result, "coverage")),
+        parts=_image(plot_parts(result.parts)) if result.parts else None,
+        training=_image(plot_training(history)) if history else None,
+        notes=notes,
+    )
+
+
+def _score_rows(scores: dict[str, Scores]) -> list[dict[str, Any]]:
+    names = sorted(scores, key=lambda name: scores[name].rmse)
+    return [
+        {
+            "name": NAMES.get(name, name),
+            "model": name == "carousel",
+            "values": [_number(x) for x in (s.mae, s.rmse, s.smape, s.mase, s.crps)],
+            "inside": [f"{100 * share:.0f} %" for share in s.coverage.values()],
+        }
+        for name, s in ((name, scores[name]) for name in names)
+    ]
+
+
+def _remark(points: float) -> str:
+    """What a difference between measured and promised coverage means."""
+    if abs(points) < WRONG:
+        return ""
+    return ": they were too narrow" if points < 0 else ": they were wider than needed"
+
+
+def _forecast_tables(forecast: Forecast, panel: Panel) -> list[dict[str, Any]]:
+    """The first series: per row the time, the forecast and the bounds of every level, the narrowest first."""
+    bounds = forecast.intervals()
+    tables = []
+    for s in range(min(len(panel), SERIES)):
+        rows = []
+        for k in range(min(forecast.mean.shape[1], ROWS)):
+            ends = [f"{_number(low[s, k])} to {_number(high[s, k])}" for low, high in bounds.values()]
+            rows.append([moment(forecast.ds[s, k]), _number(forecast.mean[s, k]), *ends])
+        tables.append({"id": panel.ids[s], "levels": [f"{a:g}" for a in bounds], "rows": rows})
+    return tables
+
+
+def _number(x: float) -> str:
+    """Four digits, or all digits before the point."""
+    if not np.isfinite(x):
+        return "–"
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.4g}"
+
+
+def _image(figure: Figure) -> str:
+    """A picture as a data URL; the same figure gives the same text."""
+    from matplotlib import rc_context
+
+    sink = io.BytesIO()
+    with rc_context({"svg.hashsalt": "carousel", "text.parse_math": False}):
+        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + b64encode(sink.getvalue()).decode()

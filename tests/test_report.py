@@ -1,0 +1,120 @@
+"""The report and the pictures in it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import carousel
+from carousel import Forecaster
+from carousel.errors import ArgumentError
+
+pytest.importorskip("torch")
+pytest.importorskip("matplotlib")
+pytest.importorskip("jinja2")
+
+QUICK: dict[str, Any] = {"epochs": 1, "hidden_size": 4, "progress": False}
+HOSTILE = "<script>alert(1)</script>"
+ODD = '"><img src=x onerror=alert(1)> $a$ & {{ 7 * 7 }}'
+
+
+@pytest.fixture(scope="module")
+def frame() -> pd.DataFrame:
+    rng, t = np.random.default_rng(7), np.arange(60)
+    ds = pd.date_range("2010-01", periods=60, freq="MS")
+    frames = [
+        pd.DataFrame({"shop": name, "month": ds, ODD: 100 + 10 * np.sin(t * np.pi / 6) + rng.normal(size=60)})
+        for name in (HOSTILE, "b")
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+@pytest.fixture(scope="module")
+def fitted(frame: pd.DataFrame) -> Forecaster:
+    names = {"id_col": "shop", "time_col": "month", "target_col": ODD}
+    return Forecaster(4, **QUICK).fit(frame[frame["month"] < "2014-01"], **names)
+
+
+class Page(HTMLParser):
+    """Tags, addresses and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_a_page_is_whole_and_names_are_text(fitted: Forecaster, frame: pd.DataFrame, tmp_path: Path) -> None:
+    text = fitted.report(frame, tmp_path / "report.html", origins=3, step=4)
+    assert (tmp_path / "report.html").read_text() == text
+    page = Page(text)
+    words = " ".join(" ".join(page.words).split())
+    assert "script" not in page.tags
+    assert f"Forecast of {ODD}" in words
+    assert HOSTILE in words
+    assert page.addresses
+    assert all(address.startswith("data:image/svg+xml;base64,") for address in page.addresses)
+    assert not re.search(r"https?://", text)
+    assert "The model had not seen these rows." in words
+    assert "6 forecasts were held against what came" in words
+    for heading in (
+        "What comes next",
+        "How good it is",
+        "Error by step ahead",
+        "What each part is worth",
+        "Training",
+    ):
+        assert heading in words
+    assert "this model" in words
+    assert text == fitted.report(frame, origins=3, step=4)
+
+
+def test_rows_that_were_fitted_are_not_what_a_report_judges_on(
+    fitted: Forecaster, frame: pd.DataFrame
+) -> None:
+    text = fitted.report(frame[frame["month"] < "2014-01"], origins=2)
+    assert "it was fitted anew on the rows before them" in text
+
+
+def test_pictures_of_a_backtest(fitted: Forecaster, frame: pd.DataFrame, tmp_path: Path) -> None:
+    result = fitted.backtest(frame, origins=3, step=4)
+    errors = (result.forecasts["carousel"] - result.forecasts["y"]).abs().to_numpy().reshape(6, 4)
+    for kind, expected in (("step", errors.mean(0)), ("origin", errors.reshape(2, 3, 4).mean((0, 2)))):
+        axes = result.plot(tmp_path / f"{kind}.png", kind=kind).axes[0]
+        line = next(line for line in axes.lines if line.get_label() == "carousel")
+        np.testing.assert_allclose(np.asarray(line.get_ydata(), float), expected)
+        assert (tmp_path / f"{kind}.png").stat().st_size > 5000
+    bars = result.plot(kind="coverage").axes[0].patches
+    assert [bar.get_height() for bar in bars] == pytest.approx(
+        [100 * share for share in result.scores["carousel"].coverage.values()]
+    )
+    with pytest.raises(ArgumentError, match="`kind` must be 'step' or 'origin' or 'coverage', got 'pie'"):
+        result.plot(kind="pie")
+
+
+def test_the_worth_of_parts(fitted: Forecaster, frame: pd.DataFrame) -> None:
+    result = fitted.backtest(frame, origins=3, step=4)
+    assert list(result.parts) == ["smoothing", "linear path", "recurrent path"]
+    assert result.parts["recurrent path"] == pytest.approx(result.scores["carousel"].rmse)
+
+
+def test_a_loaded_model_has_a_report(fitted: Forecaster, frame: pd.DataFrame, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    assert "Training" not in loaded.report(frame, origins=3, step=4)
