@@ -45,7 +45,7 @@ def restore(state: Named, net: nn.Module, average: nn.Module, optimizer: torch.o
 
 def named(values: Mapping[str, Tensor]) -> Named:
     """Tensors as arrays; bytes, which a document does not know, as int64."""
-    arrays = [np.array(tensor.detach()) for tensor in values.values()]
+    arrays = [tensor.detach().numpy().copy() for tensor in values.values()]
     return Named(tuple(values), tuple(a.astype(np.int64) if a.dtype == np.uint8 else a for a in arrays))
 
 
