@@ -335,7 +335,7 @@ def test_a_row_that_cannot_be_observed_is_refused(rng: np.random.Generator) -> N
     state = model.last()
     due = state.next[0]
     for ds, y in (("soon", 1.0), (due, "one"), (pd.Timestamp(due, tz="UTC"), 1.0), (due, np.inf)):
-        with pytest.raises(DataError, match="`ds`|`y`"):
+        with pytest.raises(DataError, match=r"`ds`|`y`"):
             model.observe(ds, y, state)
 
 

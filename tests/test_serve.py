@@ -21,7 +21,7 @@ from carousel.network import Dense, Embedding, LastStep, Network, Recurrent, Wei
 from forecast_models import forecast_model
 
 pytest.importorskip("fastapi")
-pytest.importorskip("httpx")
+pytest.importorskip("httpx2")
 testclient = pytest.importorskip("fastapi.testclient")
 
 from carousel.serve import Limits, create_app  # noqa: E402
