@@ -26,7 +26,7 @@ demo: setup ## the tutorials' sine wave and the airline passengers: forecasts an
 	$(BIN)/carousel demo all --out demo
 
 test: setup ## all tests, the code of README and docs included, with coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov --cov-report=term
 
 check: setup ## format, lint and types
 	$(BIN)/ruff format --check .
