@@ -276,6 +276,7 @@ def test_names_are_loaded_at_first_use(python):
         "assert 'torch' not in sys.modules\n"
         "assert carousel.nn.LSTM and 'torch' in sys.modules\n"
         "assert carousel.accelerate is carousel.nn.acceleration.accelerate\n"
+        "assert carousel.interop.numpy.load and carousel.interop.torch.load\n"
         "for name in carousel.__all__: getattr(carousel, name)\n"
         "try: carousel.magic\n"
         "except AttributeError as error: print(error)\n"

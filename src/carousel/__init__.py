@@ -35,6 +35,8 @@ __all__ = [
     "stream",
 ]
 
+_ON_DEMAND = ("keras",)  # not for `import *`: they need a framework that few have
+
 _HOMES = {
     "Forecaster": "carousel.forecast",
     "accelerate": "carousel.nn.acceleration",
@@ -47,7 +49,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in (*__all__, *_ON_DEMAND):
         raise AttributeError(f"module 'carousel' has no attribute {name!r}")
     try:
         home = importlib.import_module(_HOMES.get(name, f"carousel.{name}"))
