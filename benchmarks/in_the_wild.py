@@ -113,10 +113,11 @@ def largest_difference(name: str, ours: list[float], theirs: list[float]) -> flo
     """Relative, over the first steps."""
     if not len(ours) == len(theirs) == COMPARED:
         raise BenchmarkError(f"{name}: {len(ours)} and {len(theirs)} losses instead of {COMPARED}.")
-    largest = max(abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=True))
-    if not largest <= ALLOWED:  # NaN too
-        raise BenchmarkError(f"{name}: losses differ by {largest:.2g} where {ALLOWED:g} is allowed.")
-    return largest
+    differences = [abs(a - b) / max(abs(b), 1e-6) for a, b in zip(ours, theirs, strict=True)]
+    for difference in differences:
+        if not difference <= ALLOWED:  # NaN too
+            raise BenchmarkError(f"{name}: losses differ by {difference:.2g} where {ALLOWED:g} is allowed.")
+    return max(differences)
 
 
 def child(**request: Any) -> Answer:

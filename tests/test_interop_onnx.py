@@ -132,7 +132,9 @@ def test_a_torch_module_is_taken_too(tmp_path):
     module = torch.nn.Sequential(torch.nn.LSTM(3, 5, num_layers=2), torch.nn.Linear(5, 1))
     network = save(module, tmp_path / "m.onnx").network
     assert load(tmp_path / "m.onnx") == network
-    with pytest.raises(ArgumentError, match="`model` must be a Network or a torch module, got int"):
+    with pytest.raises(
+        ArgumentError, match="`model` must be a Network, a torch module or a fitted forecaster, got int"
+    ):
         save(3, tmp_path / "m.onnx")
 
 

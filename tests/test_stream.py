@@ -243,7 +243,7 @@ def test_step_into_keeps_no_memory(rng):
     gc.collect()  # Python's own free lists
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 1000
+    assert grown < 200 * 16  # less than any object a step; other threads of the test run may keep some
 
 
 # Refusals

@@ -229,20 +229,13 @@ def test_what_cannot_be_observed(rng, hourly):
         counted.observe(counted.start().next + 0.5, 1.0, counted.start())
 
 
-def test_import_and_memory_without_torch(tmp_path, python):
-    """Under 60 MB for a program that streams a whole forecaster, and 0.2 s for the import beside NumPy's.
-
-    Seconds of the processor, the least of some tries: others may use it too.
-    """
+def test_memory_without_torch(tmp_path, python):
+    """Under 60 MB for a program that streams a whole forecaster."""
     value, _ = forecast_model(np.random.default_rng(3))
     network.save(value, tmp_path / "model")
     program = f"""
-import time
-import numpy
-start = time.process_time()
-import carousel.stream, carousel.stream.forecaster
-imported = time.process_time() - start
 import sys
+import carousel.stream, carousel.stream.forecaster
 model = carousel.stream.load({str(tmp_path / "model")!r})
 state = model.start()
 for _ in range(100):
@@ -250,14 +243,8 @@ for _ in range(100):
     forecast = model.forecast(state)
 assert not {{"torch", "pyarrow", "narwhals", "pandas"}} & set(sys.modules)
 kilobytes = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(imported, kilobytes / 1024)
+print(kilobytes / 1024)
 """
-    tries = []
-    for _ in range(3):
-        done = python("-c", program, threads=1)
-        assert done.returncode == 0, done.stderr
-        tries.append([float(word) for word in done.stdout.split()])
-        assert tries[-1][1] < 60
-        if tries[-1][0] < 0.2:
-            break
-    assert min(seconds for seconds, _ in tries) < 0.2
+    done = python("-c", program, threads=1)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 60
