@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from carousel.errors import ArgumentError, DataError
 from carousel.network.forecaster import Scaling
 from carousel.series import Frequency, Panel
-from carousel.series.features import calendar_features, phase, phases
+from carousel.series.features import CalendarTable, calendar_features, phase, phases
 from carousel.series.filling import fill
 from carousel.series.history import History, Origins, normalise, own_scale
 from carousel.series.season import find_longer, find_season
@@ -147,6 +147,28 @@ def test_the_context_knows_nothing_of_the_origin_and_after(rng: np.random.Genera
     changed = np.concatenate([x[:25], 99 + x[25:]])
     two = History.of(Panel.of([changed]), 4, unit, None, ("0",)).context(origins, 8, 0)
     assert (one.window == two.window).all()
+
+
+@pytest.mark.parametrize("alias", ["h", "15min", "7min", "D", "W-SUN", "B", "ME", 3])
+def test_a_calendar_table_says_what_the_calendar_says(alias: str | int) -> None:
+    """Forwards, backwards, off the grid of the last call, and for origins at different times."""
+    frequency, steps = Frequency.parse(alias), np.arange(-14, 2) * 24
+    table, rng = CalendarTable(frequency), np.random.default_rng(3)
+    first = np.int64(7) if alias == 3 else np.datetime64("2024-02-28T10:15", "us")
+    wanted = [
+        frequency.shift(first, int(k)) for k in (0, 1, 2, 3000, 2999, -400, *rng.integers(-5000, 5000, 20))
+    ]
+    if frequency.unit == "us":
+        wanted.append(wanted[-1] + np.timedelta64(1, "s"))
+    for origin in wanted:
+        origins = np.array([origin])
+        exact = calendar_features(frequency, frequency.shift(origins[:, None], steps))
+        np.testing.assert_array_equal(table.at(origins, steps), exact)
+        np.testing.assert_array_equal(table.at(origins.repeat(3), steps), exact)
+    different = np.array(wanted)
+    exact = calendar_features(frequency, frequency.shift(different[:, None], steps))
+    np.testing.assert_array_equal(table.at(different, steps), exact)
+    assert table.at(different[:0], steps).shape == (0, *exact.shape[1:])
 
 
 def test_calendar_features() -> None:

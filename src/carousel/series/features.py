@@ -6,12 +6,22 @@ import numpy as np
 
 from carousel.series.calendar import DAY, HOUR, WEEK, Frequency
 
-__all__ = ["YEAR_HARMONICS", "calendar_features", "has_interplay", "phase", "phases", "year_features"]
+__all__ = [
+    "YEAR_HARMONICS",
+    "CalendarTable",
+    "calendar_features",
+    "has_interplay",
+    "phase",
+    "phases",
+    "year_features",
+]
 
 Array = np.ndarray[Any, Any]
 
 DAY_HARMONICS = 4  # a load curve has a morning and an evening peak: periods down to 6 hours
 YEAR_HARMONICS = 3  # periods down to 4 months
+
+AHEAD = 1024  # rows, the fewest that a table holds beyond those asked for
 
 _WEEKDAYS = np.eye(7)
 
@@ -28,13 +38,12 @@ def calendar_features(frequency: Frequency, stamps: Array) -> Array:
     if frequency.unit == "index":
         return np.zeros((*stamps.shape, 0))
     columns = []
-    microseconds = stamps.astype("datetime64[us]").astype(np.int64)
+    microseconds = stamps.astype("datetime64[us]", copy=False).view(np.int64)
     fixed = frequency.unit == "us"
     if fixed and frequency.step < DAY:
         columns.append(_harmonics((microseconds % DAY) / DAY, DAY_HARMONICS))
     if frequency.unit == "business" or (fixed and frequency.step < WEEK):
-        weekday = (microseconds // DAY + 3) % 7  # 1970-01-01 was a Thursday
-        columns.append(_WEEKDAYS[weekday])
+        columns.append(_WEEKDAYS[(microseconds // DAY + 3) % 7])  # 1970-01-01 was a Thursday
     columns.append(year_features(stamps, YEAR_HARMONICS))
     return np.concatenate(columns, -1)
 
@@ -42,8 +51,46 @@ def calendar_features(frequency: Frequency, stamps: Array) -> Array:
 def year_features(stamps: Array, harmonics: int) -> Array:
     """(..., 2 * harmonics) sines and cosines of the time of the year."""
     years = stamps.astype("datetime64[Y]")
-    start, end = years.astype("datetime64[us]"), (years + 1).astype("datetime64[us]")
-    return _harmonics((stamps.astype("datetime64[us]") - start) / (end - start), harmonics)
+    start, end = (y.astype("datetime64[us]").view(np.int64) for y in (years, years + 1))
+    microseconds = stamps.astype("datetime64[us]", copy=False).view(np.int64)
+    return _harmonics((microseconds - start) / (end - start), harmonics)
+
+
+class CalendarTable:
+    """Calendar features of rows around an origin, looked up where they are near those of the last call.
+
+    A stream asks for nearly the same rows at every step, and many rows at once cost little more than a few.
+    Safe from several threads: the table is replaced, never changed.
+    """
+
+    def __init__(self, frequency: Frequency) -> None:
+        self._frequency = frequency
+        self._table = 0, np.zeros((0, 0))  # microseconds of its first row; (N, C)
+
+    def at(self, origins: Array, steps: Array) -> Array:
+        """Features of the rows at `steps` (T,), rising, from each origin.
+
+        Args:
+            origins: (B,) time stamps.
+
+        Returns:
+            (B, T, C); (1, T, C) where all origins are at the same time.
+        """
+        frequency = self._frequency
+        if not len(origins) or (origins != origins[0]).any():
+            return calendar_features(frequency, frequency.shift(origins[:, None], steps))
+        if frequency.unit != "us":
+            return calendar_features(frequency, frequency.shift(origins[:1, None], steps))
+        origin, (first, rows) = int(origins[:1].view(np.int64)[0]), self._table
+        row, beside = divmod(origin - first, frequency.step)
+        if beside or row + steps[0] < 0 or row + steps[-1] >= len(rows):
+            span = int(steps[-1] - steps[0]) + 1
+            first, row = origin + frequency.step * int(steps[0]), -int(steps[0])
+            stamps = first + frequency.step * np.arange(span + max(span, AHEAD))
+            rows = calendar_features(frequency, stamps.view("datetime64[us]"))
+            self._table = first, rows
+        found: Array = rows[None, row + steps]
+        return found
 
 
 def has_interplay(frequency: Frequency, season: int) -> bool:
@@ -69,10 +116,13 @@ def phase(frequency: Frequency, season: int, stamps: Array) -> Array:
         return stamps.astype("datetime64[M]").astype(np.int64) // frequency.step % P
     if frequency.unit == "business":
         return np.busday_count("1970-01-01", stamps.astype("datetime64[D]")) % P
-    microseconds = stamps.astype("datetime64[us]").astype(np.int64)
+    microseconds = stamps.astype("datetime64[us]", copy=False).view(np.int64)
     return microseconds * P // (season * frequency.step) % P
 
 
 def _harmonics(cycle: Array, count: int) -> Array:
     angles = 2 * np.pi * cycle[..., None] * np.arange(1, count + 1)
-    return np.concatenate([np.sin(angles), np.cos(angles)], -1)
+    waves: Array = np.empty((*cycle.shape, 2 * count))
+    np.sin(angles, out=waves[..., :count])
+    np.cos(angles, out=waves[..., count:])
+    return waves

@@ -206,7 +206,7 @@ def normalise(context: Context, season: int) -> tuple[Array, Array]:
     Returns:
         z (B, L) and level (B, 1).
     """
-    level = context.window[:, -season:].mean(1, keepdims=True)
+    level = context.window[:, -season:].sum(1, keepdims=True) / min(season, context.window.shape[1])
     return (context.window - level) / context.scale[:, None], level
 
 

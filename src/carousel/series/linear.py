@@ -23,7 +23,7 @@ __all__ = ["Moments", "by_phase", "linear_features", "linear_path", "of_the_year
 Array = np.ndarray[Any, Any]
 
 INTERPLAY = 2  # harmonics of the year that a season may change with
-_SLOWEST = [*range(INTERPLAY), *range(YEAR_HARMONICS, YEAR_HARMONICS + INTERPLAY)]  # among those of the year
+_SLOWEST = np.array([*range(INTERPLAY), *range(YEAR_HARMONICS, YEAR_HARMONICS + INTERPLAY)])  # of the year
 
 
 def linear_features(
@@ -41,7 +41,7 @@ def linear_features(
         upto: 0 the window and a one, 1 the calendar of the origin too, 2 the interplay too.
         level: how high the window lies stands before the calendar; files of format 1 have it not.
         normal: of `normalise`, where it is known.
-        calendar: (B, C) of the origins, where it is known.
+        calendar: (B or 1, C) of the origins, where it is known.
 
     Returns:
         (B, F); those of a smaller `upto` come first.
@@ -50,9 +50,8 @@ def linear_features(
     u = (mean - context.center[:, None]) / context.scale[:, None]
     columns = [z, np.ones((len(z), 1))]
     if upto >= 1:
-        columns += [u] * level + [
-            calendar_features(frequency, context.next) if calendar is None else calendar
-        ]
+        calendar = calendar_features(frequency, context.next) if calendar is None else calendar
+        columns += [u] * level + [calendar if len(calendar) == len(z) else calendar.repeat(len(z), 0)]
     if upto >= 2 and has_interplay(frequency, season):
         # How the last season goes on depends on the time of the year and on the level:
         # warmth raises a load in summer and lowers it in winter.
@@ -95,7 +94,7 @@ def linear_path(
     Args:
         smoothed: (B, K) what the smoothing forecasts.
         normal: of `normalise`, where it is known.
-        calendar: (B, C) of the origins, where it is known.
+        calendar: (B or 1, C) of the origins, where it is known.
 
     Returns:
         (B, K).

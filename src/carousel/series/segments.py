@@ -10,7 +10,7 @@ import numpy as np
 from carousel.network.forecaster import CovariatePaths
 from carousel.series.calendar import Frequency
 from carousel.series.covariates import Seen
-from carousel.series.features import YEAR_HARMONICS, calendar_features
+from carousel.series.features import YEAR_HARMONICS, CalendarTable, calendar_features
 from carousel.series.history import Context, normalise
 
 __all__ = ["all_segments", "future_segments", "past_segments", "segment_inputs", "year_inputs"]
@@ -59,7 +59,7 @@ def future_segments(
 def all_segments(
     context: Context,
     normal: tuple[Array, Array],
-    frequency: Frequency,
+    table: CalendarTable,
     segment: int,
     horizon: int,
     covariates: Seen | None = None,
@@ -69,10 +69,9 @@ def all_segments(
     Args:
         normal: of `normalise`.
     """
-    firsts = _firsts(context, segment)
-    steps = np.concatenate([firsts, segment * np.arange(-(-horizon // segment))])
-    calendar = calendar_features(frequency, frequency.shift(context.next[:, None], steps))
-    past, future = calendar[:, : len(firsts)], calendar[:, len(firsts) :]
+    T, J = context.window.shape[1] // segment, -(-horizon // segment)
+    calendar = table.at(context.next, segment * np.arange(-T, J))
+    past, future = calendar[:, :T], calendar[:, T:]
     return (
         _past(context, normal, past, segment, covariates),
         _future(context, normal, future, segment, horizon, covariates),
@@ -109,12 +108,12 @@ def _past(
 ) -> Array:
     z, level = normal
     (B, L), T = z.shape, calendar.shape[1]
-    parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _level(context, level, T)]
+    parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _height(context, level)]
     if covariates is not None:
         for rows in (covariates.past, covariates.future[:, :L]):
             parts.append(rows[:, L - T * segment :].reshape(B, T, segment * rows.shape[2]))
-        parts.append(np.repeat(covariates.static[:, None], T, 1))
-    return _steps_first(parts)
+        parts.append(covariates.static[:, None])
+    return _steps_first(parts, B, T)
 
 
 def _future(
@@ -125,21 +124,28 @@ def _future(
     horizon: int,
     covariates: Seen | None,
 ) -> Array:
-    B, J, _ = calendar.shape
-    parts = [calendar, _level(context, normal[1], J), np.broadcast_to(np.eye(J), (B, J, J))]
+    B, J = len(context), calendar.shape[1]
+    parts = [calendar, _height(context, normal[1]), np.eye(J)[None]]
     if covariates is not None:
         L = context.window.shape[1]
         steps = L + np.minimum(np.arange(J * segment), horizon - 1)
         rows = covariates.future[:, steps]
         parts.append(rows.reshape(B, J, segment * rows.shape[2]))
-        parts.append(np.repeat(covariates.static[:, None], J, 1))
-    return _steps_first(parts)
+        parts.append(covariates.static[:, None])
+    return _steps_first(parts, B, J)
 
 
-def _steps_first(parts: list[Array]) -> Array:
-    return np.ascontiguousarray(np.concatenate(parts, -1).swapaxes(0, 1), np.float32)
+def _steps_first(parts: list[Array], batch: int, steps: int) -> Array:
+    """(steps, B, the sum of widths) in float32 of parts (B or 1, steps or 1, width)."""
+    joined = np.empty((steps, batch, sum(part.shape[2] for part in parts)), np.float32)
+    first = 0
+    for part in parts:
+        joined[..., first : first + part.shape[2]] = part.swapaxes(0, 1)
+        first += part.shape[2]
+    return joined
 
 
-def _level(context: Context, level: Array, count: int) -> Array:
-    u = (level - context.center[:, None]) / context.scale[:, None]
-    return np.repeat(u[:, None], count, 1)
+def _height(context: Context, level: Array) -> Array:
+    """(B, 1, 1) how high the window lies in its series."""
+    u: Array = (level - context.center[:, None]) / context.scale[:, None]
+    return u[..., None]

@@ -41,8 +41,9 @@ class SegmentDecoder:
         read = self._reader.run(past, h, c, np.empty((B, path.layers[-1].output_size), past.dtype))
         assert read
         # Each future segment is one step from the same last state: J segments are a batch of J * B.
-        h = tuple(np.tile(a, (J, 1)) for a in h)
-        c = tuple(None if a is None else np.tile(a, (J, 1)) for a in c)
+        if J > 1:
+            h = tuple(np.tile(a, (J, 1)) for a in h)
+            c = tuple(None if a is None else np.tile(a, (J, 1)) for a in c)
         rows = np.empty((J * B, path.segment), past.dtype)
         written = self._writer.step_into(future.reshape(J * B, I), h, c, rows)
         assert written

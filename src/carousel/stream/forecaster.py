@@ -14,7 +14,7 @@ from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths, quantile_errors, shuffled_errors
 from carousel.series.covariates import Seen, coded, correction, effect, encode, next_row
-from carousel.series.features import phases
+from carousel.series.features import CalendarTable, phases
 from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path, sizes
@@ -81,6 +81,7 @@ class ForecasterModel:
             int(value.frequency) if value.frequency.isdigit() else value.frequency
         )
         _check_features(value, self.frequency)
+        self._calendar = CalendarTable(self.frequency)
         self._recurrent = None if value.recurrent is None else SegmentDecoder(value.recurrent)
         self._plain = None if value.plain is None else NetworkModel(value.plain.network)
 
@@ -208,10 +209,10 @@ class ForecasterModel:
             check_shape("y", y, "B", B=B)
         if np.isinf(y).any():
             raise DataError("`y` must be finite, or NaN where a value is missing, got Inf.")
-        wrong = np.flatnonzero(stamps != state.next)
-        if len(wrong):
+        wrong = stamps != state.next
+        if wrong.any():
             raise DataError(
-                f"`ds` must be the next row, {state.next[wrong[0]]}, got {stamps[wrong[0]]}; "
+                f"`ds` must be the next row, {state.next[wrong][0]}, got {stamps[wrong][0]}; "
                 "a missing row is observed as NaN."
             )
         v, m = self.value, self.value.season
@@ -232,7 +233,7 @@ class ForecasterModel:
         return Context(
             window=np.concatenate([state.window[:, 1:], x[:, None]], 1),
             errors=errors,
-            next=self.frequency.shift(state.next, np.ones(B, np.int64)),
+            next=self.frequency.shift(state.next, np.int64(1)),
             center=state.center,
             scale=state.scale,
             covariates=seen,
@@ -278,7 +279,8 @@ class ForecasterModel:
     def _one_each(self, ds: Any, B: int) -> Array:
         """(B,) time stamps."""
         try:
-            return np.broadcast_to(self._stamps(ds), (B,))
+            stamps = self._stamps(ds)
+            return stamps if stamps.shape == (B,) else np.broadcast_to(stamps, (B,))
         except (TypeError, ValueError) as error:
             raise DataError(f"`ds` must be times, one for each of {B} series, got {ds!r}: {error}.") from None
 
@@ -336,7 +338,8 @@ class ForecasterModel:
             x = x + seen.unit[:, None] * effect(v.covariates.effect, seen.future[:, v.lookback :])
         widths = self._widths if level is None else self._half_widths(levels)
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
-        mean, lower, upper = map(self._back, (x, x - widths * scale, x + widths * scale))
+        margin = widths * scale
+        mean, lower, upper = map(self._back, (x, x - margin, x + margin))
         return Forecast(ds, mean, levels, lower, upper)
 
     def _back(self, x: Array) -> Array:
@@ -438,7 +441,7 @@ class ForecasterModel:
         if v.recurrent is not None:
             seen = context.covariates if v.covariates is not None and v.covariates.recurrent else None
             past, future, calendar = all_segments(
-                context, normal, frequency, v.recurrent.segment, v.horizon, seen
+                context, normal, self._calendar, v.recurrent.segment, v.horizon, seen
             )
         if v.linear is not None:
             x = linear_path(v.linear, context, x, frequency, v.season, normal, calendar)
