@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from carousel.forecast.plan import Plan
+from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
 from carousel.forecast.split import every_origin, thinned
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing
-from carousel.series.features import has_interplay, phase, phases
-from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, panel_errors
-from carousel.series.linear import Moments, linear_features, linear_path, of_the_year, sizes
+from carousel.series.features import has_interplay
+from carousel.series.history import History, Origins, in_model_unit, own_scale, panel_errors
+from carousel.series.linear import Moments, linear_path, of_the_year, sizes
 from carousel.series.panel import Panel
 from carousel.series.smoothing import ahead, candidates, shares, smoothed, subset
 
@@ -21,14 +22,11 @@ __all__ = ["LinearChoice", "choose_linear", "fit_linear", "fit_smoothing", "out_
 
 Array = np.ndarray[Any, Any]
 
-PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)  # of features whose mean square is about 1
+PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)  # of features whose mean square is about 1
 SHARES = (0.0, 0.5, 1.0)  # of the smoothing in what the linear path starts from
-ORIGINS = 150_000  # that the linear path is fitted on
 CHOOSING = 20_000  # that choose its penalty
 LOG_GAIN = 0.95  # of the error, below which logarithms are worth their asymmetric intervals
 SCORED_SERIES, SCORED_ROWS, SCORED_ORIGINS = 64, 4000, 400  # that weight the smoothing models
-PHASED_NUMBERS = 6e6  # of sums, beyond which one matrix per phase would take too much memory and time
-FOLDS = 4  # of time, for a linear path that has not seen the row it forecasts
 FEW = 6  # rows, the fewest that a linear path reads
 POWER = 40  # weights fall with the 40th power of the squared error: 2 % more of it is a bit less than half the weight
 ROUNDING = 1e-12  # of the squares: losses are differences of sums
@@ -155,13 +153,13 @@ def choose_linear(
     train: Origins,
     choose: Origins,
     with_year: bool,
-) -> tuple[LinearChoice | None, LinearPath | None, list[Moments]]:
+) -> tuple[LinearChoice | None, LinearPath | None, tuple[Quarter, ...]]:
     """The mixture of linear paths of least squared error, and the sums of each quarter that it comes from.
 
     Every path is judged by rows that it was not fitted on: the held-out origins, and each quarter of the
-    training time by the other three. Held-out rows alone are few and of one part of the year, and what is best
-    on them is often luck. The weights of the mixture fall with a high power of the error. There is no path if the
-    smoothing alone is better.
+    training time by the other three, without the origins whose targets reach into it. Held-out rows alone are few
+    and of one part of the year, and what is best on them is often luck. The weights of the mixture fall with a high
+    power of the error. There is no path if the smoothing alone is better.
 
     Args:
         with_year: features of the time of the year may be used.
@@ -169,19 +167,22 @@ def choose_linear(
     counts = sizes(plan.frequency, plan.season, plan.lookback)
     upto = len(counts) - 1
     if not len(choose) or not len(train):
-        return None, None, []
+        return None, None, ()
     usable = with_year | ~of_the_year(plan.frequency, plan.season, plan.lookback)
-    folds = _quarters(history, smoothing, plan, train, upto)
-    moments = _total(folds)
-    judges = [_Held(moments - fold, fold) for fold in folds]
-    judges.append(_Held(moments, _moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)))
+    parts = quarters(history, smoothing, plan, train, upto)
+    every = total(parts)
+    judges = [
+        _Held(every - part.own - part.beside, moments(part.unseen, smoothing, plan, part.origins, upto))
+        for part in parts
+    ]
+    judges.append(_Held(every, moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)))
     pooled = [judge.pooled() for judge in judges]
     found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]
-    if len(moments.gram) > 1:  # P solutions each: tried on the features that proved best, and on all
+    if len(every.gram) > 1:  # P solutions each: tried on the features that proved best, and on all
         best = min(found, key=lambda scored: scored.loss)
         found += [_best(judges, counts, n, plan.lookback, usable) for n in sorted({best.upto, upto})]
     losses = np.array([sum(_of_smoothing(judge.judging) for judge in pooled), *(one.loss for one in found)])
-    losses = np.maximum(losses, 0) + ROUNDING * moments.squares.max() + 1e-300
+    losses = np.maximum(losses, 0) + ROUNDING * every.squares.max() + 1e-300
     weights = (losses.min() / losses) ** POWER
     weights[weights < LIGHT * weights.max()] = 0
     weights /= weights.sum()
@@ -191,14 +192,14 @@ def choose_linear(
         if weight > 0
     ]
     if not kept:
-        return None, None, []
+        return None, None, ()
     upto = max(n for n, _ in kept)
     choice = LinearChoice(upto, counts[upto], tuple(member for _, member in kept))
     used = np.arange(counts[upto])
     choice = replace(choice, shrink=_shrink(choice, plan, [judge.of(used) for judge in judges]))
     if choice.shrink == 0:
-        return None, None, []
-    return choice, choice.path(moments.of(used), plan), [fold.of(used) for fold in folds]
+        return None, None, ()
+    return choice, choice.path(every.of(used), plan), tuple(part.of(used) for part in parts)
 
 
 @dataclass(frozen=True)
@@ -243,38 +244,19 @@ def _lengths(plan: Plan) -> list[int]:
     return [plan.lookback // k for k in (1, 2, 4, 8) if k == 1 or plan.lookback // k >= max(plan.season, FEW)]
 
 
-def _quarters(history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int) -> list[Moments]:
-    """The sums of each quarter of the training time."""
-    origins = thinned(train, ORIGINS)
-    fold = _quarter_of(origins, train)
-    return [_moments(history, smoothing, plan, origins[fold == k], upto) for k in range(FOLDS)]
-
-
-def _quarter_of(origins: Origins, train: Origins) -> Array:
-    edges = np.quantile(train.row, np.linspace(0, 1, FOLDS + 1)[1:-1])
-    return np.searchsorted(edges, origins.row)
-
-
 def _of_smoothing(moments: Moments) -> float:
     """The loss of the smoothing alone."""
     return moments.loss(1.0, np.zeros_like(moments.truth))
 
 
-def _total(parts: list[Moments]) -> Moments:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
-
-
 def fit_linear(
     history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice | None
-) -> tuple[LinearPath | None, list[Moments]]:
+) -> tuple[LinearPath | None, tuple[Quarter, ...]]:
     """The linear path as chosen, fitted on other rows, and the sums of each quarter that it comes from."""
     if choice is None:
-        return None, []
-    folds = _quarters(history, smoothing, plan, train, choice.upto)
-    return choice.path(_total(folds), plan), folds
+        return None, ()
+    parts = quarters(history, smoothing, plan, train, choice.upto)
+    return choice.path(total(parts), plan), parts
 
 
 def out_of_fold(
@@ -283,7 +265,7 @@ def out_of_fold(
     plan: Plan,
     train: Origins,
     choice: LinearChoice,
-    folds: list[Moments],
+    parts: tuple[Quarter, ...],
 ) -> Callable[[Origins], Array]:
     """The linear path at training origins, fitted without their own quarter of time.
 
@@ -291,22 +273,22 @@ def out_of_fold(
     learned from them would learn what the path has overfitted (stacking, Wolpert 1992).
 
     Args:
-        folds: the sums of each quarter.
+        parts: the quarters.
 
     Returns:
         A function of origins, (B,) to (B, K) in the model's unit.
     """
-    whole = _total(folds)
-    paths = [choice.path(whole - fold, plan) for fold in folds]
+    whole = total(parts)
+    paths = [choice.path(whole - part.own - part.beside, plan) for part in parts]
 
     def base(origins: Origins) -> Array:
         out = np.empty((len(origins), plan.horizon))
-        fold = _quarter_of(origins, train)
+        within = quarter_of(origins, train)
         for b in range(0, len(origins), BLOCK):
             rows = np.arange(b, min(b + BLOCK, len(origins)))
-            for k in np.unique(fold[rows]):
-                some = rows[fold[rows] == k]
-                context = history.context(origins[some], plan.lookback, smoothing.memory)
+            for k in np.unique(within[rows]):
+                some = rows[within[rows] == k]
+                context = parts[k].unseen.context(origins[some], plan.lookback, smoothing.memory)
                 smooth = smoothed(smoothing, context.window, context.errors, plan.horizon)
                 out[some] = linear_path(paths[k], context, smooth, plan.frequency, plan.season)
         return out
@@ -339,30 +321,3 @@ def _jackknifed(fr: Array, ff: Array) -> float:
     without = (fr.sum() - fr) / np.maximum(ff.sum() - ff, 1e-300)
     error = np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
     return float(np.clip(s - error, 0, 1))
-
-
-def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins, upto: int) -> Iterator[Any]:
-    """Blocks of features (B, F), smoothing and truth around the level in units of the scale (B, K), where the
-    truth was observed (B, K), and phases (B,)."""
-    for b in range(0, len(origins), BLOCK):
-        some = origins[slice(b, b + BLOCK)]
-        context = history.context(some, plan.lookback, smoothing.memory)
-        _, level = normalise(context, plan.season)
-        scale = context.scale[:, None]
-        truth, observed = history.targets(some, plan.horizon)
-        smooth = smoothed(smoothing, context.window, context.errors, plan.horizon)
-        F = linear_features(context, plan.frequency, plan.season, upto)
-        which = phase(plan.frequency, plan.season, context.next)
-        yield F, (smooth - level) / scale, (truth - level) / scale, observed, which
-
-
-def _moments(history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int) -> Moments:
-    """The sums of all these origins. A missing target counts as what the smoothing says."""
-    counts = sizes(plan.frequency, plan.season, plan.lookback)
-    P = phases(plan.frequency, plan.season)
-    P = P if P * counts[-1] * (counts[-1] + plan.horizon) <= PHASED_NUMBERS else 1
-    moments = Moments.zero(P, counts[upto], plan.horizon)
-    for features, smooth, truth, observed, which in _blocks(history, smoothing, plan, train, upto):
-        phase_of = which if P > 1 else np.zeros_like(which)
-        moments.add(features, np.where(observed, truth, smooth), smooth, phase_of)
-    return moments

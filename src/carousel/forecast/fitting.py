@@ -34,6 +34,7 @@ from carousel.forecast.covariate_fit import (
     needed,
 )
 from carousel.forecast.plan import Plan, plan
+from carousel.forecast.quarters import Quarter
 from carousel.forecast.recurrent_fit import Job, fit_plain, fit_segments
 from carousel.forecast.scores import Scores, score
 from carousel.forecast.session import Session
@@ -57,7 +58,6 @@ from carousel.network.forecaster import (
 from carousel.series.conformal import error_paths, independent_counts, scores_table
 from carousel.series.covariates import Seen, correction, encoded
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, without_effect
-from carousel.series.linear import Moments
 from carousel.series.panel import Panel
 from carousel.stream.forecaster import ForecasterModel
 
@@ -259,16 +259,16 @@ class _Work:
         """With the linear path that held-out rows choose, and what it forecasts of rows that it has not seen."""
         plan, split = self.plan, self.split
         smoothing = base.smoothing
-        choice, linear, folds = choose_linear(
+        choice, linear, quarters = choose_linear(
             base.history, smoothing, plan, split.train, split.choose, self._with_year
         )
         base = replace(base, parts=replace(base.parts, linear=linear), choice=choice)
-        return self._unseen(base, split.train, folds)
+        return self._unseen(base, split.train, quarters)
 
-    def _unseen(self, base: _Base, train: Origins, folds: list[Moments]) -> _Base:
+    def _unseen(self, base: _Base, train: Origins, quarters: tuple[Quarter, ...]) -> _Base:
         if base.choice is None:
             return base
-        unseen = out_of_fold(base.history, base.smoothing, self.plan, train, base.choice, folds)
+        unseen = out_of_fold(base.history, base.smoothing, self.plan, train, base.choice, quarters)
         return replace(base, unseen=unseen)
 
     def _with_effect(self, base: _Base, chosen: _Chosen) -> tuple[_Base, _Chosen]:
@@ -317,9 +317,9 @@ class _Work:
                 paths = fit_effect(self.panel, paths, self.plan, chosen.log, chosen.effect)
         scaling, smoothing = fit_smoothing(self._adjusted(paths, chosen.log), self.plan, chosen.log)
         history = self._history(scaling, smoothing, paths)
-        linear, folds = fit_linear(history, smoothing, self.plan, every, base.choice)
+        linear, quarters = fit_linear(history, smoothing, self.plan, every, base.choice)
         second = _Base(history, _Parts(scaling, smoothing, linear, covariates=paths), base.choice)
-        second = self._unseen(second, every, folds)
+        second = self._unseen(second, every, quarters)
         if paths is not None and chosen.correction is not None:
             train = every, second.unseen or self._points(second)
             paths = fit_correction(history, paths, self.plan, train, chosen.correction)

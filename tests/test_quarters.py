@@ -1,0 +1,95 @@
+"""What judges a linear path has not been seen by it."""
+
+import numpy as np
+import pytest
+
+from carousel.forecast.closed_form import fit_smoothing
+from carousel.forecast.plan import plan
+from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
+from carousel.forecast.split import every_origin
+from carousel.series import Panel
+from carousel.series.history import History, Origins
+
+HORIZON, LOOKBACK = 5, 24
+LENGTHS = (300, 260, 90)
+
+
+@pytest.fixture
+def panel() -> Panel:
+    rng = np.random.default_rng(0)
+    return Panel.of([np.cumsum(rng.normal(size=n)) + 50 * s for s, n in enumerate(LENGTHS)], freq=1)
+
+
+def divided(panel: Panel) -> tuple[History, Origins, tuple[Quarter, ...]]:
+    settings = plan(panel, HORIZON, None, LOOKBACK)
+    scaling, smoothing = fit_smoothing(panel, settings)
+    history = History.of(panel, settings.season, scaling, smoothing, panel.ids)
+    train = every_origin(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
+    return history, train, quarters(history, smoothing, settings, train, 0)
+
+
+def test_every_origin_is_in_one_quarter(panel: Panel) -> None:
+    _, train, parts = divided(panel)
+    rows = [set(zip(part.origins.series, part.origins.row, strict=True)) for part in parts]
+    assert sum(map(len, rows)) == len(set.union(*rows)) == len(train)
+    for k, part in enumerate(parts):
+        assert (quarter_of(part.origins, train) == k).all()
+
+
+def test_rows_beside_a_quarter_are_those_that_share_targets_with_it(panel: Panel) -> None:
+    """With features of one column of ones, the first entry of FᵀF counts rows."""
+    history, train, parts = divided(panel)
+    settings = plan(panel, HORIZON, None, LOOKBACK)
+    _, smoothing = fit_smoothing(panel, settings)
+    for k, part in enumerate(parts):
+        of_quarter = quarter_of(train, train) == k
+        inside = train.row[of_quarter]
+        shares = ~of_quarter & (train.row > inside.min() - HORIZON) & (train.row < inside.max() + HORIZON)
+        wanted = moments(history, smoothing, settings, train[shares], 0)
+        # Rows at an edge itself may lie on either side.
+        ones = part.beside.gram[:, LOOKBACK, LOOKBACK].sum(), wanted.gram[:, LOOKBACK, LOOKBACK].sum()
+        assert ones[1] > 0
+        assert abs(ones[0] - ones[1]) <= 2 * len(panel)
+
+
+def test_the_quarters_make_up_the_whole(panel: Panel) -> None:
+    history, train, parts = divided(panel)
+    settings = plan(panel, HORIZON, None, LOOKBACK)
+    _, smoothing = fit_smoothing(panel, settings)
+    whole, sums = moments(history, smoothing, settings, train, 0), total(parts)
+    np.testing.assert_allclose(sums.gram, whole.gram, rtol=1e-10, atol=1e-8)
+    np.testing.assert_allclose(sums.truth, whole.truth, rtol=1e-10, atol=1e-8)
+
+
+def test_a_quarter_knows_the_mean_of_the_other_rows_only(panel: Panel) -> None:
+    history, train, parts = divided(panel)
+    end = int(train.row.max())
+    edges = [int(part.origins.row.max()) for part in parts]
+    for k, part in enumerate(parts):
+        first, stop = (0 if k == 0 else edges[k - 1] + 1), (edges[k] if k < 3 else end) + HORIZON
+        for s, length in enumerate(panel.lengths):
+            x = history.x[panel.offsets[s] : panel.offsets[s] + min(length, end)]
+            outside = np.concatenate([x[:first], x[stop:]])
+            wanted = outside.mean() if len(outside) else history.center[s]
+            span = np.ptp(x)
+            assert part.unseen.center[s] == pytest.approx(wanted, abs=0.02 * span)
+            assert len(outside) == 0 or part.unseen.center[s] != history.center[s]
+
+
+def test_values_of_a_quarter_do_not_move_its_own_mean(panel: Panel) -> None:
+    """The mean that a quarter is judged with does not change with the rows that judge."""
+    history, _, parts = divided(panel)
+    settings = plan(panel, HORIZON, None, LOOKBACK)
+    scaling, smoothing = fit_smoothing(panel, settings)
+    values = panel.values.copy()
+    inside = slice(int(parts[1].origins.row.min()) + 1, int(parts[1].origins.row.max()))
+    values[inside] += 1000.0
+    raised = Panel.of(
+        [values[a:b] for a, b in zip(panel.offsets[:-1], panel.offsets[1:], strict=True)], freq=1
+    )
+    other = History.of(raised, settings.season, scaling, smoothing, panel.ids)
+    train = every_origin(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
+    again = quarters(other, smoothing, settings, train, 0)
+    assert again[1].unseen.center[0] == pytest.approx(parts[1].unseen.center[0], rel=1e-9)
+    assert again[2].unseen.center[0] > parts[2].unseen.center[0] + 100
+    assert history.center[0] == other.center[0]
