@@ -223,18 +223,7 @@ def forecasts_with_crps(
         inner = {a: pair for a, pair in forecast.intervals().items() if a in LEVELS}
         losses.append(crps(truth[block], forecast.mean, inner))
         parts.append(forecast.only(levels))
-    return joined(parts), np.concatenate(losses)
-
-
-def joined(parts: list[Forecast]) -> Forecast:
-    """Forecasts of the same levels, one after the other."""
-    return Forecast(
-        ds=np.concatenate([f.ds for f in parts]),
-        mean=np.concatenate([f.mean for f in parts]),
-        level=parts[0].level,
-        lower=np.concatenate([f.lower for f in parts], 1),
-        upper=np.concatenate([f.upper for f in parts], 1),
-    )
+    return Forecast.join(parts), np.concatenate(losses)
 
 
 def targets(panel: Panel, origins: Origins, horizon: int) -> Array:
@@ -267,7 +256,7 @@ def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits:
         np.concatenate([part.origins.row for part in parts]),
     )
     order = np.lexsort((origins.row, origins.series))
-    origins, forecast = origins[order], joined([part.forecast for part in parts]).at(order)
+    origins, forecast = origins[order], Forecast.join([part.forecast for part in parts]).at(order)
     losses = np.concatenate([part.crps for part in parts])[order]
     names = [name for name in parts[0].others if all(name in part.others for part in parts)]
     others = {name: np.concatenate([part.others[name] for part in parts])[order] for name in names}

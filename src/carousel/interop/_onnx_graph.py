@@ -302,14 +302,19 @@ class _Walk:
         perm = attributes.get("perm", range(len(x.axes))[::-1])
         return {node.output[0]: replace(x, axes="".join(x.axes[k] for k in perm))}
 
-    def _squeezed(
-        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
-    ) -> dict[str, Value]:
-        axes = (
+    def _axes(self, title: str, node: onnx.NodeProto, attributes: dict[str, Any]) -> list[int]:
+        """An input from opset 13 on, an attribute before."""
+        axes: list[int] = (
             self._constant(title, node.input[1]).tolist()
             if len(node.input) > 1
             else attributes.get("axes", [])
         )
+        return axes
+
+    def _squeezed(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        axes = self._axes(title, node, attributes)
         places = [k % len(x.axes) for k in axes]
         layer = x.layers[-1] if x.layers else None
         named = [x.axes[k] for k in places] or (["D"] if "D" in x.axes else [])
@@ -333,11 +338,7 @@ class _Walk:
     def _merged(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        axes = (
-            self._constant(title, node.input[1]).tolist()
-            if len(node.input) > 1
-            else attributes.get("axes", [])
-        )
+        axes = self._axes(title, node, attributes)
         last = x.layers[-1] if x.layers else None
         if [x.axes[k % len(x.axes)] for k in axes] != ["D"] or attributes.get("keepdims", 1):
             raise UnsupportedError(f"{title} reduces another axis than that of the directions")

@@ -195,7 +195,7 @@ def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple
         for arrays, name in zip((h, c), names, strict=True):
             if name is not None:
                 drawn = rng.normal(size=(D, B, layer.hidden_size)).astype(network.dtype)
-                feeds[name] = drawn if _rank_first(model, name, D) else drawn.swapaxes(0, 1)
+                feeds[name] = drawn if _rank_first(model, name) else drawn.swapaxes(0, 1)
                 arrays[place : place + D] = drawn
         place += D
     lengths = None
@@ -223,7 +223,7 @@ def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple
     return max(largest, off), f"{_EQUATIONS}, and ONNX Runtime {version}"
 
 
-def _rank_first(model: Any, name: str, D: int) -> bool:
+def _rank_first(model: Any, name: str) -> bool:
     """Whether the state `name` is (D, B, H), not (B, D, H)."""
     for node in model.graph.node:
         if name in list(node.input)[5:7]:

@@ -159,13 +159,7 @@ class ServedForecaster:
                 self.sequences.drop(sequence.id)
             elif sequence is not None:
                 self.sequences.put(sequence.id, whole[[b]])
-            results[k] = Forecast(
-                forecast.ds[b : b + 1],
-                forecast.mean[b : b + 1],
-                forecast.level,
-                forecast.lower[:, b : b + 1],
-                forecast.upper[:, b : b + 1],
-            )
+            results[k] = forecast.at(slice(b, b + 1))
         return results
 
     def outputs(self, forecast: Forecast) -> dict[str, Array]:

@@ -49,6 +49,17 @@ class Forecast:
     lower: Array
     upper: Array
 
+    @staticmethod
+    def join(parts: Sequence[Forecast]) -> Forecast:
+        """Those of `parts`, which are not none and of the same levels, one after the other."""
+        return Forecast(
+            ds=np.concatenate([part.ds for part in parts]),
+            mean=np.concatenate([part.mean for part in parts]),
+            level=parts[0].level,
+            lower=np.concatenate([part.lower for part in parts], 1),
+            upper=np.concatenate([part.upper for part in parts], 1),
+        )
+
     def intervals(self) -> dict[float, tuple[Array, Array]]:
         """Lower and upper (B, K) per level."""
         return {a: (self.lower[q], self.upper[q]) for q, a in enumerate(self.level)}
@@ -58,7 +69,7 @@ class Forecast:
         kept = [self.level.index(a) for a in level]
         return replace(self, level=level, lower=self.lower[kept], upper=self.upper[kept])
 
-    def at(self, index: Array) -> Forecast:
+    def at(self, index: Array | slice) -> Forecast:
         """Some of the origins."""
         return Forecast(
             self.ds[index], self.mean[index], self.level, self.lower[:, index], self.upper[:, index]
@@ -306,13 +317,7 @@ class ForecasterModel:
         blocks = [self.forecast(context, level) for context in self._contexts(history, origins)]
         if not blocks:
             blocks = [self.forecast(history.context(origins, self.value.lookback, self.value.memory), level)]
-        return Forecast(
-            ds=np.concatenate([f.ds for f in blocks]),
-            mean=np.concatenate([f.mean for f in blocks]),
-            level=blocks[0].level,
-            lower=np.concatenate([f.lower for f in blocks], 1),
-            upper=np.concatenate([f.upper for f in blocks], 1),
-        )
+        return Forecast.join(blocks)
 
     def forecast(
         self, context: Context, level: Any = None, future: Mapping[str, Any] | None = None
