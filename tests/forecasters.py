@@ -63,7 +63,7 @@ def recurrent(rng, cell, I, H):
 
 def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3):
     text, m, L, K, segment, cell, log = CASES[name]
-    frequency = Frequency.parse(int(text) if text.isdigit() else text)
+    frequency = Frequency.parse(text)
     scale = rng.uniform(0.5, 2, size=S) * (0.1 if log else 100)
     center = rng.normal(3, 1, size=S) if log else rng.normal(5000, 100, size=S)
     smoothing = path = read = None

@@ -162,7 +162,7 @@ def test_files_and_stream_models_are_taken(rng, tmp_path):
     "text", ["h", "15min", "D", "2D", "W-WED", "B", "2B", "MS", "ME", "2ME", "QS-FEB", "YE", "3"]
 )
 def test_the_calendar_is_that_of_series(rng, text):
-    frequency = Frequency.parse(int(text) if text.isdigit() else text)
+    frequency = Frequency.parse(text)
     stamps = starts(frequency, rng, 300)
     g = Graph()
     calendar = Calendar(g, frequency)

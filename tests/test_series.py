@@ -79,10 +79,28 @@ def test_integer_index() -> None:
     assert frequency.after(18, 2).tolist() == [20, 22]
 
 
-@pytest.mark.parametrize("alias", ["", "m", "fortnight", "0h", "W-XYZ", "h-MON", 0, -1])
+@pytest.mark.parametrize("step", [1, 2, 10**18])
+def test_a_step_of_an_index_is_read_as_it_is_written(step: int) -> None:
+    frequency = Frequency.parse(step)
+    assert Frequency.parse(str(frequency)) == frequency == Frequency(step, "index")
+
+
+@pytest.mark.parametrize(
+    "alias",
+    ["", "m", "fortnight", "0h", "W-XYZ", "h-MON", 0, -1, "0", "²", "२h"],
+)
 def test_unknown_aliases_are_refused(alias: str | int) -> None:
     with pytest.raises(ArgumentError, match="`freq`"):
         Frequency.parse(alias)
+
+
+@pytest.mark.parametrize(
+    "alias", [10**30, "9" * 30, "9" * 5000 + "h", "99999999999999h", "999999999999MS", "999999999999B"]
+)
+def test_steps_that_no_stamp_can_hold_are_refused(alias: str | int) -> None:
+    with pytest.raises(ArgumentError, match="`freq`") as caught:
+        Frequency.parse(alias)
+    assert len(str(caught.value)) < 200
 
 
 def test_stamps_on_no_grid_are_refused() -> None:

@@ -1,6 +1,7 @@
 """A whole forecaster, row by row: the numbers of `Forecaster.predict`, from a state that is a plain value."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,6 +142,12 @@ def test_a_networks_state_is_kept_too(rng, tmp_path):
         FormatError, match=r"must hold a network or a forecaster, got the kind 'network.state'"
     ):
         stream.load(tmp_path / "state")
+
+
+@pytest.mark.parametrize("frequency", ["fortnight", "²", "9" * 30 + "h", "99999999999999h"])
+def test_a_model_of_a_frequency_that_cannot_be_is_refused(hourly, frequency):
+    with pytest.raises(FormatError, match="forecaster: `frequency`: `freq`"):
+        stream.Model(replace(hourly.value, frequency=frequency))
 
 
 def test_a_state_of_the_wrong_shape_is_refused_when_it_is_read(hourly):

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import click
 
 __all__ = [
-    "Frequency",
     "Names",
     "Whole",
     "covariate_options",
@@ -19,15 +18,6 @@ __all__ = [
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Frequency(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on
-    """An alias such as `h` or `MS`, or a whole number for a series without dates."""
-
-    name = "step"
-
-    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
-        return int(value) if isinstance(value, str) and value.isdigit() else value
 
 
 class Whole(click.IntRange):
@@ -65,7 +55,7 @@ def frame_options(command: F) -> F:
         click.option("--time", metavar="COLUMN", help="Column of dates or whole numbers; found if obvious."),
         click.option("--id", metavar="COLUMN", help="Column that tells several series apart."),
         click.option(
-            "--freq", type=Frequency(), help="Step of the series, such as h, D or MS; found if regular."
+            "--freq", metavar="STEP", help="Step of the series, such as h, D or MS; found if regular."
         ),
         duplicates_option,
     )(command)

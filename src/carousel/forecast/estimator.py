@@ -474,10 +474,9 @@ class Forecaster:
     @classmethod
     def from_model(cls, model: ForecastModel) -> Forecaster:
         """A fitted forecaster of a learned value, such as one from a file."""
-        freq = int(model.frequency) if model.frequency.isdigit() else model.frequency
         forecaster = cls(
             model.horizon,
-            freq=freq,
+            freq=model.frequency,
             season=model.season,
             architecture="auto" if model.plain is None else "plain",
             level=model.level,

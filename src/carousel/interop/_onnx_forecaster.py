@@ -71,8 +71,7 @@ class _Forecaster:
         self._window = g("Log", y) if S.log else y
         self._center = g("Gather", S.center[:, None], series, axis=0)
         self._scale = g("Gather", S.scale[:, None], series, axis=0)
-        frequency = int(value.frequency) if value.frequency.isdigit() else value.frequency
-        self._frequency = Frequency.parse(frequency)
+        self._frequency = Frequency.parse(value.frequency)
         self._calendar = Calendar(g, self._frequency)
         self._level = g("ReduceMean", self._rows(value.season), _ints(1), keepdims=1)
         self._z = g("Div", g("Sub", self._window, self._level), self._scale)

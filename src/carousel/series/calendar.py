@@ -46,6 +46,7 @@ MONTHLY: dict[str, tuple[int, str]] = {
     "qs": (3, "start"), "qe": (3, "end"), "q": (3, "end"),
     "ys": (12, "start"), "as": (12, "start"), "ye": (12, "end"), "y": (12, "end"), "a": (12, "end"),
 }  # fmt: skip
+LONGEST: dict[Unit, int] = {"us": 10**18, "business": 8 * 10**6, "month": 380_000, "index": 10**18}
 WORDS = {"hourly": "h", "daily": "D", "weekly": "W", "monthly": "MS", "quarterly": "QS", "yearly": "YS"}
 
 
@@ -73,19 +74,28 @@ class Frequency:
 
     @classmethod
     def parse(cls, text: str | int | Frequency) -> Frequency:
-        """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), or of an integer step.
+        """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), or of an integer step (2, "2").
 
         Raises:
-            ArgumentError: an alias that is not known.
+            ArgumentError: an alias that is not known, or a step of more than some 30,000 years.
         """
         if isinstance(text, Frequency):
             return text
+        found = cls._parsed(text)
+        if found.step > LONGEST[found.unit]:
+            raise ArgumentError(f"`freq` is too long a step, got {_shown(text)}.")
+        return found
+
+    @classmethod
+    def _parsed(cls, text: str | int) -> Frequency:
+        if isinstance(text, str) and re.fullmatch("[0-9]{1,19}", text):
+            text = int(text)
         if isinstance(text, (int, np.integer)) and not isinstance(text, bool):
             if text < 1:
                 raise ArgumentError(f"`freq` as an integer must be at least 1, got {text}.")
             return cls(int(text), "index")
         match = re.fullmatch(
-            r"(\d*)\s*([A-Za-z]+)(?:-([A-Za-z]{3}))?", WORDS.get(str(text).lower(), str(text)).strip()
+            r"([0-9]{0,19})\s*([A-Za-z]+)(?:-([A-Za-z]{3}))?", WORDS.get(str(text).lower(), str(text)).strip()
         )
         if match is None or match[1].strip("0") == "" != match[1]:
             raise ArgumentError(_unknown(text))
@@ -327,6 +337,8 @@ def _common_step(gaps: Array, show: Any) -> int:
 
 
 def _unknown(text: object) -> str:
-    return (
-        f'`freq` must be an alias such as "h", "15min", "D", "W-SUN", "MS" or an integer step, got {text!r}.'
-    )
+    return f'`freq` must be an alias such as "h", "15min", "D", "W-SUN", "MS" or an integer step, got {_shown(text)}.'
+
+
+def _shown(text: object) -> str:
+    return repr(text)[:40]

@@ -88,9 +88,7 @@ class ForecasterModel:
 
     def __init__(self, value: ForecastModel) -> None:
         self.value = value
-        self.frequency = Frequency.parse(
-            int(value.frequency) if value.frequency.isdigit() else value.frequency
-        )
+        self.frequency = _frequency(value)
         _check_features(value, self.frequency)
         self._calendar = CalendarTable(self.frequency)
         self._recurrent = None if value.recurrent is None else SegmentDecoder(value.recurrent)
@@ -456,6 +454,13 @@ class ForecasterModel:
             assert self._recurrent is not None
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
+
+
+def _frequency(value: ForecastModel) -> Frequency:
+    try:
+        return Frequency.parse(value.frequency)
+    except ArgumentError as error:
+        raise FormatError(f"forecaster: `frequency`: {error}") from None
 
 
 def _check_features(value: ForecastModel, frequency: Frequency) -> None:
