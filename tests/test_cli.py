@@ -663,7 +663,12 @@ def test_covariates_from_files(
     run_here(monkeypatch, tmp_path, "forecast", "model", "--future", "plan.csv", "--out", "forecast.csv")
     forecast = pd.read_csv(tmp_path / "forecast.csv")["carousel"]
     assert np.abs(forecast - frame["y"][147:].to_numpy()).max() < 6
-    refused("forecast", "model", cwd=tmp_path, says="reads future covariates: give promo for the 7 rows")
+    page = ("report", "model", "--data", "sales.csv", "--origins", 2, "--out", "page.html")
+    run_here(monkeypatch, tmp_path, *page, "--future", "plan.csv")
+    cell = f"<td>{forecast[0]:.4g}</td>"
+    assert cell in "".join((tmp_path / "page.html").read_text().split())
+    for command in (("forecast", "model"), page):
+        refused(*command, cwd=tmp_path, says="reads future covariates: give promo for the 7 rows")
     refused(
         "fit", "sales.csv", "--horizon", 7, "--past", "cost", cwd=tmp_path, says="there is no column 'cost'"
     )

@@ -6,22 +6,15 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import (
-    Whole,
-    covariate_options,
-    forecaster_options,
-    frame_options,
-    origin_options,
-)
+from carousel.cli.data import Data, data_options
+from carousel.cli.options import Whole, forecaster_options, origin_options
 
 __all__ = ["backtest"]
 
 
 @click.command()
-@click.argument("data", metavar="DATA")
 @forecaster_options
-@frame_options
-@covariate_options
+@data_options
 @origin_options
 @click.option(
     "--refit",
@@ -33,15 +26,7 @@ __all__ = ["backtest"]
 @click.option("--jobs", type=Whole(min=1), default=1, show_default=True, help="Processes for --refit.")
 @click.option("--out", metavar="FILE", help="All forecasts and the truth: CSV, or Parquet by its suffix.")
 def backtest(
-    data: str,
-    id: str | None,
-    time: str | None,
-    target: str | None,
-    duplicates: Any,
-    past: tuple[str, ...],
-    future: tuple[str, ...],
-    static: str | None,
-    holidays: str | None,
+    data: Data,
     origins: int | None,
     step: int | None,
     start: str | None,
@@ -57,25 +42,14 @@ def backtest(
     """
     from carousel.cli.output import as_table, check_path, forecast_bytes, say, write
     from carousel.cli.progress import progress
-    from carousel.forecast.read import Wanted, read_frame, read_table
 
-    check_path("--out", out, data, static, device=True)
-    reading = read_frame(
-        read_table(data),
-        id=id,
-        time=time,
-        target=target,
-        freq=options["freq"],
-        duplicates=duplicates,
-        wanted=Wanted.of(past, future, (), holidays),
-        static=None if static is None else read_table(static),
-    )
-    say(*reading.notes)
+    check_path("--out", out, *data.files, device=True)
+    reading = data.read()
 
     from carousel import Forecaster
     from carousel.forecast.holdout import backtest_from_start
 
-    forecaster = Forecaster(**options, progress=progress())
+    forecaster = Forecaster(freq=data.freq, **options, progress=progress())
     if refit:
         result = forecaster.backtest(reading, origins=origins, step=step, start=start, refit=refit, jobs=jobs)
     else:

@@ -6,34 +6,19 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import covariate_options, forecaster_options, frame_options
+from carousel.cli.data import Data, data_options
+from carousel.cli.options import forecaster_options
 
 __all__ = ["fit"]
 
 
 @click.command()
-@click.argument("data", metavar="DATA")
 @forecaster_options
-@frame_options
-@covariate_options
+@data_options
 @click.option("--out", metavar="MODEL", help="File for the fitted model; exactly this path.")
 @click.option("--checkpoint", metavar="FILE", help="Written after every epoch; best and last weights.")
 @click.option("--resume", is_flag=True, help="Go on from --checkpoint, if it is there; same bits.")
-def fit(
-    data: str,
-    id: str | None,
-    time: str | None,
-    target: str | None,
-    duplicates: Any,
-    past: tuple[str, ...],
-    future: tuple[str, ...],
-    static: str | None,
-    holidays: str | None,
-    out: str | None,
-    checkpoint: str | None,
-    resume: bool,
-    **options: Any,
-) -> None:
+def fit(data: Data, out: str | None, checkpoint: str | None, resume: bool, **options: Any) -> None:
     """Learn to forecast DATA, a CSV or Parquet file, and say how good it is.
 
     The scores are those of held-out rows, beside persistence, the seasonal naive forecast and ridge. Ctrl-C
@@ -41,28 +26,17 @@ def fit(
     """
     from carousel.cli.output import check_path, say
     from carousel.cli.progress import progress
-    from carousel.forecast.read import Wanted, read_frame, read_table
 
-    check_path("--out", out, data, static)
-    check_path("--checkpoint", checkpoint, data, static, out)
+    check_path("--out", out, *data.files)
+    check_path("--checkpoint", checkpoint, *data.files, out)
     if resume and checkpoint is None:
         raise click.UsageError("--resume goes on from a checkpoint; name it with --checkpoint FILE.")
-    reading = read_frame(
-        read_table(data),
-        id=id,
-        time=time,
-        target=target,
-        freq=options["freq"],
-        duplicates=duplicates,
-        wanted=Wanted.of(past, future, (), holidays),
-        static=None if static is None else read_table(static),
-    )
-    say(*reading.notes)
+    reading = data.read()
 
     from carousel import Forecaster
     from carousel.forecast.verdict import table
 
-    forecaster = Forecaster(**options, progress=progress())
+    forecaster = Forecaster(freq=data.freq, **options, progress=progress())
     try:
         forecaster.fit(reading, checkpoint=checkpoint, resume=resume)
     except KeyboardInterrupt:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import click
 
-from carousel.cli.options import Whole, duplicates_option
+from carousel.cli.options import Whole, coming_options, duplicates_option
 
 __all__ = ["forecast"]
 
@@ -15,8 +14,7 @@ __all__ = ["forecast"]
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="DATA", help="File to forecast from; without it, the end of the fitted data.")
-@click.option("--future", metavar="FILE", help="Future covariates of the rows to forecast, if it reads any.")
-@click.option("--static", metavar="FILE", help="Static covariates of series that were not fitted.")
+@coming_options
 @duplicates_option
 @click.option(
     "--level", type=float, multiple=True, metavar="PERCENT", help="Of the intervals; may be repeated."
@@ -56,32 +54,22 @@ def forecast(
         say,
         write,
     )
-    from carousel.forecast.read import Wanted, read_frame, read_statics, read_table
+    from carousel.forecast.inputs import read_rows
+    from carousel.forecast.read import read_table
 
     check_path("--out", out, model, data, future, static, device=True)
     check_path("--plot", plot, model, data, future, static, out)
     check_picture("--plot", plot)
     forecaster = fitted_forecaster(model)
-    value, history = forecaster.model_, None
-    columns, paths = value.columns, value.covariates
     future_rows, statics = (None if path is None else read_table(path) for path in (future, static))
+    history = None
     if data is not None:
         table = read_table(data)
-        history = read_frame(
-            table,
-            id=columns.id,
-            time=columns.time,
-            target=columns.target,
-            freq=forecaster.freq,
-            duplicates=duplicates,
-            wanted=replace(Wanted.again(paths), static=()),
-        )
-        if paths is not None and paths.of("static"):
-            history = read_statics(history, table, statics, paths, value.ids, columns.id)
+        history = read_rows(table, forecaster.model_, duplicates=duplicates, static=statics)
     answer = forecaster.predict(
         history, future=future_rows, level=level or None, quantiles=quantile or None, samples=samples
     )
-    rows = as_table(answer, columns)
+    rows = as_table(answer, forecaster.model_.columns)
     if history is not None:
         known = set(forecaster.model_.ids)
         new = sum(name not in known for name in history.panel.ids)

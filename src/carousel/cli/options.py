@@ -10,6 +10,7 @@ import click
 __all__ = [
     "Names",
     "Whole",
+    "coming_options",
     "covariate_options",
     "duplicates_option",
     "forecaster_options",
@@ -76,6 +77,16 @@ def covariate_options(command: F) -> F:
         click.option(
             "--holidays", metavar="COUNTRY", help="Public holidays of a country, such as US or DE-BY."
         ),
+    )(command)
+
+
+def coming_options(command: F) -> F:
+    """What a fitted model reads beside its rows."""
+    return _all(
+        click.option(
+            "--future", metavar="FILE", help="Future covariates of the rows to forecast, if it reads any."
+        ),
+        click.option("--static", metavar="FILE", help="Static covariates of series that were not fitted."),
     )(command)
 
 

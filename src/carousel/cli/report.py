@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import duplicates_option, origin_options
+from carousel.cli.options import coming_options, duplicates_option, origin_options
 
 __all__ = ["report"]
 
@@ -16,12 +16,15 @@ __all__ = ["report"]
 @click.option(
     "--data", metavar="DATA", required=True, help="File to forecast from, and to judge the model on."
 )
+@coming_options
 @duplicates_option
 @origin_options
 @click.option("--out", metavar="PAGE", required=True, help="HTML file; exactly this path.")
 def report(
     model: str,
     data: str,
+    future: str | None,
+    static: str | None,
     duplicates: Any,
     origins: int | None,
     step: int | None,
@@ -35,20 +38,14 @@ def report(
     """
     from carousel.cli.model import fitted_forecaster
     from carousel.cli.output import check_path, say, write
-    from carousel.forecast.read import read_frame, read_table
+    from carousel.forecast.inputs import read_rows
+    from carousel.forecast.read import read_table
 
-    check_path("--out", out, model, data)
+    check_path("--out", out, model, data, future, static)
     forecaster = fitted_forecaster(model)
-    columns = forecaster.model_.columns
-    reading = read_frame(
-        read_table(data),
-        id=columns.id,
-        time=columns.time,
-        target=columns.target,
-        freq=forecaster.freq,
-        duplicates=duplicates,
-    )
+    future_rows, statics = (None if path is None else read_table(path) for path in (future, static))
+    reading = read_rows(read_table(data), forecaster.model_, duplicates=duplicates, static=statics)
     say(*reading.notes)
-    page = forecaster.report(reading, origins=origins, step=step, start=start)
+    page = forecaster.report(reading, future=future_rows, origins=origins, step=step, start=start)
     write(out, page.encode())
     say(f"report: {out}")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError, DataError
+from carousel.errors import ArgumentError, DataError, check_integer
 from carousel.forecast.baselines import baselines, seasonal_unit
 from carousel.forecast.comparison import Gain, gain
+from carousel.forecast.covariates import check_known
 from carousel.forecast.frames import forecast_columns, to_frame
 from carousel.forecast.plan import Plan
-from carousel.forecast.read import moment
+from carousel.forecast.read import Reading, moment
 from carousel.forecast.scores import LEVELS, Scores, crps, score
 from carousel.forecast.split import every_origin
 from carousel.forecast.verdict import is_shifted, table, verdict
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Backtest",
     "Part",
-    "check_unseen",
+    "Schedule",
     "first_rows",
+    "fitted_backtest",
     "forecast_part",
     "forecasts_with_crps",
     "pick_origins",
-    "run_backtest",
     "seen_origins",
     "summary",
 ]
@@ -41,6 +42,7 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 STAGES = ("smoothing", "linear path", "recurrent path")
+USUAL = 10  # origins of every series
 BLOCK = 512  # origins whose many intervals are in memory at a time
 
 
@@ -88,15 +90,34 @@ class Backtest:
         return "\n".join([f"{origins}{fits}", table(self.scores), *self.verdict])
 
 
-def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None, start: Any) -> Origins:
-    """Origins `step` rows apart: from time `start` on, or the last `origins` of every series.
+@dataclass(frozen=True)
+class Schedule:
+    """Origins `step` rows apart (`horizon` without): from time `start` on, or the last `origins` of every series.
+
+    Raises:
+        ArgumentError: `origins` or `step` is no whole number of at least 1.
+    """
+
+    origins: int | None = None
+    step: int | None = None
+    start: Any = None
+
+    def __post_init__(self) -> None:
+        for name in ("origins", "step"):
+            if getattr(self, name) is not None:
+                check_integer(name, getattr(self, name), 1)
+
+
+def pick_origins(panel: Panel, plan: Plan, schedule: Schedule) -> Origins:
+    """The origins of a schedule that have rows before them and `horizon` rows after them.
 
     Raises:
         ArgumentError: a start that leaves no origin.
         DataError: series that are too short for one.
     """
     K, lengths = plan.horizon, panel.lengths
-    step = K if step is None else step
+    origins, start = schedule.origins, schedule.start
+    step = K if schedule.step is None else schedule.step
     last = lengths - K
     least = np.minimum(plan.season + 1, lengths)
     if start is not None:
@@ -108,7 +129,7 @@ def pick_origins(panel: Panel, plan: Plan, origins: int | None, step: int | None
         first = np.maximum(first, least)
         stop = last + 1 if origins is None else np.minimum(last + 1, first + origins * step)
     else:
-        count = 10 if origins is None else origins
+        count = USUAL if origins is None else origins
         first = np.maximum(last - (count - 1) * step, least + (last - least) % step)
         stop = last + 1
     every = every_origin(first, stop)
@@ -240,12 +261,34 @@ def first_rows(panel: Panel, origins: Origins) -> Array:
     return first
 
 
-def run_backtest(
-    model: ForecasterModel, panel: Panel, plan: Plan, origins: Origins, columns: Columns
+def fitted_backtest(
+    runner: ForecasterModel, reading: Reading, schedule: Schedule, kind: str, *, fitted_rows: bool = False
 ) -> Backtest:
-    """Forecasts at these origins; the baselines are fitted on the rows before the first of each series."""
-    part = forecast_part(model, panel, plan, origins, first_rows(panel, origins))
-    return summary([part], panel, plan, columns)
+    """Forecasts with one model; the baselines are fitted on the rows before the first origin of each series.
+
+    Args:
+        kind: of the frame of forecasts.
+        fitted_rows: whether origins within the rows that the model was fitted on are taken, and said, too.
+
+    Raises:
+        ArgumentError: a start that leaves no origin, or origins within the fitted rows.
+        DataError: series that are too short; a future covariate that is not known at an origin.
+    """
+    model, panel = runner.value, reading.panel
+    plan = Plan.of(model, panel.frequency)
+    with reading.blamed():
+        origins = pick_origins(panel, plan, schedule)
+        if model.covariates is not None:
+            check_known(panel, model.covariates.columns, origins, model.horizon)
+    if not fitted_rows:
+        check_unseen(model, panel, origins)
+    part = forecast_part(runner, panel, plan, origins, first_rows(panel, origins))
+    result = summary([part], panel, plan, replace(model.columns, frame=kind))
+    seen = int(seen_origins(model, panel, origins).sum())
+    if not seen:
+        return result
+    warning = f"{seen} of {len(origins)} origins lie in rows that the model was fitted on: this flatters it."
+    return replace(result, verdict=(*result.verdict, warning))
 
 
 def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits: int = 1) -> Backtest:

@@ -21,6 +21,7 @@ from carousel.series.history import Origins
 
 __all__ = [
     "HOLIDAY",
+    "Ahead",
     "Wanted",
     "check_known",
     "future_rows",
@@ -214,26 +215,41 @@ def with_statics(
     return out, kept
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """The rows to forecast: K of every series.
+
+    Args:
+        ids: of the S series.
+        next: (S,) the first time stamp to forecast.
+        frequency: of the grid.
+        horizon: K.
+    """
+
+    ids: tuple[str, ...]
+    next: Array
+    frequency: Frequency
+    horizon: int
+
+    @property
+    def times(self) -> Array:
+        """(S, K)."""
+        return self.frequency.shift(self.next[:, None], np.arange(self.horizon))
+
+
 def future_rows(
-    columns: Columns,
-    names: tuple[str | None, str | None],
-    wanted: Wanted,
-    ids: tuple[str, ...],
-    next: Array,
-    frequency: Frequency,
-    horizon: int,
+    columns: Columns, names: tuple[str | None, str | None], wanted: Wanted, ahead: Ahead
 ) -> Array:
     """(S, K, F) future covariates of the rows to forecast; rows at other times are not looked at.
 
     Args:
         columns: of a frame with the columns of ids and times that were fitted, and the future covariates.
         names: of the columns of ids and times; None where there was none.
-        next: (S,) the first time stamp to forecast.
 
     Raises:
         DataError: a row or a value is missing or twice; the text names series, column and rows.
     """
-    frame, origin = columns.frame, columns.origin
+    frame, origin, ids, horizon = columns.frame, columns.origin, ahead.ids, ahead.horizon
     for name in (*(name for name in names if name is not None), *wanted.future):
         if name not in frame.columns and not (name == names[0] and len(ids) == 1):
             raise DataError(
@@ -245,8 +261,8 @@ def future_rows(
     places = {name: s for s, name in enumerate(ids)}
     series = np.array([places.get(name, -1) for name in found], np.int64)[codes]
     values, _ = read_columns(columns, wanted.future, "future", wanted)
-    grid = frequency.shift(next[:, None], np.arange(horizon))
-    times = columns.times(names[1]) if names[1] else _after(series, next, frequency)
+    grid = ahead.times
+    times = columns.times(names[1]) if names[1] else _counted_from(ahead, series)
     if times.dtype.kind != grid.dtype.kind:
         raise DataError(
             f"{origin.prefix()}`future`: column {names[1]!r} must hold times as the fitted data did."
@@ -268,33 +284,31 @@ def future_rows(
                 f"{moment(grid[s][again[0]])} of series {ids[s]!r}; remove one of them."
             )
         out[s, step], given[s, step] = values[rows], True
-    _check_complete(out, given, wanted, ids, grid, origin.prefix())
+    _check_complete(out, given, wanted, ahead, origin.prefix())
     return out
 
 
-def _after(series: Array, next: Array, frequency: Frequency) -> Array:
-    """The times of rows that are counted from the first row to forecast on."""
+def _counted_from(ahead: Ahead, series: Array) -> Array:
+    """The times of rows of `series` (N,) that are counted from the first row to forecast on."""
     order = np.argsort(series, kind="stable")
     counts = np.bincount(series + 1)
     steps = np.empty(len(series), np.int64)
     steps[order] = np.arange(len(series)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return frequency.shift(next[np.maximum(series, 0)], steps)
+    return ahead.frequency.shift(ahead.next[np.maximum(series, 0)], steps)
 
 
-def _check_complete(
-    out: Array, given: Array, wanted: Wanted, ids: tuple[str, ...], grid: Array, prefix: str
-) -> None:
+def _check_complete(out: Array, given: Array, wanted: Wanted, ahead: Ahead, prefix: str) -> None:
     wrong = np.argwhere(np.isnan(out).any(-1))
     if not len(wrong):
         return
     s, k = wrong[0]
     c = int(np.isnan(out[s, k]).argmax())
     missing = int(np.isnan(out[s, :, c]).sum())
-    what = "value" if given[s, k] else "row"
+    what, times = "value" if given[s, k] else "row", ahead.times[s]
     raise DataError(
-        f"{prefix}`future` must have {wanted.future[c]!r} of series {ids[s]!r} for the {out.shape[1]} rows "
-        f"{moment(grid[s][0])} to {moment(grid[s][-1])}; {missing} are missing, first the {what} of "
-        f"{moment(grid[s][k])}."
+        f"{prefix}`future` must have {wanted.future[c]!r} of series {ahead.ids[s]!r} for the {len(times)} rows "
+        f"{moment(times[0])} to {moment(times[-1])}; {missing} are missing, first the {what} of "
+        f"{moment(times[k])}."
     )
 
 

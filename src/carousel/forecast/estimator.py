@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Collection
-from dataclasses import replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from carousel import network
-from carousel.errors import ArgumentError, DataError, NotFittedError, check_choice, check_integer
-from carousel.forecast.backtest import (
-    Backtest,
-    check_unseen,
-    first_rows,
-    pick_origins,
-    run_backtest,
-    seen_origins,
-)
-from carousel.forecast.covariates import check_known
-from carousel.forecast.frames import forecast_columns, kind_of, point_columns, sample_columns, to_frame
-from carousel.forecast.plan import Plan, plan
+from carousel.errors import ArgumentError, NotFittedError, check_choice, check_integer
+from carousel.forecast.backtest import Backtest, Schedule, fitted_backtest
+from carousel.forecast.covariates import Ahead
+from carousel.forecast.frames import forecast_columns, kind_of, quantile_columns, sample_columns, to_frame
+from carousel.forecast.inputs import read_future, read_rows, with_future
 from carousel.forecast.progress import progress_report
-from carousel.forecast.read import Reading, Wanted, read_frame, read_future, read_statics
+from carousel.forecast.read import Reading, Wanted, read_frame
 from carousel.forecast.refit import refitted_backtest
 from carousel.forecast.scores import Scores
 from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
-from carousel.network.forecaster import Columns, ForecastModel
-from carousel.series import Panel
+from carousel.network.forecaster import ForecastModel
 from carousel.series.history import Context
 from carousel.stream.forecaster import ForecasterModel, check_quantiles
 
@@ -39,8 +27,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["Forecaster"]
-
-Array = np.ndarray[Any, Any]
 
 
 class Forecaster:
@@ -195,7 +181,7 @@ class Forecaster:
         )
         if reading.covariates and settings.architecture == "plain":
             raise ArgumentError("architecture='plain' reads the target alone; covariates need 'auto'.")
-        columns = _columns(reading, df)
+        columns = reading.columns(kind_of(df))
         with (
             reading.blamed(),
             fitting_threads(settings.hidden_size),
@@ -229,7 +215,7 @@ class Forecaster:
         """
         from carousel.forecast.update import update
 
-        reading = self._read(df, duplicates, known=set(self._fitted().ids))
+        reading = self._read(df, duplicates=duplicates, known=set(self._fitted().ids))
         with reading.blamed():
             self._set(update(self._runner, reading.panel))
         self.notes_ = self.model_.notes
@@ -287,7 +273,8 @@ class Forecaster:
             state, ids, kind = self._ahead(future), model.ids, model.columns.frame
             forecast, scale = self._runner.forecast(state, level), state.scale
         else:
-            panel = self._with_future(self._read(df, duplicates, layout, static).panel, future)
+            reading = self._read(df, duplicates=duplicates, layout=layout, static=static)
+            panel = with_future(reading.panel, model, future)
             history = self._runner.history(panel)
             forecast, scale = self._runner.forecasts(history, history.ends(), level), history.scale
             ids, kind = panel.ids, kind_of(df)
@@ -296,11 +283,7 @@ class Forecaster:
             columns = sample_columns(forecast.ds, paths, ids, model.columns)
         elif quantiles is not None:
             values = self._runner.quantiles(forecast, scale, quantiles)
-            columns = point_columns(forecast.ds, forecast.mean, ids, model.columns)
-            columns |= {
-                f"carousel-q-{100 * q:g}": rows.reshape(-1)
-                for q, rows in zip(check_quantiles(quantiles), values, strict=True)
-            }
+            columns = quantile_columns(forecast, values, check_quantiles(quantiles), ids, model.columns)
         else:
             columns = forecast_columns(forecast, ids, model.columns)
         return to_frame(columns, kind)
@@ -341,60 +324,17 @@ class Forecaster:
             ArgumentError: an argument that cannot be, or origins within the fitted rows.
             DataError: rows that cannot be used, or too few; a future covariate that is not known at an origin.
         """
-        for name, value, least in (("origins", origins, 1), ("step", step, 1), ("refit", refit, 0)):
-            if value is not None:
-                check_integer(name, value, least)
+        check_integer("refit", refit, 0)
         check_integer("jobs", jobs, 1)
         check_choice("fitted_rows", fitted_rows, ("refuse", "allow"))
-        if refit:
-            return self._refitted_backtest(df, origins, step, start, refit, jobs, duplicates, layout, static)
-        model = self._fitted()
-        reading = self._read(df, duplicates, layout, static)
-        panel = reading.panel
-        shape = self._plan(panel)
-        with reading.blamed():
-            chosen = pick_origins(panel, shape, origins, step, start)
-            if model.covariates is not None:
-                check_known(panel, model.covariates.columns, chosen, model.horizon)
-        if fitted_rows == "refuse":
-            check_unseen(model, panel, chosen)
-        seen = int(seen_origins(model, panel, chosen).sum())
-        result = run_backtest(self._runner, panel, shape, chosen, replace(model.columns, frame=kind_of(df)))
-        if seen:
-            warning = (
-                f"{seen} of {len(chosen)} origins lie in rows that the model was fitted on: this flatters it."
-            )
-            result = replace(result, verdict=(*result.verdict, warning))
-        return result
-
-    def _refitted_backtest(
-        self,
-        df: Any,
-        origins: int | None,
-        step: int | None,
-        start: Any,
-        refit: int,
-        jobs: int,
-        duplicates: Any,
-        layout: Any,
-        static: Any,
-    ) -> Backtest:
-        settings = Settings.of(self.get_params())
-        if self.__sklearn_is_fitted__():
-            reading = self._read(df, duplicates, layout, static)
+        schedule, kind = Schedule(origins, step, start), kind_of(df)
+        if refit and not self.__sklearn_is_fitted__():
+            reading = read_frame(df, freq=self.freq, duplicates=duplicates, layout=layout, static=static)
         else:
-            reading = read_frame(df, freq=self.freq, duplicates=duplicates, layout=layout)
-        panel = reading.panel
-        plain = settings.architecture == "plain"
-        with reading.blamed():
-            shape = plan(panel, settings.horizon, settings.season, settings.lookback, plain)
-            chosen = pick_origins(panel, shape, origins, step, start)
-            # Seasons that are found in the rows are found before the first origin.
-            known = panel.head(first_rows(panel, chosen))
-            shape = plan(known, settings.horizon, settings.season, settings.lookback, plain)
-        return refitted_backtest(
-            self.get_params(), reading, shape, chosen, _columns(reading, df), refit, jobs
-        )
+            reading = self._read(df, duplicates=duplicates, layout=layout, static=static)
+        if refit:
+            return refitted_backtest(self.get_params(), reading, schedule, kind, every=refit, jobs=jobs)
+        return fitted_backtest(self._runner, reading, schedule, kind, fitted_rows=fitted_rows == "allow")
 
     def plot(
         self,
@@ -402,6 +342,7 @@ class Forecaster:
         path: str | os.PathLike[str] | None = None,
         *,
         future: Any = None,
+        static: Any = None,
         duplicates: Literal["error", "mean"] = "error",
         **options: Any,
     ) -> Figure:
@@ -411,6 +352,7 @@ class Forecaster:
             df: history to forecast from; the end of the fitted data without.
             path: file to write; its suffix names the format.
             future: as for `predict`; not needed with `truth=True`.
+            static: as for `predict`.
             **options: `truth`, `with_baselines`, `series`, `history`, `level`: see `carousel.forecast.plot`.
         """
         from carousel.forecast.plot import plot
@@ -418,8 +360,9 @@ class Forecaster:
         self._fitted()
         if df is None:
             return plot(self._runner, None, path, last=self._ahead(future), **options)
-        panel = self._read(df, duplicates).panel
-        panel = panel if options.get("truth") else self._with_future(panel, future)
+        panel = self._read(df, duplicates=duplicates, static=static).panel
+        if not options.get("truth"):
+            panel = with_future(panel, self.model_, future)
         return plot(self._runner, panel, path, **options)
 
     def report(
@@ -427,6 +370,8 @@ class Forecaster:
         df: Any,
         path: str | os.PathLike[str] | None = None,
         *,
+        future: Any = None,
+        static: Any = None,
         origins: int | None = None,
         step: int | None = None,
         start: Any = None,
@@ -440,29 +385,20 @@ class Forecaster:
         Args:
             df: history to forecast from, and to backtest on.
             path: file to write, atomically.
+            future, static: as for `predict`.
             origins, step, start, duplicates: as in `backtest`.
 
         Returns:
             The page.
         """
+        from carousel.forecast.holdout import fair_backtest
         from carousel.forecast.report import report_page
         from carousel.network import atomic
 
-        model, reading = self._fitted(), self._read(df, duplicates)
-        panel = reading.panel
-        with reading.blamed():
-            chosen = pick_origins(panel, self._plan(panel), origins, step, start)
-        options: dict[str, Any] = {"origins": origins, "step": step, "start": start}
-        if seen_origins(model, panel, chosen).any():
-            result = self.backtest(reading, **options, refit=len(chosen))
-            how = (
-                "The model was fitted on these rows; to be fair, it was fitted anew on the rows before them."
-            )
-        else:
-            result = self.backtest(reading, **options)
-            how = "The model had not seen these rows."
-        history = self.__dict__.get("history_", ())
-        page = report_page(self._runner, panel, result, how, self.notes_, history)
+        reading = self._read(df, duplicates=duplicates, static=static)
+        panel = with_future(reading.panel, self.model_, future)
+        result, how = fair_backtest(self, reading, origins=origins, step=step, start=start)
+        page = report_page(self._runner, panel, result, how, self.notes_, self.__dict__.get("history_", ()))
         if path is not None:
             atomic.write(path, [page.encode()])
         return page
@@ -530,73 +466,21 @@ class Forecaster:
         self.model_ = model
         self._runner = ForecasterModel(model)
 
-    def _plan(self, panel: Panel) -> Plan:
-        model = self._fitted()
-        return Plan(panel.frequency, model.seasons, model.lookback, 1, model.horizon)
-
     def _fitted(self) -> ForecastModel:
         if not hasattr(self, "model_"):
             raise NotFittedError("This Forecaster has not been fitted; call `fit` first.")
         return self.model_
+
+    def _read(self, df: Any, **options: Any) -> Reading:
+        return read_rows(df, self._fitted(), **options)
 
     def _ahead(self, future: Any) -> Context:
         """The end of the fitted data, with the future covariates of the rows to forecast."""
         model, last = self._fitted(), self._runner.last()
         if model.covariates is None or not model.covariates.of("future"):
             return last
-        return self._runner.ahead(last, self._future_rows(future, model.ids, last.next))
-
-    def _with_future(self, panel: Panel, future: Any) -> Panel:
-        """A panel with the future covariates of the rows to forecast."""
-        paths = self._fitted().covariates
-        if paths is None or not paths.of("future") or panel.covariates is None:
-            return panel
-        rows = self._future_rows(future, panel.ids, panel.frequency.shift(panel.lasts, np.ones(len(panel))))
-        return replace(panel, covariates=panel.covariates.extended(panel.lengths, rows))
-
-    def _future_rows(self, future: Any, ids: tuple[str, ...], next: Array) -> Array:
-        model = self._fitted()
-        names, wanted = (model.columns.id, model.columns.time), Wanted.again(model.covariates)
-        return read_future(future, names, wanted, ids, next, self._runner.frequency, model.horizon)
-
-    def _read(
-        self,
-        df: Any,
-        duplicates: Literal["error", "mean"],
-        layout: Literal["long", "wide"] = "long",
-        static: Any = None,
-        known: Collection[str] = frozenset(),
-    ) -> Reading:
-        """A frame in the columns and at the frequency that were fitted; series not in `known` need history."""
-        model = self._fitted()
-        if isinstance(df, Reading):
-            reading = df.reduced(model.covariates)
-        else:
-            reading = self._read_frame(df, duplicates, layout, static)
-        least = min(model.season + 1, model.lookback)
-        with reading.blamed():
-            for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
-                if length < least and name not in known:
-                    rows = "1 row" if length == 1 else f"{length} rows"
-                    raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
-        return reading
-
-    def _read_frame(
-        self, df: Any, duplicates: Literal["error", "mean"], layout: Literal["long", "wide"], static: Any
-    ) -> Reading:
-        columns, paths = self.model_.columns, self.model_.covariates
-        names = {} if isinstance(df, (np.ndarray, list, tuple)) else _names(columns)
-        reading = read_frame(
-            df,
-            **({"time": columns.time} if layout == "wide" else names),
-            freq=self._runner.frequency,
-            duplicates=duplicates,
-            layout=layout,
-            wanted=replace(Wanted.again(paths), static=()),
-        )
-        if paths is None or not paths.of("static"):
-            return reading
-        return read_statics(reading, df, static, paths, self.model_.ids, columns.id)
+        ahead = Ahead(model.ids, last.next, self._runner.frequency, model.horizon)
+        return self._runner.ahead(last, read_future(future, model, ahead))
 
 
 def _parameters() -> dict[str, inspect.Parameter]:
@@ -610,11 +494,3 @@ def _statics(static: Any) -> tuple[Any, Any]:
     if isinstance(static, (str, tuple, list)) or static is None:
         return static or (), None
     return (), static
-
-
-def _names(columns: Columns) -> dict[str, Any]:
-    return {"id": columns.id, "time": columns.time, "target": columns.target}
-
-
-def _columns(reading: Reading, df: Any) -> Columns:
-    return Columns(reading.names.id, reading.names.time, reading.names.target, kind_of(df))

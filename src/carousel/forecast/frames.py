@@ -10,7 +10,7 @@ import numpy as np
 from carousel.network.forecaster import Columns
 from carousel.stream.forecaster import Forecast
 
-__all__ = ["forecast_columns", "kind_of", "point_columns", "sample_columns", "to_frame"]
+__all__ = ["forecast_columns", "kind_of", "quantile_columns", "sample_columns", "to_frame"]
 
 Array = np.ndarray[Any, Any]
 
@@ -36,14 +36,14 @@ def forecast_columns(forecast: Forecast, ids: Any, columns: Columns) -> dict[str
     Args:
         ids: B names, one per origin.
     """
-    out = point_columns(forecast.ds, forecast.mean, ids, columns)
+    out = _point_columns(forecast.ds, forecast.mean, ids, columns)
     for level, (lower, upper) in forecast.intervals().items():
         out[f"carousel-lo-{level:g}"] = lower.reshape(-1)
         out[f"carousel-hi-{level:g}"] = upper.reshape(-1)
     return out
 
 
-def point_columns(ds: Array, mean: Array, ids: Any, columns: Columns) -> dict[str, Array]:
+def _point_columns(ds: Array, mean: Array, ids: Any, columns: Columns) -> dict[str, Array]:
     """Id, time and `carousel` of B forecasts (B, K)."""
     return {
         columns.id or "unique_id": np.repeat(np.asarray(ids, object), mean.shape[1]),
@@ -52,10 +52,20 @@ def point_columns(ds: Array, mean: Array, ids: Any, columns: Columns) -> dict[st
     }
 
 
+def quantile_columns(
+    forecast: Forecast, values: Array, quantiles: tuple[float, ...], ids: Any, columns: Columns
+) -> dict[str, Array]:
+    """Id, time, `carousel`, and `carousel-q-10`, … of values (Q, B, K)."""
+    out = _point_columns(forecast.ds, forecast.mean, ids, columns)
+    for q, rows in zip(quantiles, values, strict=True):
+        out[f"carousel-q-{100 * q:g}"] = rows.reshape(-1)
+    return out
+
+
 def sample_columns(ds: Array, paths: Array, ids: Any, columns: Columns) -> dict[str, Array]:
     """Id, time, `sample` and `carousel` of paths (number, B, K): per series, path by path."""
     number, B, K = paths.shape
-    out = point_columns(
+    out = _point_columns(
         np.repeat(ds, number, 0),
         paths.swapaxes(0, 1).reshape(-1, K),
         np.repeat(np.asarray(ids, object), number),

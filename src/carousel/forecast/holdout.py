@@ -1,4 +1,4 @@
-"""A backtest from nothing: fit on the rows before the first origin, then forecast from every origin."""
+"""Backtests that do not flatter: the model has not seen the rows that it is judged on."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import DataError
-from carousel.forecast.backtest import Backtest, parse_start
+from carousel.forecast.backtest import USUAL, Backtest, Schedule, parse_start, pick_origins, seen_origins
 from carousel.forecast.estimator import Forecaster
+from carousel.forecast.plan import Plan
 from carousel.forecast.read import Reading, moment
 
-__all__ = ["backtest_from_start"]
-
-USUAL = 10  # origins
+__all__ = ["backtest_from_start", "fair_backtest"]
 
 
 def backtest_from_start(
@@ -25,7 +24,7 @@ def backtest_from_start(
     step: int | None = None,
     start: Any = None,
 ) -> Backtest:
-    """Fits once, on rows before the first origin only, and forecasts from every origin.
+    """From nothing: fits once, on rows before the first origin only, and forecasts from every origin.
 
     Args:
         forecaster: fitted here.
@@ -61,3 +60,24 @@ def backtest_from_start(
             )
     forecaster.fit(replace(reading, panel=panel.head(np.maximum(rows, 0))))
     return forecaster.backtest(reading, origins=origins, step=step, start=start)
+
+
+def fair_backtest(forecaster: Forecaster, reading: Reading, **schedule: Any) -> tuple[Backtest, str]:
+    """A backtest of a fitted forecaster, or where it has seen some of the rows, of its settings fitted once more.
+
+    Args:
+        **schedule: `origins`, `step` and `start` of `Forecaster.backtest`.
+
+    Returns:
+        The backtest, and in a sentence which model it was made with.
+    """
+    model, panel = forecaster.model_, reading.panel
+    with reading.blamed():
+        origins = pick_origins(panel, Plan.of(model, panel.frequency), Schedule(**schedule))
+    if not seen_origins(model, panel, origins).any():
+        return forecaster.backtest(reading, **schedule), "The model had not seen these rows."
+    result = forecaster.backtest(reading, **schedule, refit=len(origins))
+    return (
+        result,
+        "The model was fitted on these rows; to be fair, it was fitted anew on the rows before them.",
+    )

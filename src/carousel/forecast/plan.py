@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.split import MOST
+from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency, segment_of
 from carousel.series.filling import fill
 from carousel.series.panel import Panel
@@ -38,6 +39,11 @@ class Plan:
     lookback: int
     segment: int
     horizon: int
+
+    @classmethod
+    def of(cls, model: ForecastModel, frequency: Frequency) -> Plan:
+        """The shape of a fitted model, as far as its baselines need it."""
+        return cls(frequency, model.seasons, model.lookback, 1, model.horizon)
 
     @property
     def season(self) -> int:

@@ -19,7 +19,6 @@ from carousel.forecast.columns import Columns
 from carousel.forecast.covariates import (
     HOLIDAY,
     Wanted,
-    future_rows,
     holiday_column,
     read_columns,
     static_rows,
@@ -28,11 +27,12 @@ from carousel.forecast.covariates import (
 from carousel.forecast.dates import moment
 from carousel.forecast.names import Names, find_names, find_time
 from carousel.forecast.table import Origin, read_table
+from carousel.network.forecaster import Columns as ModelColumns
 from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
 from carousel.series.covariates import Covariates
 
-__all__ = ["Names", "Reading", "Wanted", "moment", "read_frame", "read_future", "read_statics", "read_table"]
+__all__ = ["Names", "Reading", "Wanted", "columns_of", "moment", "read_frame", "read_table"]
 
 Array = np.ndarray[Any, Any]
 _BLOCK = 1 << 17  # rows
@@ -54,6 +54,10 @@ class Reading:
     origin: Origin = field(default_factory=Origin)
     covariates: tuple[Covariate, ...] = ()
     holidays: str | None = None
+
+    def columns(self, kind: str) -> ModelColumns:
+        """The names of the columns, and the kind of frame to answer with."""
+        return ModelColumns(self.names.id, self.names.time, self.names.target, kind)
 
     def reduced(self, paths: CovariatePaths | None) -> Reading:
         """With the covariates alone that a fitted model reads."""
@@ -146,7 +150,7 @@ def read_frame(
     if isinstance(frame, Reading):
         return frame
     wanted = wanted or Wanted()
-    columns = Columns(*_eager(frame, layout))
+    columns = columns_of(frame, layout)
     origin = columns.origin
     if not len(columns.frame):
         raise DataError(f"{origin.prefix()}there are no rows; give at least two.")
@@ -237,8 +241,7 @@ def _covariates(
         kept.append(column)
     fixed = np.zeros((len(panel), 0))
     if static is not None:
-        of_static = Columns(*_eager(static))
-        fixed, found = with_statics(of_static, names.id, panel.ids, wanted)
+        fixed, found = with_statics(columns_of(static), names.id, panel.ids, wanted)
         kept += found
     elif wanted.static:
         raw, found = read_columns(columns, wanted.static, "static", wanted)
@@ -251,99 +254,20 @@ def _covariates(
     return Covariates(blocks["past"], blocks["future"], panel.offsets, fixed), tuple(kept)
 
 
-def read_future(
-    frame: Any,
-    names: tuple[str | None, str | None],
-    wanted: Wanted,
-    ids: tuple[str, ...],
-    next: Array,
-    frequency: Frequency,
-    horizon: int,
-) -> Array:
-    """(S, K, F) the future covariates of the rows to forecast; see `future_rows`.
-
-    Raises:
-        DataError: a row or a value is missing or twice, or there is no frame although one is needed.
-    """
-    needed = tuple(column for column in wanted.known or () if column.role == "future")
-    parts = []
-    if wanted.future:
-        if frame is None:
-            raise DataError(
-                f"The model reads future covariates: give {', '.join(wanted.future)} for the {horizon} rows after "
-                f"{moment(frequency.shift(next[:1], np.array([-1]))[0])} of every series (--future, in Python future)."
-            )
-        columns = Columns(*_eager(frame))
-        parts.append(future_rows(columns, names, wanted, ids, next, frequency, horizon))
-    if wanted.holidays is not None:
-        stamps = frequency.shift(next[:, None], np.arange(horizon))
-        codes, _ = holiday_column(wanted.holidays, stamps.reshape(-1), frequency, wanted.fitted(HOLIDAY))
-        parts.append(codes.reshape(*stamps.shape, 1))
-    out = np.concatenate([np.zeros((len(ids), horizon, 0)), *parts], 2)
-    assert out.shape[2] == len(needed)
-    return out
-
-
-def read_statics(
-    reading: Reading, frame: Any, static: Any, paths: CovariatePaths, ids: tuple[str, ...], id: str | None
-) -> Reading:
-    """A reading with the static covariates that a fitted model reads: of its series those that were fitted, of
-    others those of `static`, or of the columns of the frame.
-
-    Raises:
-        DataError: a series that was not fitted has none.
-    """
-    panel, wanted = reading.panel, Wanted.again(paths)
-    columns = paths.of("static")
-    places = {name: s for s, name in enumerate(ids)}
-    known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
-    fixed = np.full((len(panel), len(columns)), np.nan)
-    fixed[known >= 0] = paths.static[known[known >= 0]]
-    new = known < 0
-    if new.any():
-        if static is not None:
-            rows, _ = with_statics(Columns(*_eager(static)), id, panel.ids, wanted)
-            there = ~np.isnan(rows).all(1)
-        else:
-            rows, there = _statics_of(frame, panel, wanted, id)
-        missing = np.flatnonzero(new & ~there)
-        if len(missing):
-            raise DataError(
-                f"{reading.origin.prefix()}series {panel.ids[missing[0]]!r} was not fitted, and its static covariates "
-                f"({', '.join(wanted.static)}) are not there; give them (--static, in Python static)."
-            )
-        fixed[new] = rows[new]
-    given = panel.covariates or Covariates(
-        np.zeros((len(panel.values), 0)), np.zeros((len(panel.values), 0)), panel.offsets, fixed
-    )
-    panel = replace(panel, covariates=replace(given, static=fixed))
-    return replace(reading, panel=panel, covariates=paths.columns)
-
-
-def _statics_of(frame: Any, panel: Panel, wanted: Wanted, id: str | None) -> tuple[Array, Array]:
-    """(S, C) the static columns of a long frame, and (S,) where a series has them."""
-    rows, there = np.full((len(panel), len(wanted.static)), np.nan), np.zeros(len(panel), bool)
-    if isinstance(frame, (Reading, np.ndarray, list, tuple)):
-        return rows, there
-    columns = Columns(*_eager(frame))
-    if not set(wanted.static) <= set(columns.frame.columns):
-        return rows, there
-    raw, _ = read_columns(columns, wanted.static, "static", wanted)
-    if id is not None and id in columns.frame.columns:
-        codes, found = columns.ids(id)
-    else:
-        codes, found = np.zeros(len(raw), np.int64), panel.ids
-    of_frame = static_rows(raw, wanted.static, codes, found, columns)
-    places = {name: s for s, name in enumerate(found)}
-    rows = of_frame[[places[name] for name in panel.ids]]
-    return rows, ~np.isnan(rows).all(1)
-
-
 def _kind(column: Covariate) -> str:
     return "numbers" if column.categories is None else f"{len(column.categories)} categories"
 
 
-def _eager(frame: Any, layout: str = "long") -> tuple[nw.DataFrame[Any], Origin]:
+def columns_of(frame: Any, layout: Literal["long", "wide"] = "long") -> Columns:
+    """The columns of a frame of pandas, polars or pyarrow, or of one sequence of numbers.
+
+    Raises:
+        DataError: it is something else.
+    """
+    return Columns(*_eager(frame, layout))
+
+
+def _eager(frame: Any, layout: str) -> tuple[nw.DataFrame[Any], Origin]:
     """The frame behind narwhals; an index of pandas that says something becomes a column."""
     if isinstance(frame, (np.ndarray, list, tuple)):
         import pyarrow

@@ -12,14 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from carousel.errors import ArgumentError
-from carousel.forecast.backtest import Backtest, Part, forecast_part, summary
-from carousel.forecast.plan import Plan
-from carousel.network.forecaster import Columns
+from carousel.forecast.backtest import (
+    Backtest,
+    Part,
+    Schedule,
+    first_rows,
+    forecast_part,
+    pick_origins,
+    summary,
+)
+from carousel.forecast.plan import Plan, plan
+from carousel.forecast.settings import Settings
 from carousel.series.history import Origins
 from carousel.stream.forecaster import ForecasterModel
 
 if TYPE_CHECKING:
     from carousel.forecast.read import Reading
+    from carousel.series.panel import Panel
 
 __all__ = ["refitted_backtest"]
 
@@ -46,30 +55,35 @@ class _Task:
 
 
 def refitted_backtest(
-    params: dict[str, Any],
-    reading: Reading,
-    plan: Plan,
-    origins: Origins,
-    columns: Columns,
-    every: int,
-    jobs: int,
+    params: dict[str, Any], reading: Reading, schedule: Schedule, kind: str, *, every: int, jobs: int
 ) -> Backtest:
     """Fits at every `every`-th moment that has an origin, on the rows of all series before that moment.
 
     Args:
         params: of the Forecaster.
+        kind: of the frame of forecasts.
         jobs: processes; any number gives the same result.
 
     Raises:
         DataError: the rows before the first origin are too few.
-        ArgumentError: the processes cannot be started.
+        ArgumentError: a parameter that cannot be, or the processes cannot be started.
     """
-    tasks = list(_tasks(params, reading, plan, origins, every))
+    panel = reading.panel
+    with reading.blamed():
+        origins = pick_origins(panel, _plan(params, panel), schedule)
+        # Seasons that are found in the rows are found before the first origin.
+        shape = _plan(params, panel.head(first_rows(panel, origins)))
+    tasks = list(_tasks(params, reading, shape, origins, every))
     if jobs == 1 or len(tasks) == 1:
         parts = [_run(task) for task in tasks]
     else:
         parts = _in_processes(tasks, jobs)
-    return summary(parts, reading.panel, plan, columns, fits=len(tasks))
+    return summary(parts, panel, shape, reading.columns(kind), fits=len(tasks))
+
+
+def _plan(params: dict[str, Any], panel: Panel) -> Plan:
+    s = Settings.of(params)
+    return plan(panel, s.horizon, s.season, s.lookback, s.architecture == "plain")
 
 
 def _tasks(

@@ -1,0 +1,175 @@
+"""What a fitted model is given: rows in the columns that were fitted, and what is known of those to come."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+
+from carousel.errors import DataError
+from carousel.forecast.covariates import (
+    HOLIDAY,
+    Ahead,
+    Wanted,
+    future_rows,
+    holiday_column,
+    read_columns,
+    static_rows,
+    with_statics,
+)
+from carousel.forecast.read import Reading, columns_of, moment, read_frame
+from carousel.network.forecaster import ForecastModel
+from carousel.series import Panel
+from carousel.series.covariates import Covariates
+
+__all__ = ["read_future", "read_rows", "with_future"]
+
+Array = np.ndarray[Any, Any]
+
+
+def read_rows(
+    frame: Any,
+    model: ForecastModel,
+    *,
+    duplicates: Literal["error", "mean"] = "error",
+    layout: Literal["long", "wide"] = "long",
+    static: Any = None,
+    known: Collection[str] = frozenset(),
+) -> Reading:
+    """A frame in the columns and at the frequency that were fitted.
+
+    Args:
+        frame: as for `read_frame`.
+        static: a frame of static covariates of series that were not fitted, if the model reads any.
+        known: series that need no history in the frame.
+
+    Raises:
+        DataError: the frame cannot be used, or a series is too short to forecast from.
+    """
+    if isinstance(frame, Reading):
+        reading = frame.reduced(model.covariates)
+    else:
+        reading = _read(frame, model, duplicates, layout, static)
+    least = min(model.season + 1, model.lookback)
+    with reading.blamed():
+        for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
+            if length < least and name not in known:
+                rows = "1 row" if length == 1 else f"{length} rows"
+                raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
+    return reading
+
+
+def _read(
+    frame: Any,
+    model: ForecastModel,
+    duplicates: Literal["error", "mean"],
+    layout: Literal["long", "wide"],
+    static: Any,
+) -> Reading:
+    columns, paths = model.columns, model.covariates
+    names = {"id": columns.id, "time": columns.time, "target": columns.target}
+    if layout == "wide":
+        names = {"time": columns.time}
+    elif isinstance(frame, (np.ndarray, list, tuple)):
+        names = {}
+    reading = read_frame(
+        frame,
+        **names,
+        freq=model.frequency,
+        duplicates=duplicates,
+        layout=layout,
+        wanted=replace(Wanted.again(paths), static=()),
+    )
+    if paths is None or not paths.of("static"):
+        return reading
+    return _with_statics(reading, frame, static, model)
+
+
+def _with_statics(reading: Reading, frame: Any, static: Any, model: ForecastModel) -> Reading:
+    """A reading with the static covariates that the model reads: of its series those that were fitted, of
+    others those of `static`, or of the columns of the frame.
+
+    Raises:
+        DataError: a series that was not fitted has none.
+    """
+    paths, panel = model.covariates, reading.panel
+    assert paths is not None
+    wanted, columns = Wanted.again(paths), paths.of("static")
+    places = {name: s for s, name in enumerate(model.ids)}
+    known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
+    fixed = np.full((len(panel), len(columns)), np.nan)
+    fixed[known >= 0] = paths.static[known[known >= 0]]
+    new = known < 0
+    if new.any():
+        if static is not None:
+            rows, _ = with_statics(columns_of(static), model.columns.id, panel.ids, wanted)
+            there = ~np.isnan(rows).all(1)
+        else:
+            rows, there = _statics_of(frame, panel, wanted, model.columns.id)
+        missing = np.flatnonzero(new & ~there)
+        if len(missing):
+            raise DataError(
+                f"{reading.origin.prefix()}series {panel.ids[missing[0]]!r} was not fitted, and its static covariates "
+                f"({', '.join(wanted.static)}) are not there; give them (--static, in Python static)."
+            )
+        fixed[new] = rows[new]
+    given = panel.covariates or Covariates(
+        np.zeros((len(panel.values), 0)), np.zeros((len(panel.values), 0)), panel.offsets, fixed
+    )
+    panel = replace(panel, covariates=replace(given, static=fixed))
+    return replace(reading, panel=panel, covariates=paths.columns)
+
+
+def _statics_of(frame: Any, panel: Panel, wanted: Wanted, id: str | None) -> tuple[Array, Array]:
+    """(S, C) the static columns of a long frame, and (S,) where a series has them."""
+    rows, there = np.full((len(panel), len(wanted.static)), np.nan), np.zeros(len(panel), bool)
+    if isinstance(frame, (np.ndarray, list, tuple)):
+        return rows, there
+    columns = columns_of(frame)
+    if not set(wanted.static) <= set(columns.frame.columns):
+        return rows, there
+    raw, _ = read_columns(columns, wanted.static, "static", wanted)
+    if id is not None and id in columns.frame.columns:
+        codes, found = columns.ids(id)
+    else:
+        codes, found = np.zeros(len(raw), np.int64), panel.ids
+    of_frame = static_rows(raw, wanted.static, codes, found, columns)
+    places = {name: s for s, name in enumerate(found)}
+    rows = of_frame[[places[name] for name in panel.ids]]
+    return rows, ~np.isnan(rows).all(1)
+
+
+def with_future(panel: Panel, model: ForecastModel, future: Any) -> Panel:
+    """A panel with the future covariates, if the model reads any, of the rows to forecast."""
+    if panel.covariates is None or model.covariates is None or not model.covariates.of("future"):
+        return panel
+    next = panel.frequency.shift(panel.lasts, np.ones(len(panel)))
+    rows = read_future(future, model, Ahead(panel.ids, next, panel.frequency, model.horizon))
+    return replace(panel, covariates=panel.covariates.extended(panel.lengths, rows))
+
+
+def read_future(frame: Any, model: ForecastModel, ahead: Ahead) -> Array:
+    """(S, K, F) the future covariates of the rows to forecast; see `future_rows`.
+
+    Raises:
+        DataError: a row or a value is missing or twice, or there is no frame although one is needed.
+    """
+    wanted, names = Wanted.again(model.covariates), (model.columns.id, model.columns.time)
+    parts = []
+    if wanted.future:
+        if frame is None:
+            last = moment(ahead.frequency.shift(ahead.next[:1], np.array([-1]))[0])
+            raise DataError(
+                f"The model reads future covariates: give {', '.join(wanted.future)} for the {ahead.horizon} rows "
+                f"after {last} of every series (--future, in Python future)."
+            )
+        parts.append(future_rows(columns_of(frame), names, wanted, ahead))
+    if wanted.holidays is not None:
+        stamps = ahead.times
+        codes, _ = holiday_column(
+            wanted.holidays, stamps.reshape(-1), ahead.frequency, wanted.fitted(HOLIDAY)
+        )
+        parts.append(codes.reshape(*stamps.shape, 1))
+    return np.concatenate(parts, 2)
