@@ -16,7 +16,7 @@ from carousel.network.forecaster import (
     Tail,
 )
 from carousel.series.calendar import Frequency
-from carousel.series.features import phases
+from carousel.series.features import has_interplay, phases
 from carousel.series.history import own_scale
 from carousel.series.linear import sizes
 from carousel.series.panel import Panel
@@ -25,6 +25,37 @@ from carousel.series.smoothing import candidates, subset
 from carousel.stream import Model
 
 HIDDEN = 16
+
+CASES = {  # frequency, season, look-back, horizon, segment, cell, logarithm
+    "hourly": ("h", 24, 48, 30, 12, "gru", False),
+    "half-hourly": ("30min", 48, 96, 20, 8, "lstm", True),
+    "daily": ("D", 7, 30, 9, 7, "gru", True),
+    "business": ("B", 5, 21, 7, 5, "rnn", False),
+    "weekly": ("W-SUN", 52, 60, 6, 4, "gru", False),
+    "monthly": ("MS", 12, 36, 14, 12, "lstm", True),
+    "month ends": ("ME", 12, 30, 5, 3, "gru", False),
+    "quarterly": ("QE", 4, 12, 6, 4, "gru", False),
+    "counted": ("2", 6, 20, 8, 6, "gru", False),
+}
+
+
+def starts(frequency, rng, count):
+    """Stamps on the grid, over thirty years."""
+    if frequency.unit == "index":
+        return frequency.step * rng.integers(0, 10_000, size=count)
+    days = rng.integers(0, 365 * 30, size=count).astype("timedelta64[D]")
+    if frequency.unit == "month":
+        months = (np.datetime64("2000-01") + days.astype(int) // 30).astype("datetime64[M]")
+        end = (months + 1).astype("datetime64[D]") - np.timedelta64(1, "D")
+        stamps = end if frequency.anchor == "end" else months.astype("datetime64[D]")
+        return stamps.astype("datetime64[us]")
+    day = np.datetime64("2000-01-02") + (days // 7 * 7 if str(frequency).startswith("W") else days)
+    if frequency.unit == "business":
+        day = np.busday_offset(day, 0, roll="forward")
+    stamps = day.astype("datetime64[us]")
+    return stamps + (frequency.step * rng.integers(0, 24, size=count)).astype("timedelta64[us]") * (
+        frequency.unit == "us" and frequency.step < 86400 * 10**6
+    )
 
 
 def rows(rng, length, season, level=100.0):
@@ -53,13 +84,9 @@ def forecast_model(
     panel = Panel.of(list(y), ids=ids, starts=[start] * series, freq=frequency)
     center, scale = own_scale(panel, np.log(panel.values) if log else panel.values, season)
     kind = panel.starts.dtype
-    smoothing = None
-    if not plain:
-        every = candidates((season, 168) if season == 24 else (season,))
-        kept = rng.choice(len(every.weights), 8, replace=False)
-        kept[0] = len(every.weights) - 1  # the longest memory
-        smoothing = subset(every, kept, rng.uniform(0.1, 1, 8))
+    smoothing = None if plain else _smoothing(rng, (season, 168) if season == 24 else (season,), 8)
     memory, members = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
+    segment = frequency.segment if frequency.season == season else season
     model = ForecastModel(
         horizon=horizon,
         frequency=str(frequency),
@@ -72,8 +99,10 @@ def forecast_model(
         scaling=Scaling(log, center, scale),
         smoothing=smoothing,
         linear=None if plain else _linear(rng, frequency, season, lookback, horizon),
-        recurrent=_recurrent(rng, frequency, season, horizon) if recurrent and not plain else None,
-        plain=_plain(rng, horizon) if plain else None,
+        recurrent=_recurrent(rng, frequency, segment, horizon, HIDDEN, "gru", 1)
+        if recurrent and not plain
+        else None,
+        plain=_plain(rng, "lstm", HIDDEN, horizon) if plain else None,
         calibration=Calibration(np.sort(rng.uniform(0, 2, (200, horizon)), 0), np.full(horizon, 50.0)),
         tail=Tail(
             np.zeros((series, lookback)),
@@ -88,36 +117,79 @@ def forecast_model(
     return replace(model, tail=Tail(end.window, end.errors, end.next)), y
 
 
-def _uniform(rng, *shape, dtype=np.float32):
-    return rng.uniform(-0.3, 0.3, shape).astype(dtype)
+def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3):
+    """A model of a case whose scale, rows and errors are random, too: it was "fitted" on nothing."""
+    text, m, L, K, segment, cell, log = CASES[name]
+    frequency = Frequency.parse(text)
+    scale = rng.uniform(0.5, 2, size=S) * (0.1 if log else 100)
+    center = rng.normal(3, 1, size=S) if log else rng.normal(5000, 100, size=S)
+    smoothing = None if plain else _smoothing(rng, (m,), 4)
+    M, G = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
+    L = max(L, M)
+    return ForecastModel(
+        horizon=K,
+        frequency=text,
+        season=m,
+        seasons=(m,),
+        lookback=L,
+        level=(80.0, 95.0),
+        columns=Columns("unique_id", "ds", "y", "pandas"),
+        ids=tuple(f"größe {k}" for k in range(S)),
+        scaling=Scaling(log, center, scale),
+        smoothing=smoothing,
+        linear=_linear(rng, frequency, m, L, K) if linear and not plain else None,
+        recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and not plain else None,
+        plain=_plain(rng, cell, 5, K) if plain else None,
+        calibration=Calibration(
+            np.sort(rng.exponential(size=(scores, K)), axis=0), np.full(K, float(max(scores, 1)))
+        ),
+        tail=Tail(
+            center[:, None] + scale[:, None] * rng.normal(size=(S, L)),
+            scale[:, None, None] * rng.normal(size=(S, M, G)),
+            starts(frequency, rng, S),
+        ),
+        notes=(),
+    )
 
 
-def _layer(rng, cell, inputs):
-    gates = {"lstm": 4, "gru": 3}[cell]
-    weights = Weights(*(_uniform(rng, gates * HIDDEN, *size) for size in ((inputs,), (HIDDEN,), (), ())))
-    return Recurrent(cell, (weights,))
+def _smoothing(rng, seasons, members):
+    every = candidates(seasons)
+    kept = rng.choice(len(every.weights), members, replace=False)
+    kept[0] = len(every.weights) - 1  # the longest memory
+    return subset(every, kept, rng.uniform(0.1, 1, members))
+
+
+def _uniform(rng, *shape):
+    return rng.uniform(-0.3, 0.3, shape).astype(np.float32)
+
+
+def _dense(rng, O, I, activation="identity"):
+    return Dense(_uniform(rng, O, I), _uniform(rng, O), activation)
+
+
+def _layer(rng, cell, I, H):
+    GH = {"lstm": 4, "gru": 3, "rnn": 1}[cell] * H
+    return Recurrent(cell, (Weights(*(_uniform(rng, GH, *size) for size in ((I,), (H,), (), ()))),))
 
 
 def _linear(rng, frequency, season, lookback, horizon):
-    features = sizes(frequency, season, lookback)
-    P = phases(frequency, season)
-    A = rng.normal(size=(P, features[-1], horizon)) / 100
-    return LinearPath(A, 0.6, True, len(features) > 2, level=True)
+    P, F = phases(frequency, season), sizes(frequency, season, lookback)[-1]
+    A = rng.normal(size=(P, F, horizon)) / 100
+    return LinearPath(A, 0.6, True, has_interplay(frequency, season), level=True)
 
 
-def _recurrent(rng, frequency, season, horizon):
-    segment = frequency.segment if frequency.season == season else season
+def _recurrent(rng, frequency, segment, horizon, hidden, cell, count):
     past, future = segment_inputs(frequency, segment, horizon)
     return RecurrentPath(
         segment=segment,
-        embed=Dense(_uniform(rng, HIDDEN, past), _uniform(rng, HIDDEN), "relu"),
-        layers=(_layer(rng, "gru", HIDDEN),),
-        position=Dense(_uniform(rng, HIDDEN, future), _uniform(rng, HIDDEN)),
-        head=Dense(_uniform(rng, segment, HIDDEN), _uniform(rng, segment)),
+        embed=_dense(rng, hidden, past, "relu"),
+        layers=tuple(_layer(rng, cell, hidden, hidden) for _ in range(count)),
+        position=_dense(rng, hidden, future),
+        head=_dense(rng, segment, hidden),
         shrink=0.7,
     )
 
 
-def _plain(rng, horizon):
-    head = Dense(_uniform(rng, horizon, HIDDEN), _uniform(rng, horizon))
-    return PlainPath(Network((_layer(rng, "lstm", 1), LastStep(), head)))
+def _plain(rng, cell, hidden, horizon):
+    layers = (_layer(rng, cell, 1, hidden), _layer(rng, cell, hidden, hidden - 1))
+    return PlainPath(Network((*layers, LastStep(), _dense(rng, horizon, hidden - 1))))

@@ -22,7 +22,7 @@ from carousel.interop import files
 from carousel.network import load, save
 from carousel.network.forecaster import ForecastModel
 from carousel.stream.forecaster import ForecasterModel
-from forecasters import forecaster
+from forecast_models import forecaster
 from model_files import golden_network, meddled, rebuilt
 
 DATA = Path(__file__).parent / "data"

@@ -25,7 +25,7 @@ from carousel.network.forecaster import PlainPath
 from carousel.series.calendar import Frequency
 from carousel.series.features import calendar_features, phase, phases, year_features
 from carousel.stream.forecaster import ForecasterModel
-from forecasters import CASES, forecaster, starts
+from forecast_models import CASES, forecaster, starts
 
 
 @pytest.fixture
