@@ -8,6 +8,8 @@ from carousel.network import Dense, LastStep, Network, Recurrent, Weights
 from carousel.network.forecaster import (
     Calibration,
     Columns,
+    Covariate,
+    CovariatePaths,
     ForecastModel,
     LinearPath,
     PlainPath,
@@ -75,8 +77,13 @@ def forecast_model(
     log=False,
     plain=False,
     recurrent=True,
+    promo=False,
 ):
-    """A model of `series` series of `length` rows each, and the rows (S, N) that it was "fitted" on."""
+    """A model of `series` series of `length` rows each, and the rows (S, N) that it was "fitted" on.
+
+    Args:
+        promo: it reads a future covariate of that name.
+    """
     frequency = Frequency.parse(freq)
     y = np.stack([rows(rng, length, season, 100 + 20 * s) for s in range(series)])
     start = 0 if frequency.unit == "index" else np.datetime64("2024-01-01")
@@ -102,7 +109,7 @@ def forecast_model(
         recurrent=_recurrent(rng, frequency, segment, horizon, HIDDEN, "gru", 1)
         if recurrent and not plain
         else None,
-        plain=_plain(rng, "lstm", HIDDEN, horizon) if plain else None,
+        plain=_plain(rng, "lstm", (HIDDEN,), horizon) if plain else None,
         calibration=Calibration(np.sort(rng.uniform(0, 2, (200, horizon)), 0), np.full(horizon, 50.0)),
         tail=Tail(
             np.zeros((series, lookback)),
@@ -114,7 +121,8 @@ def forecast_model(
     runner = Model(model)
     history = runner.history(panel)
     end = history.context(history.ends(), lookback, memory)
-    return replace(model, tail=Tail(end.window, end.errors, end.next)), y
+    covariates = _promo(series, lookback) if promo else None
+    return replace(model, tail=Tail(end.window, end.errors, end.next), covariates=covariates), y
 
 
 def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3):
@@ -139,7 +147,7 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3
         smoothing=smoothing,
         linear=_linear(rng, frequency, m, L, K) if linear and not plain else None,
         recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and not plain else None,
-        plain=_plain(rng, cell, 5, K) if plain else None,
+        plain=_plain(rng, cell, (5, 4), K) if plain else None,
         calibration=Calibration(
             np.sort(rng.exponential(size=(scores, K)), axis=0), np.full(K, float(max(scores, 1)))
         ),
@@ -190,6 +198,20 @@ def _recurrent(rng, frequency, segment, horizon, hidden, cell, count):
     )
 
 
-def _plain(rng, cell, hidden, horizon):
-    layers = (_layer(rng, cell, 1, hidden), _layer(rng, cell, hidden, hidden - 1))
-    return PlainPath(Network((*layers, LastStep(), _dense(rng, horizon, hidden - 1))))
+def _plain(rng, cell, widths, horizon):
+    layers = [_layer(rng, cell, I, H) for I, H in zip((1, *widths), widths, strict=False)]
+    return PlainPath(Network((*layers, LastStep(), _dense(rng, horizon, widths[-1]))))
+
+
+def _promo(S, lookback):
+    return CovariatePaths(
+        columns=(Covariate("promo", "future", 0.0, 1.0, None, False),),
+        holidays=None,
+        unit=np.ones(S),
+        effect=np.full(1, 20.0),
+        path=None,
+        recurrent=False,
+        static=np.zeros((S, 0)),
+        past=np.zeros((S, lookback, 0)),
+        future=np.zeros((S, lookback, 1)),
+    )

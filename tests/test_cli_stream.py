@@ -23,13 +23,14 @@ COMMAND = [sys.executable, "-c", TORCHLESS, "stream"]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Paths of a panel of months, a counted series, and a network of three features."""
+    """Paths of a panel of months, a counted series, a model with a covariate, and a network of three features."""
     rng, where = np.random.default_rng(21), tmp_path_factory.mktemp("models")
     months, _ = forecast_model(rng, freq="MS", season=12, lookback=24, horizon=4, length=60)
     one, _ = forecast_model(rng, freq=1, season=7, lookback=21, horizon=3, length=60, series=1)
+    promo, _ = forecast_model(rng, season=7, freq="D", lookback=21, horizon=3, length=60, promo=True)
     lstm = Recurrent("lstm", (Weights(*(rng.normal(size=s).astype("f4") for s in ((20, 3), (20, 5)))),))
     net = Network((lstm, Dense(rng.normal(size=(2, 5)).astype("f4"))))
-    for name, value in (("months", months), ("one", one), ("network", net)):
+    for name, value in (("months", months), ("one", one), ("promo", promo), ("network", net)):
         network.save(value, where / name)
     return where
 
@@ -188,6 +189,16 @@ def test_what_is_refused_at_once(models, text, options, said):
     assert done.returncode == 2
     assert said.format(**names).lower() in done.stderr.decode().lower()
     assert done.stderr.count(b"\n") == 1
+    assert not done.stdout
+
+
+def test_a_model_that_reads_covariates_is_refused(models):
+    done = run(models / "promo", "ds,y,promo\n2024-01-05 04:00,100,1\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        b"carousel: carousel stream takes rows of a time and a value, but this model "
+    )
+    assert b"covariates (promo)" in done.stderr
     assert not done.stdout
 
 

@@ -22,7 +22,7 @@ from carousel.interop import files
 from carousel.network import load, save
 from carousel.network.forecaster import ForecastModel
 from carousel.stream.forecaster import ForecasterModel
-from forecast_models import forecaster
+from forecast_models import forecast_model, forecaster
 from model_files import golden_network, meddled, rebuilt
 
 DATA = Path(__file__).parent / "data"
@@ -200,6 +200,24 @@ WRONG = {
         "does not fit",
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("unit", np.nan, "finite"),
+        ("unit", 0.0, "above 0"),
+        ("effect", np.nan, "finite"),
+        ("future", np.inf, "finite"),
+    ],
+)
+def test_covariates_with_which_nothing_can_be_computed_are_refused(name, value, text):
+    model, _ = forecast_model(
+        np.random.default_rng(9), freq="D", season=7, lookback=21, length=60, promo=True
+    )
+    bent = np.full_like(getattr(model.covariates, name), value)
+    with pytest.raises(FormatError, match=f"`covariates.{name}` must be {text}"):
+        replace(model, covariates=replace(model.covariates, **{name: bent}))
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from carousel import network, stream
-from carousel.errors import ArgumentError, FormatError
+from carousel.errors import ArgumentError, FormatError, UnsupportedError
 from carousel.network import Dense, Embedding, LastStep, Network, Recurrent, Weights
 from forecast_models import forecast_model
 
@@ -519,6 +519,14 @@ def test_sequences_outlive_the_server(paths, values, tmp_path):
 def test_names_that_no_address_can_have(paths, name):
     with pytest.raises(ArgumentError, match="A model's name must be letters"):
         create_app({name: paths["net"]})
+
+
+def test_a_model_that_reads_covariates_is_refused(tmp_path):
+    rng = np.random.default_rng(32)
+    model, _ = forecast_model(rng, freq="D", season=7, lookback=21, horizon=3, length=60, promo=True)
+    network.save(model, tmp_path / "model")
+    with pytest.raises(UnsupportedError, match=r"carousel serve takes rows .* reads covariates \(promo\)"):
+        create_app({"promo": tmp_path / "model"})
 
 
 def test_the_command(paths, tmp_path):

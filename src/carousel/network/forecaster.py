@@ -375,11 +375,16 @@ class ForecastModel:
             arrays |= {f"smoothing.{name}": getattr(self.smoothing, name) for name in ("ar", "ma", "weights")}
         if self.linear is not None:
             arrays["linear.coefficients"] = self.linear.coefficients
+        if self.covariates is not None:
+            names = ("unit", "effect", "path", "past", "future")
+            of_paths = {name: getattr(self.covariates, name) for name in names}
+            arrays |= {f"covariates.{name}": array for name, array in of_paths.items() if array is not None}
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise FormatError(f"forecaster: `{name}` must be finite.")
-        if not (self.scaling.scale > 0).all():
-            raise FormatError("forecaster: `scaling.scale` must be above 0.")
+        for name in ("scaling.scale", "covariates.unit"):
+            if name in arrays and not (arrays[name] > 0).all():
+                raise FormatError(f"forecaster: `{name}` must be above 0.")
 
     @property
     def memory(self) -> int:

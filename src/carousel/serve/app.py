@@ -42,6 +42,7 @@ def create_app(
     Raises:
         ArgumentError: no model, or a name that no address can have.
         FormatError: a file is no model, or the states are of another one.
+        UnsupportedError: a forecaster that reads past or future covariates.
         OSError: the system could not read.
     """
     limits, metrics = limits or Limits(), Metrics()

@@ -13,7 +13,7 @@ from carousel.series.history import Context
 from carousel.serve.limits import Limits
 from carousel.serve.protocol import InferRequest, RequestError, Sequence
 from carousel.serve.sequences import Sequences
-from carousel.stream.forecaster import Forecast, ForecasterModel
+from carousel.stream.forecaster import Forecast, ForecasterModel, check_target_alone
 from carousel.stream.rows import forecast_fields, shown, stamp
 
 __all__ = ["ForecasterJob", "ServedForecaster"]
@@ -42,11 +42,15 @@ class ServedForecaster:
     """Inputs `y` and, if wanted, `ds`, (N,); outputs the forecast of K steps at Q levels.
 
     A sequence begins as the fitted series that the parameter `unique_id` names: after its last fitted row.
+
+    Raises:
+        UnsupportedError: the model reads past or future covariates.
     """
 
     platform = "carousel_forecaster"
 
     def __init__(self, model: ForecasterModel, limits: Limits) -> None:
+        check_target_alone(model.value, "carousel serve")
         self.model, self._limits = model, limits
         self.sequences: Sequences[Context] = Sequences(limits)
         self._ids = set(model.value.ids)
@@ -187,8 +191,7 @@ class ServedForecaster:
         fitted = name in self._ids and name not in self.sequences
         state = self.model.start([name]) if fitted else self.sequences.get(name)
         ds = self.model.frequency.shift(state.next[0], np.arange(-state.window.shape[1], 0))
-        y = np.exp(state.window[0]) if self.model.value.scaling.log else state.window[0]
-        return {"ds": shown(ds), "y": y.tolist()}
+        return {"ds": shown(ds), "y": self.model.user_window(state)[0].tolist()}
 
     def _checked(self, job: ForecasterJob) -> Context:
         """The state that the job begins with.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError, DataError, FormatError, check_shape
+from carousel.errors import ArgumentError, DataError, FormatError, UnsupportedError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths, quantile_errors, shuffled_errors
@@ -24,7 +24,7 @@ from carousel.series.smoothing import expected, mixed, mixture
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
 
-__all__ = ["Forecast", "ForecasterModel", "check_levels", "check_quantiles"]
+__all__ = ["Forecast", "ForecasterModel", "check_levels", "check_quantiles", "check_target_alone"]
 
 Array = np.ndarray[Any, Any]
 
@@ -454,6 +454,22 @@ class ForecasterModel:
             assert self._recurrent is not None
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
+
+
+def check_target_alone(value: ForecastModel, what: str) -> None:
+    """Refuses a model that reads more of a row than its value, where rows have no more.
+
+    Raises:
+        UnsupportedError: it reads past or future covariates.
+    """
+    if value.covariates is None:
+        return
+    names = [column.name for column in value.covariates.columns if column.role != "static"]
+    if names:
+        raise UnsupportedError(
+            f"{what} takes rows of a time and a value, but this model reads covariates ({', '.join(names)}), too; "
+            "`carousel forecast` and, in Python, `carousel.stream.Model.observe` take them."
+        )
 
 
 def _frequency(value: ForecastModel) -> Frequency:

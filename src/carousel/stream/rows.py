@@ -17,7 +17,7 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.series.history import Context
-from carousel.stream.forecaster import Forecast, ForecasterModel
+from carousel.stream.forecaster import Forecast, ForecasterModel, check_target_alone
 from carousel.stream.lines import LINE_LIMIT
 from carousel.stream.network import NetworkModel, State
 
@@ -120,9 +120,13 @@ class ForecasterRows:
     """Rows of a series: its name, if there are several, the time, if rows are not merely counted, and the value.
 
     Rows that are missing before a row, a look-back of them at most, are observed as missing.
+
+    Args:
+        model: reads no covariates but static ones.
     """
 
     def __init__(self, model: ForecasterModel, header: Header = "auto", id: str | None = None) -> None:
+        check_target_alone(model.value, "carousel stream")
         self.model, self.states = model, dict[str, Context]()
         columns, self._header = model.value.columns, header
         self._dated = columns.time is not None
