@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from carousel.errors import ArgumentError, DataError
 from carousel.network.forecaster import Scaling
 from carousel.series import Frequency, Panel
+from carousel.series.covariates import Seen
 from carousel.series.features import CalendarTable, calendar_features, phase, phases
 from carousel.series.filling import fill
-from carousel.series.history import History, Origins, normalise, own_scale
+from carousel.series.history import Context, History, Origins, normalise, own_scale
 from carousel.series.season import find_longer, find_season
+from carousel.series.segments import future_segments
 
 ALIASES = (
     "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME",
@@ -231,3 +233,13 @@ def test_a_panel_knows_how_many_years_it_spans() -> None:
     panel = Panel.of([np.zeros(24 * 366), np.zeros(24)], starts=["2023-01-01"] * 2, freq="h")
     assert panel.years == pytest.approx(1, abs=0.01)
     assert Panel.of([np.zeros(10_000)]).years == 0
+
+
+def test_static_covariates_need_no_rows_to_come() -> None:
+    """A state after the last row has none where no column is of the future."""
+    frequency, none = Frequency.parse("D"), np.zeros((2, 21, 0))
+    seen = Seen(none, none, np.array([[1.0], [2.0]]), np.ones(2))
+    next = np.full(2, np.datetime64("2024-01-01", "us"))
+    context = Context(np.ones((2, 21)), np.zeros((2, 0, 0)), next, np.zeros(2), np.ones(2), seen)
+    future = future_segments(context, frequency, 7, 7, 10, seen)
+    np.testing.assert_array_equal(future[..., -1], [[1, 2], [1, 2]])

@@ -127,10 +127,10 @@ def _future(
     B, J = len(context), calendar.shape[1]
     parts = [calendar, _height(context, normal[1]), np.eye(J)[None]]
     if covariates is not None:
-        L = context.window.shape[1]
-        steps = L + np.minimum(np.arange(J * segment), horizon - 1)
-        rows = covariates.future[:, steps]
-        parts.append(rows.reshape(B, J, segment * rows.shape[2]))
+        if covariates.future.shape[2]:  # else the rows to come need not be there
+            L = context.window.shape[1]
+            steps = L + np.minimum(np.arange(J * segment), horizon - 1)
+            parts.append(covariates.future[:, steps].reshape(B, J, -1))
         parts.append(covariates.static[:, None])
     return _steps_first(parts, B, J)
 

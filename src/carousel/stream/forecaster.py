@@ -336,7 +336,7 @@ class ForecasterModel:
         context = self._prepared(context, future)
         levels = v.level if level is None else check_levels(level)
         x, scale = self._point(context), context.scale[:, None]
-        if v.covariates is not None and context.covariates is not None:
+        if v.covariates is not None and v.covariates.effect is not None and context.covariates is not None:
             seen = context.covariates
             x = x + seen.unit[:, None] * effect(v.covariates.effect, seen.future[:, v.lookback :])
         widths = self._widths if level is None else self._half_widths(levels)
