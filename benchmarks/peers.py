@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from carousel import nn
 from carousel.bench import SIZES, Problem, interleaved, problems, ratio
 from carousel.bench.agreement import check_equal
 from carousel.bench.malloc import keep_memory
-from carousel.bench.pair import calls, check_modules, forward
+from carousel.bench.pair import calls, check_modules, forward, modules
 from carousel.bench.script import begin, options, store
 from carousel.layout import Weights
 from peer.base import Peer
@@ -86,12 +85,7 @@ def found_peers(threads: int, keras: str) -> list[Peer]:
 
 def measured(problem: Problem, peers: list[Peer], parsed: Namespace) -> dict[str, list[float]]:
     """Seconds of each round, by name, after all were found to give our results."""
-    I, H, L, B, T = problem.shape
-    torch.manual_seed(0)
-    theirs = getattr(torch.nn, problem.cell.upper())(I, H, L)
-    ours = getattr(nn, problem.cell.upper())(I, H, L)
-    ours.load_state_dict(theirs.state_dict())
-    x, dy = torch.randn(T, B, I), torch.randn(T, B, H)
+    ours, theirs, x, dy = modules(problem)
     training = problem.mode == "training"
     check_modules(str(problem), ours, theirs, x, dy if training else None)
     expected = ours.weight_ih_l0.grad if training else forward(ours, x)

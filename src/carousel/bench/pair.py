@@ -14,7 +14,7 @@ from carousel.bench.problem import Problem
 from carousel.bench.timing import Call
 from carousel.nn.acceleration import kernel_path
 
-__all__ = ["calls", "check_modules", "forward", "pair", "step"]
+__all__ = ["calls", "check_modules", "forward", "modules", "pair", "step"]
 
 
 def pair(problem: Problem) -> tuple[Call, Call]:
@@ -23,17 +23,22 @@ def pair(problem: Problem) -> tuple[Call, Call]:
     Raises:
         BenchmarkError: outputs or gradients differ, or ours would not run on our kernels.
     """
-    I, H, L, B, T = problem.shape
-    torch.manual_seed(0)
-    theirs = getattr(torch.nn, problem.cell.upper())(I, H, L)
-    ours = getattr(nn, problem.cell.upper())(I, H, L)
-    ours.load_state_dict(theirs.state_dict())
-    x, dy = torch.randn(T, B, I), torch.randn(T, B, H)
+    ours, theirs, x, dy = modules(problem)
     path = kernel_path(ours, x)
     if not path.startswith("carousel"):
         raise BenchmarkError(f"{problem}: ours would take the path of {path}.")
     check_modules(str(problem), ours, theirs, x, dy if problem.mode == "training" else None)
     return calls(problem.mode, ours, x, dy), calls(problem.mode, theirs, x, dy)
+
+
+def modules(problem: Problem) -> tuple[torch.nn.Module, torch.nn.Module, Tensor, Tensor]:
+    """Ours and torch's of the same weights, the input (T, B, I) and the gradient of the output (T, B, H)."""
+    I, H, L, B, T = problem.shape
+    torch.manual_seed(0)
+    theirs = getattr(torch.nn, problem.cell.upper())(I, H, L)
+    ours = getattr(nn, problem.cell.upper())(I, H, L)
+    ours.load_state_dict(theirs.state_dict())
+    return ours, theirs, torch.randn(T, B, I), torch.randn(T, B, H)
 
 
 def calls(mode: str, module: torch.nn.Module, x: Any, dy: Tensor) -> Call:

@@ -177,7 +177,7 @@ class Columns:
 
     def _stamps(self, name: str) -> Array:
         series = self.frame[name]
-        if series.dtype == nw.Datetime and series.dtype.time_zone is not None:  # type: ignore[attr-defined]
+        if isinstance(series.dtype, nw.Datetime) and series.dtype.time_zone is not None:
             self.remarks.append(
                 f"the time zone of {name} is dropped: times are read as its wall clock shows them"
             )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
+C = TypeVar("C")
 
 EFFECT_PENALTIES = (1.0, 100.0)
 SERIES, ROWS, ORIGINS = 64, 4000, 400  # on which the effect is judged
@@ -148,19 +149,34 @@ def choose_effect(
         return (x + added) / seen.unit[:, None], (truth + added) / seen.unit[:, None], observed, added
 
     without, truth, observed, _ = forecasts(paths)
-    least, best = float(((truth - without)[observed] ** 2).sum()), None
     training = panel.head(cut)
-    for squares in (False, True):
-        for penalty in EFFECT_PENALTIES:
-            choice = EffectChoice(penalty, squares, 1.0)
-            tried = fit_effect(training, paths, plan, scaling.log, choice)
-            gain = forecasts(tried)[0] - without
-            shrink = shrink_factor(gain, truth - without, observed, plan.horizon)
-            loss = float(((truth - without - shrink * gain)[observed] ** 2).sum())
-            if shrink > 0 and loss < least:
-                choice = replace(choice, shrink=shrink)
-                assert tried.effect is not None
-                least, best = loss, (choice, replace(tried, effect=shrink * tried.effect))
+
+    def tries() -> Iterator[tuple[tuple[EffectChoice, CovariatePaths], Array]]:
+        for squares in (False, True):
+            for penalty in EFFECT_PENALTIES:
+                choice = EffectChoice(penalty, squares, 1.0)
+                tried = fit_effect(training, paths, plan, scaling.log, choice)
+                yield (choice, tried), forecasts(tried)[0] - without
+
+    if (best := _best(tries(), truth - without, observed)) is None:
+        return None
+    (choice, tried), shrink = best
+    assert tried.effect is not None
+    return replace(choice, shrink=shrink), replace(tried, effect=shrink * tried.effect)
+
+
+def _best(tries: Iterable[tuple[C, Array]], rest: Array, observed: Array) -> tuple[C, float] | None:
+    """The candidate that leaves least of `rest` (B, K), and how much of it is kept; None where none helps.
+
+    Args:
+        tries: candidates, and what each takes off the rest, (B, K).
+    """
+    least, best = float((rest[observed] ** 2).sum()), None
+    for candidate, gain in tries:
+        shrink = shrink_factor(gain, rest, observed, rest.shape[1])
+        loss = float(((rest - shrink * gain)[observed] ** 2).sum())
+        if shrink > 0 and loss < least:
+            least, best = loss, (candidate, shrink)
     return best
 
 
@@ -181,15 +197,11 @@ def choose_correction(
         return None
     moments = _moments(history, plan, *train)
     G, rest, observed = _rows(history, plan, *choose)
-    least, best = float((rest[observed] ** 2).sum()), None
-    for penalty in PENALTIES:
-        A = _solved(moments, penalty)
-        shrink = shrink_factor(G @ A, rest, observed, plan.horizon)
-        loss = float(((rest - shrink * (G @ A))[observed] ** 2).sum())
-        if shrink > 0 and loss < least:
-            least = loss
-            best = CorrectionChoice(penalty, shrink), replace(paths, path=shrink * A)
-    return best
+    solved = [(penalty, _solved(moments, penalty)) for penalty in PENALTIES]
+    if (best := _best((((penalty, A), G @ A) for penalty, A in solved), rest, observed)) is None:
+        return None
+    (penalty, A), shrink = best
+    return CorrectionChoice(penalty, shrink), replace(paths, path=shrink * A)
 
 
 def fit_correction(

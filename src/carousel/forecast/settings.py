@@ -88,8 +88,8 @@ class Settings:
         )
 
 
-def check_minutes(minutes: object) -> None:
+def check_minutes(minutes: Any) -> None:
     """Raises an ArgumentError unless a budget of time is None or a finite number above 0."""
     number = isinstance(minutes, (int, float, np.number)) and not isinstance(minutes, bool)
-    if minutes is not None and not (number and 0 < minutes < np.inf):  # type: ignore[operator]
+    if minutes is not None and not (number and 0 < minutes < np.inf):
         raise ArgumentError(f"`minutes` must be a number above 0 and finite, got {minutes!r}.")

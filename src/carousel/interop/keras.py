@@ -25,7 +25,7 @@ from carousel.interop._keras_equations import evaluate
 from carousel.interop._keras_file import KerasLayer, layers_of
 from carousel.interop._keras_layers import ours
 from carousel.interop._keras_write import written
-from carousel.interop.verification import Conversion, check_difference, distance, sample
+from carousel.interop.verification import Conversion, check_difference, distance, random_state, sample
 from carousel.network import Network, atomic
 
 __all__ = ["load", "read", "save"]
@@ -89,18 +89,14 @@ def _read(file: BinaryIO) -> tuple[list[KerasLayer], Network, list[tuple[str, st
 
 def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool) -> tuple[float, str]:
     """The largest difference and the check; raises an UnsupportedError above the tolerance."""
-    from carousel.stream import Model, State
+    from carousel.stream import Model
 
     rng = np.random.default_rng(0)
     model = Model(network)
     x = sample(network, rng, T, B)
     batch_first = x.swapaxes(0, 1)
-    state = model.start(B)
-    if not network.masks:  # under a mask, Keras gives zeros, not the state, before the first step that counts
-        state = State(
-            tuple(rng.normal(size=h.shape).astype(h.dtype) for h in state.h),  # type: ignore[misc]
-            tuple(None if c is None else rng.normal(size=c.shape).astype(c.dtype) for c in state.c),  # type: ignore[misc]
-        )
+    # Under a mask, Keras gives zeros, not the state, before the first step that counts.
+    state = model.start(B) if network.masks else random_state(model, rng, B)
     states = [(h, h if c is None else c) for h, c in zip(state.h, state.c, strict=True)]
     y, _ = model.run_from(x, state)
     largest = distance(y.swapaxes(0, 1) if network.per_step else y, evaluate(layers, batch_first, states))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from carousel import layout
 from carousel.errors import CarouselError, FormatError, UnsupportedError
-from carousel.interop.verification import Conversion, check_difference, distance, sample
+from carousel.interop.verification import Conversion, check_difference, distance, random_state, sample
 from carousel.network import Network, Recurrent, Weights
 
 __all__ = ["load", "read", "save"]
@@ -111,15 +111,13 @@ def _gates(layer: Recurrent) -> dict[str, Array]:
 
 
 def _trial(network: Network, layers: Sequence[Layer]) -> float:
-    from carousel.stream import Model, State
+    from carousel.stream import Model
 
     rng, model = np.random.default_rng(0), Model(network)
-    x, start = sample(network, rng, T, B), model.start(B)
-    h = tuple(rng.normal(size=a.shape).astype(a.dtype) for a in start.h)
-    c = tuple(None if a is None else rng.normal(size=a.shape).astype(a.dtype) for a in start.c)
-    y, _ = model.run_from(x, State(h, c))  # type: ignore[arg-type]
+    x, state = sample(network, rng, T, B), random_state(model, rng, B)
+    y, _ = model.run_from(x, state)
     expected = x.astype(np.float64)
-    for layer, h_0, c_0 in zip(layers, h, c, strict=True):
+    for layer, h_0, c_0 in zip(layers, state.h, state.c, strict=True):
         expected = _evaluate(layer, expected, h_0, c_0)
     largest = distance(y, expected)
     check_difference(largest, network, "by the equations per gate, the model")

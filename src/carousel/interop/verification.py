@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from carousel.errors import UnsupportedError
 from carousel.network import Masking, Network
 
-__all__ = ["TOLERANCE", "Conversion", "check_difference", "distance", "sample"]
+if TYPE_CHECKING:
+    from carousel.stream import State
+    from carousel.stream.network import NetworkModel
+
+__all__ = ["TOLERANCE", "Conversion", "check_difference", "distance", "random_state", "sample"]
 
 Array = NDArray[Any]
 
@@ -46,6 +50,17 @@ def sample(network: Network, rng: np.random.Generator, T: int, B: int) -> Array:
     if first is not None:
         x[rng.random((T, B)) < 0.3] = first.value
     return x
+
+
+def random_state(model: NetworkModel, rng: np.random.Generator, B: int) -> State:
+    """A random state of B sequences."""
+    from carousel.stream import State
+
+    def drawn(a: Array) -> Array:
+        return rng.normal(size=a.shape).astype(a.dtype)
+
+    start = model.start(B)
+    return State(tuple(map(drawn, start.h)), tuple(None if c is None else drawn(c) for c in start.c))
 
 
 def distance(found: Array, expected: Array) -> float:

@@ -179,7 +179,7 @@ class Calibration:
 
     scores: NDArray[np.float64]
     counts: NDArray[np.float64]
-    paths: NDArray[np.float32] | None = later(None, since=3)  # noqa: RUF009
+    paths: NDArray[np.float32] | None = later(None, since=3)
 
 
 @document("forecaster.tail")
@@ -199,8 +199,8 @@ class Tail:
     window: NDArray[np.float64]
     errors: NDArray[np.float64]
     next: NDArray[np.datetime64] | NDArray[np.int64]
-    rows: NDArray[np.int64] | None = later(None, since=3)  # noqa: RUF009
-    fitted: NDArray[np.datetime64] | NDArray[np.int64] | None = later(None, since=3)  # noqa: RUF009
+    rows: NDArray[np.int64] | None = later(None, since=3)
+    fitted: NDArray[np.datetime64] | NDArray[np.int64] | None = later(None, since=3)
 
 
 @document("forecaster.covariate", since=3)
@@ -316,7 +316,7 @@ class ForecastModel:
     calibration: Calibration
     tail: Tail
     notes: tuple[str, ...]
-    covariates: CovariatePaths | None = later(None, since=3)  # noqa: RUF009 (a dataclasses.field)
+    covariates: CovariatePaths | None = later(None, since=3)
     nonnegative: bool = later(False, since=3)
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ class Weights:
     R: Floats
     b_W: Floats = None  # type: ignore[assignment]  # becomes zeros below
     b_R: Floats = None  # type: ignore[assignment]
-    peephole: Floats | None = later(None)  # noqa: RUF009 (a dataclasses.field)
+    peephole: Floats | None = later(None)
 
     def __post_init__(self) -> None:
         W, R = finite("W", self.W), finite("R", self.R)

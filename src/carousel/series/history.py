@@ -58,7 +58,7 @@ class Context:
     next: NDArray[np.datetime64] | NDArray[np.int64]
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
-    covariates: Seen | None = later(None, since=3)  # noqa: RUF009 (a dataclasses.field)
+    covariates: Seen | None = later(None, since=3)
 
     def __post_init__(self) -> None:
         B = len(self.window)

@@ -54,8 +54,9 @@ def rows(
         header: whether the first line names the columns; "auto" looks at it.
         id: column that tells streams apart; without, that of the model.
     """
-    kind = NetworkRows if isinstance(model, NetworkModel) else ForecasterRows
-    return kind(model, header, id)  # type: ignore[arg-type]
+    if isinstance(model, NetworkModel):
+        return NetworkRows(model, header, id)
+    return ForecasterRows(model, header, id)
 
 
 class NetworkRows:
