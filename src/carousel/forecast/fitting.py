@@ -522,8 +522,7 @@ class _Work:
         if parts.smoothing is not None:
             notes.append("unit: logarithm" if parts.scaling.log else "unit: as given, no logarithm")
             none = "no gain on the held-out rows, left out"
-            line = "" if parts.linear is None else f"on {parts.linear.share:.0%} of the smoothing"
-            notes.append(f"linear path: {line or none}")
+            notes.append(f"linear path: {none if parts.linear is None else _linear_note(parts.linear)}")
             if parts.covariates is not None:
                 notes += _covariate_notes(parts.covariates)
             path = parts.recurrent
@@ -542,6 +541,10 @@ class _Work:
 def _unit(panel: Panel, plan: Plan) -> Scaling:
     """The user's unit, and the centre and scale of each series."""
     return Scaling(False, *own_scale(panel, in_model_unit(panel, plan.season, False), plan.season))
+
+
+def _linear_note(path: LinearPath) -> str:
+    return f"kept, on top of {path.share:.0%} of the smoothing" if path.share else "kept, in place of the smoothing"
 
 
 def _covariate_notes(paths: CovariatePaths) -> list[str]:
