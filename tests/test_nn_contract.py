@@ -1,4 +1,4 @@
-"""What else users of torch.nn rely on: arguments, shared and frozen weights, old files, scripts, several processes."""
+"""What else users of torch.nn rely on: arguments, shared and frozen weights, old files, scripts, graphs, processes."""
 
 import copy
 import io
@@ -250,6 +250,59 @@ def test_script_knows_no_options():
         UnsupportedError, match=r"torch\.jit\.script knows no options of carousel\.nn, got GRU\(3, 5, "
     ):
         torch.jit.script(nn.GRU(3, 5, layer_norm=True))
+
+
+# ---- torch.fx ----
+
+
+class _Reads(torch.nn.Module):
+    """Something around a layer, which sees the results of a call."""
+
+    def __init__(self, layer, *given, **keywords):
+        super().__init__()
+        self.layer, self.given, self.keywords = layer, given, keywords
+
+    def forward(self, x):
+        found = self.layer(x.tanh(), *self.given, **self.keywords)
+        return found[0] * 2
+
+
+@modules
+def test_symbolic_trace(kind):
+    """A layer is one node of the graph, as of torch's, called before or not, with a state and without."""
+    layer, x = getattr(nn, kind)(3, 5), inputs(kind)
+    for given in ((), (), (state(kind),)):
+        model = _Reads(layer, *given)
+        graph = torch.fx.symbolic_trace(model)
+        called = [node.target for node in graph.graph.nodes if node.op == "call_module"]
+        assert (called, type(graph.layer)) == (["layer"], getattr(nn, kind))
+        assert torch.equal(graph(x), model(x))
+
+
+def test_symbolic_trace_with_options():
+    model = _Reads(
+        nn.LSTM(3, 5, peephole=True, learn_initial_state=True), lengths=[2, 0, 1], return_gates=True
+    )
+    x = torch.randn(4, 3, 3)
+    assert torch.equal(torch.fx.symbolic_trace(model)(x), model(x))
+
+
+def test_symbolic_trace_of_what_a_node_would_do_twice():
+    """A hook, and the method of a subclass, have met the tracer before us."""
+
+    class Doubles(nn.LSTM):
+        def forward(self, input, hx=None):
+            return super().forward(input * 2, hx)
+
+    hooked = nn.LSTM(3, 5)
+    hooked.register_forward_pre_hook(lambda module, arguments: (arguments[0] * 2,))
+    for model in (
+        _Reads(hooked),
+        _Reads(Doubles(3, 5)),
+        nn.LSTM(3, 5),
+    ):  # the last as root: torch's cannot be one
+        with pytest.raises(torch.fx.proxy.TraceError):
+            torch.fx.symbolic_trace(model)
 
 
 # ---- several processes ----

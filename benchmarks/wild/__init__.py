@@ -23,14 +23,14 @@ class Program:
 
 
 PROGRAMS = (
-    Program("NeuralForecast LSTM", forecasters.neuralforecast_lstm, 100),
-    Program("NeuralForecast GRU", forecasters.neuralforecast_gru, 100),
-    Program("Darts RNNModel", forecasters.darts_rnn, 100),
-    Program("Darts BlockRNNModel", forecasters.darts_block_rnn, 100),
+    Program("NeuralForecast LSTM", forecasters.neuralforecast_lstm, 60),
+    Program("NeuralForecast GRU", forecasters.neuralforecast_gru, 60),
+    Program("Darts RNNModel", forecasters.darts_rnn, 300),
+    Program("Darts BlockRNNModel", forecasters.darts_block_rnn, 300),
     Program("GluonTS DeepAR", forecasters.gluonts_deepar, 50),
     Program("sb3-contrib RecurrentPPO", agents.recurrent_ppo, 40),
-    Program("tutorial 1b, many to many", tutorials.many_to_many, 500),
-    Program("tutorial 2b, one GRU step", tutorials.gru, 500),
+    Program("tutorial 1b, many to many", tutorials.many_to_many, 1000),
+    Program("tutorial 2b, one GRU step", tutorials.gru, 2000),
     Program("tutorial 3, sine wave", tutorials.sine, 60),
     Program("tutorial 4b, last step", tutorials.last_step, 60),
 )

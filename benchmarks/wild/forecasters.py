@@ -73,8 +73,9 @@ def _darts_options(steps: int) -> dict[str, Any]:
 
 def _darts(model: Any) -> None:
     from darts import TimeSeries
+    from darts.dataprocessing.transformers import Scaler
 
-    model.fit([TimeSeries.from_values(row) for row in hourly(4, 1000)])
+    model.fit(Scaler().fit_transform([TimeSeries.from_values(row) for row in hourly(4, 1000)]))
 
 
 def gluonts_deepar(steps: int) -> None:

@@ -14,6 +14,7 @@ from carousel.nn.call import HAS_GUARDS, fallback, path
 from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Spec
 from carousel.nn.step import plan_of, step
+from carousel.nn.tracing import Proxy, is_node, node
 
 __all__ = ["GRUCell", "LSTMCell", "RNNCell"]
 
@@ -72,6 +73,8 @@ def _forward(cell: Any, input: Any, hx: Any) -> Any:
         if known.holds(cell, input, states, weights):
             known.missed = None
             return step(known.plan, input, states, weights)
+    if isinstance(input, Proxy) and is_node(cell, input):
+        return node(cell, input, hx)
     if _reason(cell, input, hx, weights) is not None:
         return cell._torchs(input, hx)
     spec = Spec(_mode(cell), cell.input_size, cell.hidden_size, 0, 1, 1, cell.bias, batch_first=False)

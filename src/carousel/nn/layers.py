@@ -22,6 +22,7 @@ from carousel.nn.misuse import check_as_torch
 from carousel.nn.ragged import check_lengths, lengths_of
 from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Batch, Options, Spec
+from carousel.nn.tracing import Proxy, is_node, node
 
 __all__ = ["GRU", "LSTM", "RNN"]
 
@@ -133,6 +134,8 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
     weights, own = _weights(module), module._beyond
     if lengths is None and not return_gates and (known := again(module, input, hx, weights)) is not None:
         return known.y, (known.h_n if known.c_n is None else (known.h_n, known.c_n))
+    if isinstance(input, Proxy) and is_node(module, input):
+        return node(module, input, hx, lengths=lengths, return_gates=return_gates)
     spec = _spec(module)
     packed = isinstance(input, PackedSequence)
     x = input.data if packed else input
