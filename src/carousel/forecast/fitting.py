@@ -544,7 +544,11 @@ def _unit(panel: Panel, plan: Plan) -> Scaling:
 
 
 def _linear_note(path: LinearPath) -> str:
-    return f"kept, on top of {path.share:.0%} of the smoothing" if path.share else "kept, in place of the smoothing"
+    return (
+        f"kept, on top of {path.share:.0%} of the smoothing"
+        if path.share
+        else "kept, in place of the smoothing"
+    )
 
 
 def _covariate_notes(paths: CovariatePaths) -> list[str]:
