@@ -10,6 +10,7 @@ from carousel.network.forecaster import (
     Columns,
     Covariate,
     CovariatePaths,
+    DeepARPath,
     ForecastModel,
     LinearPath,
     PlainPath,
@@ -17,6 +18,7 @@ from carousel.network.forecaster import (
     Scaling,
     Tail,
 )
+from carousel.series.autoregression import row_size
 from carousel.series.calendar import Frequency
 from carousel.series.features import has_interplay, phases
 from carousel.series.history import own_scale
@@ -78,20 +80,24 @@ def forecast_model(
     plain=False,
     recurrent=True,
     promo=False,
+    deepar=None,
 ):
     """A model of `series` series of `length` rows each, and the rows (S, N) that it was "fitted" on.
 
     Args:
         promo: it reads a future covariate of that name.
+        deepar: it is one of that likelihood, and "fitted" on whole numbers if that is one of counts.
     """
+    paths = not plain and deepar is None
     frequency = Frequency.parse(freq)
     y = np.stack([rows(rng, length, season, 100 + 20 * s) for s in range(series)])
+    y = y.round() if deepar == "negative-binomial" else y
     start = 0 if frequency.unit == "index" else np.datetime64("2024-01-01")
     ids = tuple(f"s{s}" for s in range(series))
     panel = Panel.of(list(y), ids=ids, starts=[start] * series, freq=frequency)
     center, scale = own_scale(panel, np.log(panel.values) if log else panel.values, season)
     kind = panel.starts.dtype
-    smoothing = None if plain else _smoothing(rng, (season, 168) if season == 24 else (season,), 8)
+    smoothing = _smoothing(rng, (season, 168) if season == 24 else (season,), 8) if paths else None
     memory, members = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
     segment = frequency.segment if frequency.season == season else season
     model = ForecastModel(
@@ -105,9 +111,9 @@ def forecast_model(
         ids=ids,
         scaling=Scaling(log, center, scale),
         smoothing=smoothing,
-        linear=None if plain else _linear(rng, frequency, season, lookback, horizon),
+        linear=_linear(rng, frequency, season, lookback, horizon) if paths else None,
         recurrent=_recurrent(rng, frequency, segment, horizon, HIDDEN, "gru", 1)
-        if recurrent and not plain
+        if recurrent and paths
         else None,
         plain=_plain(rng, "lstm", (HIDDEN,), horizon) if plain else None,
         calibration=Calibration(np.sort(rng.uniform(0, 2, (200, horizon)), 0), np.full(horizon, 50.0)),
@@ -117,6 +123,8 @@ def forecast_model(
             np.full(series, start).astype(kind),
         ),
         notes=(),
+        nonnegative=deepar == "negative-binomial",
+        deepar=None if deepar is None else _deepar(rng, frequency, "lstm", (HIDDEN, 5), deepar),
     )
     runner = Model(model)
     history = runner.history(panel)
@@ -125,13 +133,14 @@ def forecast_model(
     return replace(model, tail=Tail(end.window, end.errors, end.next), covariates=covariates), y
 
 
-def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3):
+def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, scores=40, S=3):
     """A model of a case whose scale, rows and errors are random, too: it was "fitted" on nothing."""
     text, m, L, K, segment, cell, log = CASES[name]
+    paths, log = not plain and deepar is None, log and deepar is None
     frequency = Frequency.parse(text)
     scale = rng.uniform(0.5, 2, size=S) * (0.1 if log else 100)
     center = rng.normal(3, 1, size=S) if log else rng.normal(5000, 100, size=S)
-    smoothing = None if plain else _smoothing(rng, (m,), 4)
+    smoothing = _smoothing(rng, (m,), 4) if paths else None
     M, G = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
     L = max(L, M)
     return ForecastModel(
@@ -145,8 +154,8 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3
         ids=tuple(f"größe {k}" for k in range(S)),
         scaling=Scaling(log, center, scale),
         smoothing=smoothing,
-        linear=_linear(rng, frequency, m, L, K) if linear and not plain else None,
-        recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and not plain else None,
+        linear=_linear(rng, frequency, m, L, K) if linear and paths else None,
+        recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and paths else None,
         plain=_plain(rng, cell, (5, 4), K) if plain else None,
         calibration=Calibration(
             np.sort(rng.exponential(size=(scores, K)), axis=0), np.full(K, float(max(scores, 1)))
@@ -157,6 +166,7 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, scores=40, S=3
             starts(frequency, rng, S),
         ),
         notes=(),
+        deepar=None if deepar is None else _deepar(rng, frequency, cell, (5, 4), deepar),
     )
 
 
@@ -201,6 +211,12 @@ def _recurrent(rng, frequency, segment, horizon, hidden, cell, count):
 def _plain(rng, cell, widths, horizon):
     layers = [_layer(rng, cell, I, H) for I, H in zip((1, *widths), widths, strict=False)]
     return PlainPath(Network((*layers, LastStep(), _dense(rng, horizon, widths[-1]))))
+
+
+def _deepar(rng, frequency, cell, widths, likelihood):
+    layers = [_layer(rng, cell, I, H) for I, H in zip((row_size(frequency), *widths), widths, strict=False)]
+    network = Network((*layers, _dense(rng, 2, widths[-1])))
+    return DeepARPath(network, likelihood, 4.5 if likelihood == "student" else None)
 
 
 def _promo(S, lookback):

@@ -34,7 +34,7 @@ def panel(rng: np.random.Generator, lengths: tuple[int, ...] = (96, 60, 40)) -> 
     return pd.concat(frames, ignore_index=True)
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 def test_forecast_frame(rng: np.random.Generator, architecture: str) -> None:
     df = monthly(rng)
     forecast = Forecaster(6, architecture=architecture, **QUICK).fit(df).predict()
@@ -72,7 +72,7 @@ def test_ragged_panels(rng: np.random.Generator) -> None:
     assert np.isfinite(forecast["carousel"]).all()
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 def test_same_seed_same_bits(rng: np.random.Generator, architecture: str) -> None:
     import torch
 
@@ -87,7 +87,7 @@ def test_same_seed_same_bits(rng: np.random.Generator, architecture: str) -> Non
     assert one.history_ != other.history_
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 def test_a_loaded_model_forecasts_the_same_bits(
     rng: np.random.Generator, tmp_path: Path, architecture: str
 ) -> None:
@@ -119,7 +119,7 @@ def test_predict_starts_where_new_data_end(rng: np.random.Generator) -> None:
     assert forecaster.predict(new[["ds", "y"]])["ds"].iloc[0] == pd.Timestamp("2014-03-01")
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 def test_no_forecast_changes_when_its_future_does(rng: np.random.Generator, architecture: str) -> None:
     df = monthly(rng)
     forecaster = Forecaster(4, architecture=architecture, **QUICK).fit(df[:60])
@@ -181,7 +181,7 @@ def test_missing_values_and_gaps_are_said_and_survived(rng: np.random.Generator)
     assert np.abs(forecast["carousel"] - (100 + t + 10 * np.sin(t * np.pi / 6))).max() < 10
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 def test_constant_series(architecture: str) -> None:
     forecast = Forecaster(3, architecture=architecture, season=4, **QUICK).fit(np.full(60, 5.0)).predict()
     np.testing.assert_allclose(forecast["carousel"], 5, atol=0.1)
@@ -270,7 +270,7 @@ def test_very_short_series_are_forecast(rng: np.random.Generator, rows: int) -> 
     assert np.isfinite(forecast.iloc[:, 2:].to_numpy(float)).all()
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 @pytest.mark.parametrize("calls", [1, 2])
 def test_ctrl_c_keeps_the_best_so_far(rng: np.random.Generator, architecture: str, calls: int) -> None:
     seen = []
@@ -364,7 +364,7 @@ def test_scikit_learn_manners(rng: np.random.Generator) -> None:
     ("params", "message"),
     [
         ({"horizon": 0}, "`horizon`"),
-        ({"architecture": "best"}, "`architecture` must be 'auto' or 'plain'"),
+        ({"architecture": "best"}, "`architecture` must be 'auto' or 'plain' or 'deepar'"),
         ({"cell": "qrnn"}, "`cell`"),
         ({"level": 100}, "`level` must be per cent between 0 and 100"),
         ({"dropout": 1.0}, "`dropout`"),
@@ -438,7 +438,7 @@ def test_the_recurrent_path_wins_where_linear_ones_cannot(tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(loaded.predict(chaos), forecaster.predict(chaos), check_exact=True)
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
 def test_the_torch_free_run_equals_torch(
     rng: np.random.Generator, architecture: str, cell: str, forward: Callable[..., Any]
@@ -452,7 +452,7 @@ def forward() -> Callable[..., Any]:
     """The output of a random torch network and of the value that it leaves, on the same windows."""
     import torch
 
-    from carousel.forecast.modules import PlainNet, SegmentNet
+    from carousel.forecast.modules import DeepARNet, PlainNet, SegmentNet
     from carousel.stream.decoder import SegmentDecoder
     from carousel.stream.network import NetworkModel
 
@@ -463,6 +463,10 @@ def forward() -> Callable[..., Any]:
                 plain = PlainNet(cell, 5, 2, 4).eval()
                 x = rng.normal(size=(9, 3, 1)).astype(np.float32)
                 return plain(torch.from_numpy(x)).numpy(), NetworkModel(plain.value().network).run(x)
+            if architecture == "deepar":
+                deepar = DeepARNet(cell, 6, 5, 2, counts=False).eval()
+                x = rng.normal(size=(9, 3, 6)).astype(np.float32)
+                return deepar(torch.from_numpy(x)).numpy(), NetworkModel(deepar.value().network).run(x)
             net = SegmentNet((7, 6), 4, cell, 5, 2, 0.5, torch.Generator()).eval()
             net.head.weight.normal_()
             past = rng.normal(size=(3, 2, 7)).astype(np.float32)

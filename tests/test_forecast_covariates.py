@@ -235,9 +235,10 @@ def test_covariates_that_cannot_be_used_are_refused(
         Forecaster(K, **QUICK).fit(frame, **arguments)
 
 
-def test_the_plain_network_takes_none() -> None:
-    with pytest.raises(ArgumentError, match="architecture='plain' reads the target alone"):
-        Forecaster(K, architecture="plain", **QUICK).fit(sales()[:ROWS], future="promo")
+@pytest.mark.parametrize("architecture", ["plain", "deepar"])
+def test_other_architectures_take_none(architecture: str) -> None:
+    with pytest.raises(ArgumentError, match=f"architecture='{architecture}' reads the target alone"):
+        Forecaster(K, architecture=architecture, **QUICK).fit(sales()[:ROWS], future="promo")
 
 
 def test_holidays() -> None:

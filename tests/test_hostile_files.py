@@ -19,7 +19,7 @@ import pytest
 
 from carousel.errors import CarouselError, FormatError
 from carousel.interop import files
-from carousel.network import load, save
+from carousel.network import Dense, LastStep, Network, load, save
 from carousel.network.forecaster import ForecastModel
 from carousel.stream.forecaster import ForecasterModel
 from forecast_models import forecast_model, forecaster
@@ -106,6 +106,8 @@ def values():
         "network": golden_network(),
         "forecaster": forecaster(rng, "daily"),
         "plain forecaster": forecaster(rng, "monthly", plain=True),
+        "deepar forecaster": forecaster(rng, "monthly", deepar="student"),
+        "deepar of counts": forecaster(rng, "weekly", deepar="negative-binomial"),
     }
 
 
@@ -138,7 +140,7 @@ def test_a_thousand_bent_copies_of_our_file(path, name):
     assert found.count(None) > 900
 
 
-@pytest.mark.parametrize("name", ["forecaster", "plain forecaster"])
+@pytest.mark.parametrize("name", ["forecaster", "plain forecaster", "deepar forecaster", "deepar of counts"])
 def test_what_a_hostile_writer_seals_is_refused_or_runs(path, name):
     """A right digest over wrong contents: what is still accepted must forecast, or be refused when it is opened."""
     value = values()[name]
@@ -225,6 +227,51 @@ def test_a_forecaster_whose_parts_do_not_fit_is_refused(name):
     change, text = WRONG[name]
     with pytest.raises(FormatError, match=text):
         change(values()["forecaster"])
+
+
+WRONG_DEEPAR = {
+    "degrees of freedom": (lambda path: replace(path, freedom=2.0), "`freedom` must be above 2"),
+    "none": (lambda path: replace(path, freedom=None), "`freedom` must be above 2"),
+    "counts with some": (
+        lambda path: replace(path, likelihood="negative-binomial"),
+        "null for counts",
+    ),
+    "one number": (
+        lambda path: replace(
+            path, network=Network((*path.network.layers, Dense(np.ones((1, 2), np.float32))))
+        ),
+        "must make 2 numbers of every row",
+    ),
+    "the last row alone": (
+        lambda path: replace(
+            path, network=Network((*path.network.layers[:2], LastStep(), path.network.layers[-1]))
+        ),
+        "must make 2 numbers of every row",
+    ),
+    "float64": (
+        lambda path: replace(path, network=Network((Dense(np.ones((2, 9))),))),
+        "must be of float32",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_DEEPAR)
+def test_an_autoregressive_network_that_cannot_be_is_refused(name):
+    change, text = WRONG_DEEPAR[name]
+    with pytest.raises(FormatError, match=text):
+        change(values()["deepar forecaster"].deepar)
+
+
+def test_an_autoregressive_network_goes_with_no_other_path():
+    value, other = values()["deepar forecaster"], values()["forecaster"]
+    with pytest.raises(FormatError, match="one of `plain`, `smoothing` and `deepar` must be there, and only"):
+        replace(value, plain=values()["plain forecaster"].plain)
+    with pytest.raises(FormatError, match="`deepar` goes with no other path"):
+        replace(value, linear=other.linear, calibration=other.calibration, horizon=other.horizon)
+    with pytest.raises(FormatError, match="`deepar` goes with no logarithm"):
+        replace(value, scaling=replace(value.scaling, log=True))
+    with pytest.raises(FormatError, match="the deepar network takes 9 inputs, its rows have 24"):
+        ForecasterModel(replace(value, frequency="h"))
 
 
 def test_matrices_of_another_calendar_are_refused():

@@ -141,6 +141,9 @@ def test_refusals_name_what_they_refuse(rng, tmp_path):
     odd = replace(value, plain=PlainPath(Network((replace(first, clip=1.0), *rest))))
     with pytest.raises(UnsupportedError, match=r"a forecaster's network with .* cannot be written to ONNX"):
         save(odd, tmp_path / "m.onnx")
+    drawn = forecaster(rng, "daily", deepar="student")
+    with pytest.raises(UnsupportedError, match="architecture='deepar' draws its paths at random"):
+        save(drawn, tmp_path / "m.onnx")
     with pytest.raises(ArgumentError, match="a Network, a torch module or a fitted forecaster, got dict"):
         save({}, tmp_path / "m.onnx")
     for ending in ("keras", "h5", "pt"):

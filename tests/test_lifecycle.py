@@ -59,13 +59,13 @@ def killed_after(epochs: int) -> Any:
 # Checkpoints
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 def test_a_killed_fit_resumes_to_the_same_bits(
     chaos: np.ndarray[Any, Any], tmp_path: Path, architecture: str
 ) -> None:
     whole = forecaster(architecture=architecture).fit(chaos)
     whole.save(tmp_path / "whole")
-    trained = whole.model_.recurrent if architecture == "auto" else whole.model_.plain
+    trained = getattr(whole.model_, {"auto": "recurrent"}.get(architecture, architecture))
     assert trained is not None, "nothing was trained, so nothing is tested"
     for epochs in range(1, 7):
         path = tmp_path / f"{epochs}.checkpoint"
@@ -234,7 +234,7 @@ def frame(rng: np.random.Generator) -> pd.DataFrame:
     return frame
 
 
-@pytest.mark.parametrize("architecture", ["auto", "plain"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
 def test_an_updated_model_forecasts_as_one_that_is_given_all_rows(
     frame: pd.DataFrame, tmp_path: Path, architecture: str
 ) -> None:

@@ -16,6 +16,11 @@ KINDS = {
     "monthly": {"freq": "MS", "season": 12, "lookback": 24, "horizon": 6, "length": 60, "log": True},
     "counted": {"freq": 2, "season": 7, "lookback": 21, "horizon": 5, "length": 60},
     "business": {"freq": "B", "season": 5, "lookback": 10, "horizon": 7, "length": 60},
+    "deepar": {"season": 24, "lookback": 48, "horizon": 9, "length": 100, "deepar": "student"},
+    "deepar, months": {
+        **{"freq": "MS", "season": 12, "lookback": 24, "horizon": 6, "length": 60},
+        **{"deepar": "negative-binomial"},
+    },
     "plain": {"season": 24, "lookback": 48, "horizon": 12, "length": 100, "plain": True},
 }
 SAME = 1e-9  # of a series' scale: the same sums, in float64, of other groupings

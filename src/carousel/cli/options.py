@@ -113,10 +113,10 @@ def forecaster_options(command: F) -> F:
         click.option("--lookback", type=Whole(min=1), help="Rows that a forecast looks back on."),
         click.option(
             "--architecture",
-            type=click.Choice(["auto", "plain"]),
+            type=click.Choice(["auto", "plain", "deepar"]),
             default="auto",
             show_default=True,
-            help="The accurate one, or the tutorials' network.",
+            help="The accurate one, the tutorials' network, or DeepAR.",
         ),
         click.option(
             "--cell",

@@ -196,7 +196,7 @@ class Part:
         crps: (B, K).
         others: (B, K) of every baseline.
         recent: (B, 3) the last values before each origin, filled, in the user's unit.
-        stages: (B, K) of the model cut short after each of its parts, see `STAGES`; none of a plain network.
+        stages: (B, K) of the model cut short after each of its parts, see `STAGES`; none of a model without them.
     """
 
     origins: Origins
@@ -224,9 +224,9 @@ def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Ori
 
 
 def cut_short(model: ForecasterModel) -> dict[str, ForecasterModel]:
-    """The model after its smoothing, after its linear path, and whole; nothing of a plain network."""
+    """The model after its smoothing, after its linear path, and whole; nothing without them."""
     value = model.value
-    if value.plain is not None:
+    if value.smoothing is None:
         return {}
     values = (replace(value, linear=None, recurrent=None), replace(value, recurrent=None))
     return dict(zip(STAGES, (*map(ForecasterModel, values), model), strict=True))

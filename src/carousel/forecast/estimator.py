@@ -40,8 +40,9 @@ class Forecaster:
         horizon: rows to forecast, K.
         freq: alias of the step, such as "h", "D" or "MS", or an integer; found in the data without.
         season: rows of the season; follows from the frequency without.
-        architecture: "auto", or "plain" for the tutorials' network: window -> recurrent layers -> last
-            state -> Dense.
+        architecture: "auto"; "plain" for the tutorials' network, window -> recurrent layers -> last state ->
+            Dense; or "deepar" for the autoregressive network of Salinas et al. 2020, whose forecast is the
+            mean of paths that it draws.
         cell: "gru", "lstm" or "rnn".
         level: of the intervals, in per cent.
         seed: same seed, same data, same bits.
@@ -179,8 +180,10 @@ class Forecaster:
             wanted=wanted,
             static=frame,
         )
-        if reading.covariates and settings.architecture == "plain":
-            raise ArgumentError("architecture='plain' reads the target alone; covariates need 'auto'.")
+        if reading.covariates and settings.architecture != "auto":
+            raise ArgumentError(
+                f"architecture={settings.architecture!r} reads the target alone; covariates need 'auto'."
+            )
         columns = reading.columns(kind_of(df))
         with (
             reading.blamed(),
@@ -271,18 +274,20 @@ class Forecaster:
         model = self._fitted()
         if df is None:
             state, ids, kind = self._ahead(future), model.ids, model.columns.frame
-            forecast, scale = self._runner.forecast(state, level), state.scale
+            forecast = self._runner.forecast(state, level)
         else:
             reading = self._read(df, duplicates=duplicates, layout=layout, static=static)
             panel = with_future(reading.panel, model, future)
             history = self._runner.history(panel)
-            forecast, scale = self._runner.forecasts(history, history.ends(), level), history.scale
+            forecast = self._runner.forecasts(history, history.ends(), level)
+            if samples is not None or quantiles is not None:
+                state = history.context(history.ends(), model.lookback, model.memory)
             ids, kind = panel.ids, kind_of(df)
         if samples is not None:
-            paths = self._runner.samples(forecast, scale, samples, seed)
+            paths = self._runner.samples(forecast, state, samples, seed)
             columns = sample_columns(forecast.ds, paths, ids, model.columns)
         elif quantiles is not None:
-            values = self._runner.quantiles(forecast, scale, quantiles)
+            values = self._runner.quantiles(forecast, state, quantiles)
             columns = quantile_columns(forecast, values, check_quantiles(quantiles), ids, model.columns)
         else:
             columns = forecast_columns(forecast, ids, model.columns)
@@ -414,14 +419,12 @@ class Forecaster:
             model.horizon,
             freq=model.frequency,
             season=model.season,
-            architecture="auto" if model.plain is None else "plain",
+            architecture="plain" if model.plain else "deepar" if model.deepar else "auto",
             level=model.level,
             lookback=model.lookback,
         )
-        path = (
-            model.recurrent.layers if model.recurrent else model.plain.network.layers if model.plain else ()
-        )
-        layers = [layer for layer in path if isinstance(layer, network.Recurrent)]
+        alone = model.plain or model.deepar
+        layers = alone.network.recurrent if alone else model.recurrent.layers if model.recurrent else ()
         if layers:
             forecaster.set_params(cell=layers[0].cell, hidden_size=layers[0].hidden_size, layers=len(layers))
         forecaster._set(model)

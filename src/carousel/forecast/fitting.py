@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from carousel.forecast.covariate_fit import (
 )
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.quarters import Quarter
-from carousel.forecast.recurrent_fit import Job, fit_plain, fit_segments
+from carousel.forecast.recurrent_fit import Job, fit_deepar, fit_plain, fit_segments
 from carousel.forecast.scores import Scores, score
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
@@ -47,6 +47,7 @@ from carousel.network.forecaster import (
     Columns,
     Covariate,
     CovariatePaths,
+    DeepARPath,
     ForecastModel,
     LinearPath,
     PlainPath,
@@ -60,6 +61,7 @@ from carousel.series.covariates import Seen, correction, encoded
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, without_effect
 from carousel.series.panel import Panel
 from carousel.stream.forecaster import ForecasterModel
+from carousel.stream.sampler import PATHS
 
 __all__ = ["Fitted", "fit"]
 
@@ -68,6 +70,8 @@ Array = np.ndarray[Any, Any]
 YEARS = 2  # that training rows must span for features of the time of the year
 WORTH = 0.99  # of the squared error, below which the effect of covariates is worth having
 JUDGED = 5000  # held-out origins that calibrate and score
+SAMPLED = 200  # held-out origins, at least, of a forecast that is drawn, 200 paths each,
+DRAWN = 60_000  # and rows of all of them: half a minute
 BLOCK = 4096
 ROLES = ("past", "future", "static")
 
@@ -91,6 +95,7 @@ class _Parts:
     linear: LinearPath | None = None
     recurrent: RecurrentPath | None = None
     plain: PlainPath | None = None
+    deepar: DeepARPath | None = None
     covariates: CovariatePaths | None = None
 
 
@@ -110,13 +115,11 @@ def fit(
     Raises:
         DataError: too few rows for the horizon.
     """
-    shape = plan(
-        panel, settings.horizon, settings.season, settings.lookback, settings.architecture == "plain"
-    )
+    shape = plan(panel, settings.horizon, settings.season, settings.lookback, settings.architecture != "auto")
     parts = split(panel, settings.horizon, shape.lookback)
     nonnegative = bool(np.nanmin(panel.values) >= 0)
     work = _Work(panel, shape, settings, parts, session, columns, exogenous, nonnegative)
-    first, again = work.plain() if settings.architecture == "plain" else work.auto()
+    first, again = work.auto() if settings.architecture == "auto" else work.one_network()
     notes = work.notes(first)
     judged = work.judge(first)
     session.second_round()
@@ -370,22 +373,38 @@ class _Work:
         rest = (truth - self._points(base)(origins)) / base.parts.covariates.unit[origins.series][:, None]
         return float((rest[observed] ** 2).sum())
 
-    def plain(self) -> tuple[_Round, Callable[[], _Round]]:
-        """Round one of the tutorials' network; and a function that does round two."""
-        split = self.split
-        scaling = _unit(self.panel.head(split.cut), self.plan)
-        history = self._history(scaling, None)
-        job = self._job(_Base(history, _Parts(scaling)), split.train, split.choose, self.settings.epochs)
-        path, run = fit_plain(job)
+    def one_network(self) -> tuple[_Round, Callable[[], _Round]]:
+        """Round one of a network without other paths; and a function that does round two."""
+        split, before = self.split, self.panel.head(self.split.cut)
+        first = self._learn(before, split.train, split.choose, self.settings.epochs)
 
         def again() -> _Round:
-            scaling, every = _unit(self.panel, self.plan), self._every_origin()
-            history = self._history(scaling, None)
-            job = self._job(_Base(history, _Parts(scaling)), every, every[:0], max(1, run.best_epoch))
-            path, second = fit_plain(job)
-            return _Round(history, _Parts(scaling, plain=path), second)
+            every = self._every_origin()
+            return self._learn(self.panel, every, every[:0], max(1, first.run.best_epoch))
 
-        return _Round(history, _Parts(scaling, plain=path), run), again
+        return first, again
+
+    def _learn(self, known: Panel, train: Origins, choose: Origins, epochs: int) -> _Round:
+        """A network without other paths.
+
+        Args:
+            known: rows that set the unit.
+        """
+        scaling = _unit(known, self.plan)
+        parts = _Parts(scaling)
+        history = self._history(scaling, None)
+        job = self._job(_Base(history, parts), train, choose, epochs)
+        if self.settings.architecture == "deepar":
+            path, run = fit_deepar(job, scaling, self._counts)
+            return _Round(history, replace(parts, deepar=path), run)
+        plain, run = fit_plain(job)
+        return _Round(history, replace(parts, plain=plain), run)
+
+    @cached_property
+    def _counts(self) -> bool:
+        """Whether all values are whole numbers from 0 on."""
+        values = self.panel.values[~np.isnan(self.panel.values)]
+        return self.nonnegative and bool((values == np.floor(values)).all())
 
     def _history(
         self, scaling: Scaling, smoothing: Smoothing | None, paths: CovariatePaths | None = None
@@ -436,7 +455,7 @@ class _Work:
         return out
 
     def _level(self, history: History) -> Callable[[Origins], Array]:
-        """What the plain network starts from: the level of the last season."""
+        """What a network without other paths starts from: the level of the last season."""
 
         def base(origins: Origins) -> Array:
             _, level = normalise(history.context(origins, self.plan.lookback, 0), self.plan.season)
@@ -447,11 +466,12 @@ class _Work:
     def judge(self, fitted: _Round) -> _Judged:
         """The held-out origins: errors for the intervals, scores of model and baselines, a shift."""
         plan, history = self.plan, fitted.history
-        origins = thinned(self.split.judge, JUDGED)
+        most = JUDGED if fitted.parts.deepar is None else max(SAMPLED, DRAWN // plan.horizon)
+        origins = thinned(self.split.judge, most)
         truth, observed = history.targets(origins, plan.horizon)
         if not observed.any():
             # All held-out rows are missing: training origins are better than no intervals at all.
-            origins = thinned(self.split.train, JUDGED)
+            origins = thinned(self.split.train, most)
             truth, observed = history.targets(origins, plan.horizon)
         runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
         errors = truth - runner.points(history, origins)
@@ -489,6 +509,7 @@ class _Work:
             linear=parts.linear,
             recurrent=parts.recurrent,
             plain=parts.plain,
+            deepar=parts.deepar,
             calibration=calibration,
             tail=Tail(end.window, end.errors, end.next, rows),
             notes=notes,
@@ -519,6 +540,10 @@ class _Work:
             notes.append("no value is below 0: forecasts and bounds are cut there")
         if missing:
             notes.append(f"{missing} missing values: filled from the past as input, left out of errors")
+        if parts.deepar is not None:
+            negative = "negative binomial, for all values are whole numbers from 0 on"
+            likelihood = negative if parts.deepar.counts else "Student's t"
+            notes.append(f"likelihood: {likelihood}; paths are drawn {PATHS} at a time")
         if parts.smoothing is not None:
             notes.append("unit: logarithm" if parts.scaling.log else "unit: as given, no logarithm")
             none = "no gain on the held-out rows, left out"

@@ -1,4 +1,4 @@
-"""The two networks in torch: the same mathematics as `carousel.stream`, with gradients."""
+"""The three networks in torch: the same mathematics as `carousel.stream`, with gradients."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution, NegativeBinomial, StudentT
 
 from carousel.interop.torch import recurrent_layers
 from carousel.network import Dense, LastStep, Network
-from carousel.network.forecaster import PlainPath, RecurrentPath
+from carousel.network.forecaster import DeepARPath, PlainPath, RecurrentPath
 from carousel.nn import GRU, LSTM, RNN
+from carousel.series.autoregression import LEAST, TINY
 
-__all__ = ["PlainNet", "SegmentNet", "recurrent"]
+__all__ = ["DeepARNet", "PlainNet", "SegmentNet", "recurrent"]
 
 CELLS: dict[str, Callable[..., nn.RNNBase]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
@@ -105,6 +107,62 @@ class PlainNet(nn.Module):
     def value(self) -> PlainPath:
         """What was learned, as arrays."""
         return PlainPath(Network((*recurrent_layers(self.rnn), LastStep(), _dense(self.head, "identity"))))
+
+
+class DeepARNet(nn.Module):
+    """An autoregressive network: rows -> recurrent layers -> the distribution of the next row.
+
+    Its degrees of freedom are one number for all rows, 2 + softplus(f), and start at about 5.
+
+    Args:
+        inputs: of a row.
+        counts: the likelihood is the negative binomial; else Student's t.
+
+    Source: Salinas, Flunkert, Gasthaus and Januschowski 2020, sections 3 and 3.1.
+    """
+
+    def __init__(self, cell: str, inputs: int, hidden: int, layers: int, counts: bool) -> None:
+        super().__init__()
+        self.counts = counts
+        self.rnn = recurrent(cell, inputs, hidden, layers)
+        self.head = nn.Linear(hidden, 2)
+        self.f = None if counts else nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(T, B, I) to (T, B, 2)."""
+        y, _ = self.rnn(rows)
+        output: Tensor = self.head(y)
+        return output
+
+    def loss(self, rows: Tensor, size: Tensor, target: Tensor) -> Tensor:
+        """(B, K) the negative log-likelihood of the last K rows, in float64.
+
+        Args:
+            rows: (T, B, I), each with the row before it.
+            size: (B, 1) of the unit of the window.
+            target: (B, K) in the unit of the window.
+        """
+        o = self(rows)[-target.shape[1] :].transpose(0, 1).double()
+        size, target = size.double(), target.double()
+        spread = nn.functional.softplus(o[..., 1])
+        if self.f is None:
+            mean = size * (nn.functional.softplus(o[..., 0]) + TINY)
+            shape = spread / size.sqrt() + TINY
+            distribution: Distribution = NegativeBinomial(
+                1 / shape, logits=(shape * mean).log(), validate_args=False
+            )
+            target = target * size
+        else:
+            distribution = StudentT(
+                2 + nn.functional.softplus(self.f).double(), o[..., 0], spread + LEAST, validate_args=False
+            )
+        return -distribution.log_prob(target)
+
+    def value(self) -> DeepARPath:
+        """What was learned, as arrays."""
+        network = Network((*recurrent_layers(self.rnn), _dense(self.head, "identity")))
+        freedom = None if self.f is None else 2 + float(nn.functional.softplus(self.f.detach().double()))
+        return DeepARPath(network, "student" if freedom else "negative-binomial", freedom)
 
 
 def _dense(linear: nn.Linear, activation: Any) -> Dense:

@@ -18,7 +18,7 @@ LONGEST = 720  # rows of look-back beyond which a second season is given up
 SHORTEST = 24  # rows of look-back for short seasons: four weeks of days, six years of quarters
 WITHOUT_SEASON = 50  # rows of look-back
 SEGMENT = 10  # rows of a segment without season
-PLAIN = 50  # rows of look-back of the plain network, which reads them one by one
+BY_ROWS = 50  # rows of look-back of a network that reads them one by one
 SMOOTHED = 400  # rows of the longest season that is smoothed
 
 
@@ -56,13 +56,13 @@ class Plan:
         return tuple(m for m in self.seasons if m <= SMOOTHED) or (1,)
 
 
-def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, plain: bool = False) -> Plan:
+def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, by_rows: bool = False) -> Plan:
     """The look-back is about two of the longest season, as far as the data allow.
 
     Args:
         season: rows of the season; what the frequency suggests, or an index repeats, without.
         lookback: L; chosen without.
-        plain: for the plain network, which reads single rows.
+        by_rows: for a network that reads single rows.
 
     Raises:
         ArgumentError: a season or look-back that the data or each other do not allow.
@@ -83,13 +83,13 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, p
                 f"`lookback` must be at most {longest - horizon} rows, those of the longest series without "
                 f"one horizon, got {lookback}."
             )
-        if not plain and lookback <= seasons[0]:
+        if not by_rows and lookback <= seasons[0]:
             raise ArgumentError(
                 f"`lookback` must be more than the season of {seasons[0]} rows, got {lookback}; "
                 "give season=1 for a model without season."
             )
-    elif plain:
-        lookback = min(max(PLAIN, 2 * seasons[0]), (longest - horizon) // 3)
+    elif by_rows:
+        lookback = min(max(BY_ROWS, 2 * seasons[0]), (longest - horizon) // 3)
     else:
         wanted = max(2 * seasons[-1], SHORTEST) if seasons[-1] > 1 else WITHOUT_SEASON
         wanted = max(LONGEST, seasons[-1]) if wanted > LONGEST else wanted
@@ -98,7 +98,7 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, p
     lookback = max(lookback, 1)
     seasons = (seasons[0], *(m for m in seasons[1:] if m < lookback))
     segment = segment_of(seasons[0]) if seasons[0] > 1 else min(SEGMENT, lookback)
-    return Plan(frequency, seasons, lookback, 1 if plain else segment, horizon)
+    return Plan(frequency, seasons, lookback, 1 if by_rows else segment, horizon)
 
 
 def _seasons(panel: Panel, season: int | None, longest: int) -> tuple[int, ...]:

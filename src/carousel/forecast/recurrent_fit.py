@@ -1,4 +1,4 @@
-"""Training of the two networks: from a history and its origins to learned values."""
+"""Training of the three networks: from a history and its origins to learned values."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import numpy as np
 import torch
 
 from carousel.forecast.closed_form import shrink_factor
-from carousel.forecast.modules import PlainNet, SegmentNet
+from carousel.forecast.modules import DeepARNet, PlainNet, SegmentNet
 from carousel.forecast.plan import Plan
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import thinned
 from carousel.forecast.training import Batch, Loop, Run, train
-from carousel.network.forecaster import CovariatePaths, PlainPath, RecurrentPath
+from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
+from carousel.series.autoregression import row_inputs, row_size, unit_of
+from carousel.series.features import CalendarTable
 from carousel.series.history import History, Origins, normalise
 from carousel.series.segments import future_segments, past_segments, segment_inputs, year_inputs
 
-__all__ = ["Job", "fit_plain", "fit_segments"]
+__all__ = ["Job", "fit_deepar", "fit_plain", "fit_segments"]
 
 Array = np.ndarray[Any, Any]
 
@@ -116,24 +118,72 @@ def fit_plain(job: Job) -> tuple[PlainPath, Run]:
     return net.value(), run
 
 
+def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Run]:
+    """The autoregressive network by maximum likelihood: every row is read as it was, not as it would be drawn.
+
+    The look-back warms up; what counts are the K rows after it, which the unit of the window has not seen.
+    """
+    settings, plan, history = job.settings, job.plan, job.history
+    L, K = plan.lookback, plan.horizon
+    calendar = CalendarTable(plan.frequency)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        inputs = row_size(plan.frequency)
+        net = DeepARNet(settings.cell, inputs, settings.hidden_size, settings.layers, counts)
+
+    def load(origins: Origins) -> Batch:
+        context = history.context(origins, L, 0)
+        unit = unit_of(context, scaling, plan.season, counts)
+        truth, observed = history.targets(origins, K)
+        within = origins.row[:, None] + np.arange(K) < history.panel.lengths[origins.series][:, None]
+        z = np.where(within, unit.inside(truth), 0)
+        before = np.concatenate([unit.inside(context.window), z[:, :-1]], 1)
+        rows = row_inputs(before, calendar.at(context.next, np.arange(1 - L, K)), unit.traits)
+        return _batch((rows, unit.size), z, observed)
+
+    def loss(net: Any, batch: Batch) -> torch.Tensor:
+        losses: torch.Tensor = net.loss(*batch.inputs, batch.target) * batch.observed
+        return losses.sum() / batch.observed.sum().clamp(min=1)
+
+    origins, held_origins = thinned(job.train, TRAINED), thinned(job.choose, HELD)
+    held = [load(held_origins[part]) for part in _chunks(len(held_origins))]
+    run = train(
+        net,
+        lambda index: load(origins[index]),
+        len(origins),
+        held,
+        _loop(job, len(origins)),
+        False,
+        job.session,
+        loss,
+    )
+    return net.value(), run
+
+
 def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> tuple[Run, list[Batch]]:
     origins = thinned(job.train, TRAINED)
     rest, observed = _rest(job, origins, job.train_base)
     held_origins = thinned(job.choose, HELD)
     held_rest, held_observed = _rest(job, held_origins, job.base)
     held = [
-        load(held_origins[part], held_rest[part], held_observed[part])
-        for part in (slice(b, b + CHUNK) for b in range(0, len(held_origins), CHUNK))
+        load(held_origins[part], held_rest[part], held_observed[part]) for part in _chunks(len(held_origins))
     ]
-    settings = job.settings
-    # A short series gets smaller batches, so that an epoch has some steps.
-    batch_size = max(1, min(settings.batch_size, max(16, len(origins) // 8), len(origins)))
-    loop = Loop(job.epochs, batch_size, settings.learning_rate, settings.patience, settings.seed)
 
     def rows(index: Array) -> Batch:
         return load(origins[index], rest[index], observed[index])
 
-    return train(net, rows, len(origins), held, loop, start_counts, job.session), held
+    return train(net, rows, len(origins), held, _loop(job, len(origins)), start_counts, job.session), held
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(b, b + CHUNK) for b in range(0, count, CHUNK)]
+
+
+def _loop(job: Job, count: int) -> Loop:
+    """How to train on this many origins: a short series gets smaller batches, so that an epoch has some steps."""
+    settings = job.settings
+    batch_size = max(1, min(settings.batch_size, max(16, count // 8), count))
+    return Loop(job.epochs, batch_size, settings.learning_rate, settings.patience, settings.seed)
 
 
 def _rest(job: Job, origins: Origins, base: Callable[[Origins], Array]) -> tuple[Array, Array]:

@@ -83,7 +83,7 @@ def refitted_backtest(
 
 def _plan(params: dict[str, Any], panel: Panel) -> Plan:
     s = Settings.of(params)
-    return plan(panel, s.horizon, s.season, s.lookback, s.architecture == "plain")
+    return plan(panel, s.horizon, s.season, s.lookback, s.architecture != "auto")
 
 
 def _tasks(

@@ -40,16 +40,16 @@ class Settings:
         Raises:
             ArgumentError: an option that cannot be.
         """
-        check_choice("architecture", params["architecture"], ("auto", "plain"))
+        check_choice("architecture", params["architecture"], ("auto", "plain", "deepar"))
         check_choice("cell", params["cell"], ("gru", "lstm", "rnn"))
-        plain = params["architecture"] == "plain"
+        auto = params["architecture"] == "auto"
         usual = {
-            "hidden_size": 50 if plain else 64,
-            "layers": 2 if plain else 1,
-            "dropout": 0.0 if plain else 0.3,
-            "epochs": 40 if plain else 20,
-            "learning_rate": 5e-3 if plain else 1e-3,
-            "patience": 8 if plain else 4,
+            "hidden_size": {"auto": 64, "plain": 50, "deepar": 40}[params["architecture"]],
+            "layers": 1 if auto else 2,
+            "dropout": 0.3 if auto else 0.0,
+            "epochs": 20 if auto else 40,
+            "learning_rate": 1e-3 if auto else 5e-3,
+            "patience": 4 if auto else 8,
         }
         chosen: dict[str, Any] = {
             name: value if params[name] is None else params[name] for name, value in usual.items()
@@ -69,8 +69,11 @@ class Settings:
                 raise ArgumentError(f"`{name}` must be a number, got {chosen[name]!r}.")
         if not 0 <= chosen["dropout"] < 1:
             raise ArgumentError(f"`dropout` must be at least 0 and below 1, got {chosen['dropout']!r}.")
-        if plain and chosen["dropout"]:
-            raise ArgumentError("`dropout` is an option of architecture='auto'; the plain network has none.")
+        if not auto and chosen["dropout"]:
+            raise ArgumentError(
+                "`dropout` is an option of architecture='auto'; "
+                f"the {params['architecture']} network has none."
+            )
         if not 0 < chosen["learning_rate"] < np.inf:
             raise ArgumentError(
                 f"`learning_rate` must be above 0 and finite, got {chosen['learning_rate']!r}."

@@ -1,4 +1,4 @@
-"""The training loop: AdamW, Huber loss on what was observed, averaged weights, early stopping, seeds.
+"""The training loop: AdamW, Huber or any other loss on what was observed, averaged weights, early stopping, seeds.
 
 The weights that count are the moving average (Polyak and Juditsky 1992). The start is epoch 0: a network
 that never beats it on the held-out origins leaves with no weights at all.
@@ -19,10 +19,11 @@ from carousel.forecast.session import Session
 from carousel.forecast.state import named, restore, snapshot, tensors
 from carousel.network.checkpoint import Named, Training
 
-__all__ = ["Batch", "Loop", "Run", "train"]
+__all__ = ["Batch", "Loop", "Run", "huber", "train"]
 
 Array = np.ndarray[Any, Any]
 Loader = Callable[[Array], "Batch"]
+Criterion = Callable[[nn.Module, "Batch"], Tensor]
 
 AVERAGE = 0.99  # of the moving average of the weights
 CLIP = 1.0  # norm of the gradient
@@ -76,6 +77,13 @@ class Run:
         return min((losses["valid"] for losses in self.history), default=float("inf"))
 
 
+def huber(net: nn.Module, batch: Batch) -> Tensor:
+    """Mean Huber loss (delta 1) over what was observed."""
+    output = net(*batch.inputs)[:, : batch.target.shape[1]]
+    loss = nn.functional.huber_loss(output, batch.target, reduction="none")
+    return (loss * batch.observed).sum() / batch.observed.sum().clamp(min=1)
+
+
 def train(
     net: nn.Module,
     load: Loader,
@@ -84,6 +92,7 @@ def train(
     loop: Loop,
     start_counts: bool,
     session: Session,
+    criterion: Criterion = huber,
 ) -> Run:
     """Trains `net` and leaves it with its best weights; Ctrl-C or the budget ends it early, and `Run` says so.
 
@@ -94,11 +103,12 @@ def train(
         held: batches that stop the training; without any all epochs are run and the last weights kept.
         start_counts: the untrained network is a forecast that must be beaten.
         session: reports and keeps every epoch, and has the budget.
+        criterion: the mean loss of a batch over what was observed.
     """
     run = Run()
     average = copy.deepcopy(net).eval()
     optimizer = torch.optim.AdamW(net.parameters(), loop.learning_rate, weight_decay=1e-2, fused=True)
-    best = _loss(average, held) if start_counts and held else float("inf")
+    best = _loss(criterion, average, held) if start_counts and held else float("inf")
     step = epoch = 0
     number, kept = session.trainings.enter()
     if kept is not None:
@@ -120,7 +130,7 @@ def train(
                 rate = loop.learning_rate * min(1.0, step / WARM_UP) * 0.8 ** max(0, epoch - 4)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                loss = _huber(net, load(rows))
+                loss = criterion(net, load(rows))
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(net.parameters(), CLIP)
@@ -130,7 +140,7 @@ def train(
                 if session.over(step):
                     run.spent = True
                     break
-            valid = _loss(average, held) if held else float("nan")
+            valid = _loss(criterion, average, held) if held else float("nan")
             run.history.append({"epoch": epoch, "train": total / max(count, 1), "valid": valid})
             session.report(run.history[-1])
             if not held or valid < best:
@@ -179,17 +189,10 @@ def _batches(count: int, loop: Loop, epoch: int) -> list[Array]:
     return [order[i * loop.batch_size : (i + 1) * loop.batch_size] for i in range(steps)]
 
 
-def _huber(net: nn.Module, batch: Batch) -> Tensor:
-    """Mean Huber loss (delta 1) over what was observed."""
-    output = net(*batch.inputs)[:, : batch.target.shape[1]]
-    loss = nn.functional.huber_loss(output, batch.target, reduction="none")
-    return (loss * batch.observed).sum() / batch.observed.sum().clamp(min=1)
-
-
 @torch.no_grad()
-def _loss(net: nn.Module, held: list[Batch]) -> float:
+def _loss(criterion: Criterion, net: nn.Module, held: list[Batch]) -> float:
     seen = sum(float(batch.observed.sum()) for batch in held)
-    return sum(float(_huber(net, batch)) * float(batch.observed.sum()) for batch in held) / max(seen, 1.0)
+    return sum(float(criterion(net, batch)) * float(batch.observed.sum()) for batch in held) / max(seen, 1.0)
 
 
 @torch.no_grad()

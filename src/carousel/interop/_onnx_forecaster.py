@@ -36,11 +36,15 @@ def model_of(value: ForecastModel) -> onnx.ModelProto:
     """Inputs y (B, L), next (B,), series (B,) and, with smoothing, errors (B, M, G); outputs in the user's unit.
 
     Raises:
-        UnsupportedError: covariates, or a layer of a plain network that is not plain.
+        UnsupportedError: covariates, paths that are drawn, or a layer of a plain network that is not plain.
     """
     if value.covariates is not None:
         names = ", ".join(column.name for column in value.covariates.columns)
         raise UnsupportedError(f"a forecaster that reads covariates ({names}) cannot be written to ONNX.")
+    if value.deepar is not None:
+        raise UnsupportedError(
+            "architecture='deepar' draws its paths at random: it cannot be written to ONNX."
+        )
     return _Forecaster(value).model()
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Columns",
     "Covariate",
     "CovariatePaths",
+    "DeepARPath",
     "ForecastModel",
     "LinearPath",
     "PlainPath",
@@ -165,6 +166,46 @@ class PlainPath:
     network: Network
 
 
+@document("forecaster.deepar", since=3)
+@dataclass(frozen=True)
+class DeepARPath:
+    """An autoregressive network: the row before, calendar and scale -> recurrent layers -> the next row's distribution.
+
+        student            location = o_0,  scale = softplus(o_1),  in the unit of the window
+        negative-binomial  mean = size * softplus(o_0),  shape = softplus(o_1) / √size,
+                           variance = mean + shape * mean²,  size = 1 + the mean of the window
+
+    A row is drawn, and read as the next input, K times.
+
+    Args:
+        network: (T, B, 1 + C + 2) -> (T, B, 2) o, float32; see `carousel.series.autoregression`.
+        likelihood: of real numbers, or of counts.
+        freedom: degrees of freedom of Student's t, above 2; None for counts.
+    """
+
+    network: Network
+    likelihood: Literal["student", "negative-binomial"]
+    freedom: float | None
+
+    def __post_init__(self) -> None:
+        network = self.network
+        if network.takes_ids or network.bidirectional or not network.per_step or network.output_size != 2:
+            raise FormatError("deepar: its network must make 2 numbers of every row, in the order of time.")
+        if network.dtype != np.float32:
+            raise FormatError(f"deepar: its network must be of float32, got {network.dtype}.")
+        if (self.freedom is None) != self.counts or (
+            self.freedom is not None and not 2 < self.freedom < np.inf
+        ):
+            raise FormatError(
+                f"deepar: `freedom` must be above 2 for Student's t and null for counts, got {self.freedom}."
+            )
+
+    @property
+    def counts(self) -> bool:
+        """Whether the rows are whole numbers from 0 on."""
+        return self.likelihood == "negative-binomial"
+
+
 @document("forecaster.calibration")
 @dataclass(frozen=True)
 class Calibration:
@@ -298,6 +339,7 @@ class ForecastModel:
         ids: S names.
         covariates: what columns beside the target add; None where nothing.
         nonnegative: no value was below 0, and no forecast or bound is.
+        deepar: the network of architecture "deepar", which takes the place of the other paths.
     """
 
     horizon: int
@@ -318,6 +360,7 @@ class ForecastModel:
     notes: tuple[str, ...]
     covariates: CovariatePaths | None = later(None, since=3)
     nonnegative: bool = later(False, since=3)
+    deepar: DeepARPath | None = later(None, since=3)
 
     def __post_init__(self) -> None:
         S, K = len(self.ids), self.horizon
@@ -348,8 +391,15 @@ class ForecastModel:
         for name, (got, wanted) in shapes.items():
             if got != wanted:
                 raise FormatError(f"forecaster: `{name}` must have shape {wanted}, got {got}.")
-        if (self.plain is None) == (self.smoothing is None):
-            raise FormatError("forecaster: either `plain` or `smoothing` must be there, not both.")
+        bases = (self.plain, self.smoothing, self.deepar)
+        if sum(base is not None for base in bases) != 1:
+            raise FormatError(
+                "forecaster: one of `plain`, `smoothing` and `deepar` must be there, and only one."
+            )
+        if self.deepar is not None and (self.linear, self.recurrent, self.covariates) != (None, None, None):
+            raise FormatError("forecaster: `deepar` goes with no other path.")
+        if self.deepar is not None and self.scaling.log:
+            raise FormatError("forecaster: `deepar` goes with no logarithm.")
         if self.smoothing is not None and self.tail.errors.shape[2:] != self.smoothing.weights.shape:
             raise FormatError("forecaster: `tail.errors` must have one column for each smoothing model.")
         if self.plain is not None:

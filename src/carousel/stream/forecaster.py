@@ -11,6 +11,7 @@ import numpy as np
 
 from carousel.errors import ArgumentError, DataError, FormatError, UnsupportedError, check_shape
 from carousel.network.forecaster import ForecastModel
+from carousel.series.autoregression import row_size
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths, quantile_errors, shuffled_errors
 from carousel.series.covariates import Seen, coded, correction, effect, encode, next_row
@@ -23,6 +24,7 @@ from carousel.series.segments import all_segments, segment_inputs
 from carousel.series.smoothing import expected, mixed, mixture
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
+from carousel.stream.sampler import PathSampler
 
 __all__ = ["Forecast", "ForecasterModel", "check_levels", "check_quantiles", "check_target_alone"]
 
@@ -93,6 +95,11 @@ class ForecasterModel:
         self._calendar = CalendarTable(self.frequency)
         self._recurrent = None if value.recurrent is None else SegmentDecoder(value.recurrent)
         self._plain = None if value.plain is None else NetworkModel(value.plain.network)
+        self._sampler = None
+        if value.deepar is not None:
+            self._sampler = PathSampler(
+                value.deepar, value.scaling, self._calendar, value.season, value.horizon
+            )
 
     def history(self, panel: Panel, known: Any = None) -> History:
         """A panel in the model's unit; `known` (S,) are the rows that may set the scale of a new series."""
@@ -382,34 +389,39 @@ class ForecasterModel:
         assert self.value.smoothing is not None
         return mixture(self.value.smoothing, self.value.horizon)
 
-    def quantiles(self, forecast: Forecast, scale: Array, quantiles: Any) -> Array:
-        """(Q, B, K) in the user's unit, rising along Q.
+    def quantiles(self, forecast: Forecast, context: Context, quantiles: Any) -> Array:
+        """(Q, B, K) in the user's unit, rising along Q; those of the paths where the model draws paths.
 
         Args:
             forecast: of B origins.
-            scale: (B,) of their series.
+            context: their states.
             quantiles: between 0 and 1.
 
         Raises:
             ArgumentError: a quantile that is not between 0 and 1.
         """
-        c = self.value.calibration
-        errors = quantile_errors(c.scores, c.counts, np.array(check_quantiles(quantiles)))
-        return self._with_errors(forecast, errors[:, None] * scale[:, None])
+        c, chosen = self.value.calibration, check_quantiles(quantiles)
+        if self._sampler is not None:
+            return self._back(self._sampler.quantiles(context, chosen))
+        errors = quantile_errors(c.scores, c.counts, np.array(chosen))
+        return self._with_errors(forecast, errors[:, None] * context.scale[:, None])
 
-    def samples(self, forecast: Forecast, scale: Array, number: int, seed: int = 0) -> Array:
+    def samples(self, forecast: Forecast, context: Context, number: int, seed: int = 0) -> Array:
         """(number, B, K) paths in the user's unit; those of different origins are independent.
 
-        At every step they spread as the intervals do; from step to step they go as held-out errors went.
+        At every step they spread as the intervals do; from step to step they go as held-out errors went. A model
+        that draws paths gives its own.
 
         Args:
             forecast: of B origins.
-            scale: (B,) of their series.
+            context: their states.
 
         Raises:
             ArgumentError: the model has no held-out errors to go by.
         """
-        c = self.value.calibration
+        if self._sampler is not None:
+            return self._back(self._sampler.samples(context, number, seed))
+        c, scale = self.value.calibration, context.scale
         if c.paths is None:
             raise ArgumentError(
                 "`samples` need at least two held-out forecasts whose rows are all known, but this model has "
@@ -433,6 +445,8 @@ class ForecasterModel:
 
     def _point(self, context: Context) -> Array:
         v, frequency = self.value, self.frequency
+        if self._sampler is not None:
+            return self._sampler.point(context)
         scale = context.scale[:, None]
         normal, calendar = normalise(context, v.season), None
         if self._plain is not None:
@@ -482,6 +496,11 @@ def _frequency(value: ForecastModel) -> Frequency:
 def _check_features(value: ForecastModel, frequency: Frequency) -> None:
     """Refuses a model whose matrices are not of its calendar: what only a damaged or hostile file can hold."""
     path, read, m = value.linear, value.recurrent, value.season
+    if value.deepar is not None and value.deepar.network.input_size != row_size(frequency):
+        raise FormatError(
+            f"forecaster: the deepar network takes {value.deepar.network.input_size} inputs, "
+            f"its rows have {row_size(frequency)}."
+        )
     if path is not None:
         P, F, _ = path.coefficients.shape
         counts = sizes(frequency, m, value.lookback)
