@@ -110,7 +110,7 @@ def test_extreme_rows_have_finite_gradients(o: tuple[float, float], counts: bool
 # The training
 
 
-def captured(monkeypatch: pytest.MonkeyPatch, y: Array) -> tuple[Any, Any]:
+def captured(monkeypatch: pytest.MonkeyPatch, y: Any) -> tuple[Any, Any]:
     """A batch of the first training, and its criterion."""
     calls: list[Any] = []
 
@@ -134,6 +134,16 @@ def test_every_row_is_read_after_it_was_forecast(
     np.testing.assert_allclose(rows[-4:, :, 0].T, batch.target[:, :-1], rtol=1e-6)
     step = (rows[-4, :, 0] - rows[-5, :, 0]) * size[:, 0]
     assert 0 < float(step.abs().max()) < 40, "the last row of the look-back stands in another unit"
+
+
+def test_every_row_is_read_with_its_own_calendar(monkeypatch: pytest.MonkeyPatch) -> None:
+    months = pd.date_range("2001-01-01", periods=120, freq="MS")
+    df = pd.DataFrame({"ds": months, "y": months.month - 1.0})
+    batch, _ = captured(monkeypatch, df)
+    rows, size = (tensor.numpy() for tensor in batch.inputs)
+    known = np.round(batch.target.numpy() * size).T
+    angle = np.arctan2(rows[-5:, :, 1], rows[-5:, :, 4])  # of the first harmonic of the year
+    assert (np.round(angle / (2 * np.pi) * 12) % 12 == known).all()
 
 
 def test_missing_rows_do_not_count(rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from carousel.forecast.split import thinned
 from carousel.forecast.training import Batch, Loop, Run, train
 from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
 from carousel.series.autoregression import row_inputs, row_size, unit_of
-from carousel.series.features import CalendarTable
+from carousel.series.features import calendar_features
 from carousel.series.history import History, Origins, normalise
 from carousel.series.segments import future_segments, past_segments, segment_inputs, year_inputs
 
@@ -125,7 +125,6 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
     """
     settings, plan, history = job.settings, job.plan, job.history
     L, K = plan.lookback, plan.horizon
-    calendar = CalendarTable(plan.frequency)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
         inputs = row_size(plan.frequency)
@@ -138,7 +137,10 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
         within = origins.row[:, None] + np.arange(K) < history.panel.lengths[origins.series][:, None]
         z = np.where(within, unit.inside(truth), 0)
         before = np.concatenate([unit.inside(context.window), z[:, :-1]], 1)
-        rows = row_inputs(before, calendar.at(context.next, np.arange(1 - L, K)), unit.traits)
+        stamps = plan.frequency.shift(context.next[:, None], np.arange(1 - L, K))
+        several, places = np.unique(stamps, return_inverse=True)  # neighbouring windows share most rows
+        calendar = calendar_features(plan.frequency, several)[places.reshape(stamps.shape)]
+        rows = row_inputs(before, calendar, unit.traits)
         return _batch((rows, unit.size), z, observed)
 
     def loss(net: Any, batch: Batch) -> torch.Tensor:
