@@ -234,6 +234,13 @@ def test_real_numbers(rng: np.random.Generator) -> None:
     assert scores["carousel"].rmse < scores["seasonal naive"].rmse
 
 
+def test_a_series_in_another_unit_has_the_same_forecast(rng: np.random.Generator) -> None:
+    y = seasonal(rng)
+    one, other = (Forecaster(4, **QUICK).fit(factor * y).predict() for factor in (1.0, 1024.0))
+    names = ["carousel", "carousel-lo-80", "carousel-hi-95"]
+    np.testing.assert_allclose(other[names], 1024 * one[names], rtol=1e-6)
+
+
 def test_counts(rng: np.random.Generator) -> None:
     y = counted(rng)
     forecaster = Forecaster(6, **QUICK | {"epochs": 8, "hidden_size": 16}).fit(y)
