@@ -71,7 +71,7 @@ YEARS = 2  # that training rows must span for features of the time of the year
 WORTH = 0.99  # of the squared error, below which the effect of covariates is worth having
 JUDGED = 5000  # held-out origins that calibrate and score
 SAMPLED = 200  # held-out origins, at least, of a forecast that is drawn, 200 paths each,
-DRAWN = 60_000  # and rows of all of them: half a minute
+DRAWN = 60_000  # and rows of all of them: 10 s on one core
 BLOCK = 4096
 ROLES = ("past", "future", "static")
 
