@@ -92,7 +92,7 @@ def reference(problem: Problem, data: Data, y: np.ndarray | None = None) -> Resu
 def float64(value: object) -> object:
     """Arrays in float64, also within named tuples; anything else as it is."""
     if isinstance(value, tuple):
-        return type(value)(*map(float64, value))  # type: ignore[arg-type]
+        return type(value)(*map(float64, value))
     return value.astype(np.float64) if isinstance(value, np.ndarray) else value
 
 

@@ -119,7 +119,7 @@ class Problem:
                 said[option[1]] = NUMBERS[option[1]](option[2])
             else:
                 raise ValueError(f"{text!r}: unknown word {word!r}.")
-        return cls(cell, **said)  # type: ignore[arg-type]
+        return cls(cell, **said)
 
     def __str__(self) -> str:
         words = [f"T{self.T}", f"B{self.B}", f"I{self.I}", f"H{self.H}"]

@@ -156,7 +156,7 @@ def test_an_instruction_set_that_is_not_there_is_refused(
 
 
 def test_every_option_has_a_help_text() -> None:
-    assert all(parameter.help for parameter in command.params)  # type: ignore[attr-defined]
+    assert all(parameter.help for parameter in command.params)
 
 
 def test_the_commands_of_the_page_are_commands() -> None:
@@ -192,7 +192,7 @@ def test_equal_results_are_timed(problem: bench.Problem) -> None:
 def test_a_wrong_output_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     right = function._forward
 
-    def wrong(*arguments):  # type: ignore[no-untyped-def]
+    def wrong(*arguments):
         y, *state = right(*arguments)
         return y * 1.001, *state
 
@@ -207,7 +207,7 @@ def test_a_wrong_output_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_gradient_is_noticed(monkeypatch: pytest.MonkeyPatch, which: int) -> None:
     right = function._Layers.backward
 
-    def wrong(ctx, *gradients):  # type: ignore[no-untyped-def]
+    def wrong(ctx, *gradients):
         found = list(right(ctx, *gradients))
         found[which] = found[which] * 1.01
         return tuple(found)
@@ -291,7 +291,7 @@ def test_other_programs_are_noticed() -> None:
     assert cores > 0.2
 
 
-def test_memory_is_kept_once_asked(python) -> None:  # type: ignore[no-untyped-def]
+def test_memory_is_kept_once_asked(python) -> None:
     """A block of 64 MB that is freed and asked for again has its pages already."""
     program = (
         "import ctypes, resource, sys\n"

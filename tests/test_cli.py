@@ -41,7 +41,7 @@ def carousel_process(*arguments: object, cwd: Path, **options: object) -> subpro
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
-        **options,  # type: ignore[call-overload]
+        **options,
     )
 
 

@@ -247,13 +247,13 @@ def test_counts(rng: np.random.Generator) -> None:
     assert any("likelihood: negative binomial, for all values are whole" in n for n in forecaster.notes_)
     assert forecaster.scores_["carousel"].rmse < 0.7 * forecaster.scores_["persistence"].rmse
     for wanted in ({"samples": 30}, {"quantiles": (0.05, 0.5, 0.95)}):
-        frame = forecaster.predict(**wanted)  # type: ignore[arg-type]
+        frame = forecaster.predict(**wanted)
         values = frame.drop(columns=["unique_id", "ds", *(["carousel"] if "quantiles" in wanted else [])])
         assert (values.to_numpy() == np.floor(values.to_numpy())).all()
         assert (values.to_numpy() >= 0).all()
     assert frame["carousel-q-95"].gt(frame["carousel-q-5"]).all()
     y[3] += 0.5
-    assert Forecaster(6, **QUICK).fit(y).model_.deepar.likelihood == "student"  # type: ignore[union-attr]
+    assert Forecaster(6, **QUICK).fit(y).model_.deepar.likelihood == "student"
 
 
 def test_many_series_with_gaps(rng: np.random.Generator) -> None:
@@ -320,7 +320,7 @@ def test_life_of_a_model(rng: np.random.Generator, tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(
             loaded.predict(**wanted),
             forecaster.predict(**wanted),
-            check_exact=True,  # type: ignore[arg-type]
+            check_exact=True,
         )
     result = forecaster.backtest(y, start=200, step=4)
     assert np.isfinite(result.scores["carousel"].rmse)

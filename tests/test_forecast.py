@@ -341,7 +341,7 @@ def test_a_row_that_cannot_be_observed_is_refused(rng: np.random.Generator) -> N
 
 def test_what_is_no_model_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(ArgumentError, match="`model` must be a Forecaster or a Network, got str"):
-        carousel.save("model", tmp_path / "model")  # type: ignore[arg-type]
+        carousel.save("model", tmp_path / "model")
 
 
 def test_scikit_learn_manners(rng: np.random.Generator) -> None:

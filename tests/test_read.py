@@ -21,7 +21,7 @@ from carousel.forecast.read import Names, Reading, read_frame, read_table
 def read(tmp_path: Path, content: str | bytes, name: str = "data.csv", **options: object) -> Reading:
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_frame(read_table(path), **options)  # type: ignore[arg-type]
+    return read_frame(read_table(path), **options)
 
 
 def values(reading: Reading) -> list[float]:

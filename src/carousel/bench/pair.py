@@ -58,7 +58,7 @@ def step(module: torch.nn.Module, x: Any, dy: Tensor) -> Tensor:
     for parameter in module.parameters():
         parameter.grad = None
     y: Tensor = module(x)[0]
-    y.backward(dy)  # type: ignore[no-untyped-call]
+    y.backward(dy)
     return y.detach()
 
 

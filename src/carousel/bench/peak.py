@@ -47,7 +47,7 @@ def measure_peak(seconds: float = 0.2, sizes: tuple[int, ...] = (256, 512, 1024)
 def _products(n: int) -> dict[str, Call]:
     a, b, c = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
     products: dict[str, Call] = {"torch.mm": lambda: torch.mm(a, b, out=c)}
-    if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    if torch.backends.mkldnn.is_available():
         packed_a, packed_b = a.to_mkldnn(), b.to_mkldnn()
         products["a oneDNN product"] = lambda: torch.nn.functional.linear(packed_a, packed_b)
     return products

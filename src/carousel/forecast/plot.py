@@ -131,9 +131,9 @@ def _draw(
     axes.plot(ds, forecast.mean[0], color=BLUE, lw=2, marker="o" if alone else "", ms=5, label="forecast")
     axes.axvline(ds[0], color=GREY, lw=0.6, ls=":")
     if ds.dtype.kind == "M":
-        locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+        locator = AutoDateLocator()
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#e6e6e6", lw=0.6)
     axes.margins(x=0.01)

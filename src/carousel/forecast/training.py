@@ -132,7 +132,7 @@ def train(
                     group["lr"] = rate
                 loss = criterion(net, load(rows))
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 nn.utils.clip_grad_norm_(net.parameters(), CLIP)
                 optimizer.step()
                 _follow(average, net, min(AVERAGE, step / (step + 10)))

@@ -175,7 +175,7 @@ def _only_default_device() -> bool:
     """Whether no function mode is on but `torch.device(...)` or `torch.set_default_device`."""
     if torch._C._len_torch_function_stack() == 0:
         return True
-    modes = torch.overrides._get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    modes = torch.overrides._get_current_function_mode_stack()
     return all(type(mode) is DeviceContext for mode in modes)
 
 

@@ -526,13 +526,7 @@ def check_quantiles(quantiles: Any) -> tuple[float, ...]:
     Raises:
         ArgumentError: one that is not between 0 and 1.
     """
-    given = quantiles if isinstance(quantiles, (tuple, list, np.ndarray)) else (quantiles,)
-    for q in given:
-        if isinstance(q, bool) or not isinstance(q, (int, float, np.number)) or not 0 < q < 1:
-            raise ArgumentError(
-                f"`quantiles` must be numbers between 0 and 1, such as (0.1, 0.5, 0.9), got {quantiles!r}."
-            )
-    return tuple(sorted({float(q) for q in given}))
+    return _between(quantiles, 1, "`quantiles` must be numbers between 0 and 1, such as (0.1, 0.5, 0.9)")
 
 
 def check_levels(level: Any) -> tuple[float, ...]:
@@ -541,10 +535,13 @@ def check_levels(level: Any) -> tuple[float, ...]:
     Raises:
         ArgumentError: a level that is not between 0 and 100.
     """
-    given = level if isinstance(level, (tuple, list, np.ndarray)) else (level,)
+    return _between(level, 100, "`level` must be per cent between 0 and 100, such as (80, 95)")
+
+
+def _between(value: Any, end: float, expected: str) -> tuple[float, ...]:
+    """The numbers of `value`, one or several, all between 0 and `end`; rising and each once."""
+    given = value if isinstance(value, (tuple, list, np.ndarray)) else (value,)
     for a in given:
-        if isinstance(a, bool) or not isinstance(a, (int, float, np.number)) or not 0 < a < 100:
-            raise ArgumentError(
-                f"`level` must be per cent between 0 and 100, such as (80, 95), got {level!r}."
-            )
+        if isinstance(a, bool) or not isinstance(a, (int, float, np.number)) or not 0 < a < end:
+            raise ArgumentError(f"{expected}, got {value!r}.")
     return tuple(sorted({float(a) for a in given}))

@@ -118,8 +118,8 @@ def draw(outcome: Outcome) -> Figure:
     axes.axvline(months[0] - np.timedelta64(15, "D"), color="0.7", lw=1)
     axes.set_ylabel("passengers per month (thousands)")
     axes.set_title("Airline passengers: one year, forecast from the eleven years before it", loc="left")
-    axes.xaxis.set_major_locator(MonthLocator((1, 7)))  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_formatter(DateFormatter("%b %Y"))  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(MonthLocator((1, 7)))
+    axes.xaxis.set_major_formatter(DateFormatter("%b %Y"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92")
     axes.set_axisbelow(True)

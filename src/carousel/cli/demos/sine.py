@@ -84,7 +84,7 @@ def train(model: SineNet, x: Tensor, y: Tensor) -> Iterator[float]:
         for x_batch, y_batch in batches:
             loss = mse_loss(model(x_batch), y_batch)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             optimizer.step()
             total += loss.item() * len(x_batch)
         yield total / len(x)
