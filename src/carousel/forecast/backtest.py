@@ -233,14 +233,20 @@ def cut_short(model: ForecasterModel) -> dict[str, ForecasterModel]:
 
 
 def forecasts_with_crps(
-    model: ForecasterModel, history: History, origins: Origins, truth: Array
+    model: ForecasterModel, history: History, origins: Origins, truth: Array, points: Array | None = None
 ) -> tuple[Forecast, Array]:
-    """The forecasts with the model's own intervals, and their CRPS (B, K) from many more."""
+    """The forecasts with the model's own intervals, and their CRPS (B, K) from many more.
+
+    Args:
+        truth: (B, K) in the user's unit.
+        points: (B, K) of `ForecasterModel.points`, where they are known.
+    """
     levels = model.value.level
     parts, losses = [], [np.zeros((0, truth.shape[1]))]
     for b in range(0, max(len(origins), 1), BLOCK):
         block = slice(b, b + BLOCK)
-        forecast = model.forecasts(history, origins[block], (*levels, *LEVELS))
+        known = None if points is None else points[block]
+        forecast = model.forecasts(history, origins[block], (*levels, *LEVELS), known)
         inner = {a: pair for a, pair in forecast.intervals().items() if a in LEVELS}
         losses.append(crps(truth[block], forecast.mean, inner))
         parts.append(forecast.only(levels))

@@ -474,12 +474,13 @@ class _Work:
             origins = thinned(self.split.train, most)
             truth, observed = history.targets(origins, plan.horizon)
         runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
-        errors = truth - runner.points(history, origins)
+        points = runner.points(history, origins)
+        errors = truth - points
         calibration = _calibration(errors, observed, origins, history.scale)
 
         runner = ForecasterModel(self.model(fitted, calibration, ()))
         known = np.where(observed, history.given(origins, plan.horizon), np.nan)
-        forecast, losses = forecasts_with_crps(runner, history, origins, known)
+        forecast, losses = forecasts_with_crps(runner, history, origins, known, points)
         unit = seasonal_unit(self.panel, plan.season, self.split.cut)[origins.series]
         scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals(), losses)}
         others = baselines(self.panel, plan, self.split.train, origins)

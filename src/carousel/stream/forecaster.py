@@ -316,13 +316,25 @@ class ForecasterModel:
         return np.concatenate([np.zeros((0, self.value.horizon)), *blocks])
 
     def forecasts(
-        self, history: History, origins: Origins, level: tuple[float, ...] | None = None
+        self,
+        history: History,
+        origins: Origins,
+        level: tuple[float, ...] | None = None,
+        points: Array | None = None,
     ) -> Forecast:
-        """The forecasts at many origins of a history, in the user's unit."""
-        blocks = [self.forecast(context, level) for context in self._contexts(history, origins)]
-        if not blocks:
-            blocks = [self.forecast(history.context(origins, self.value.lookback, self.value.memory), level)]
-        return Forecast.join(blocks)
+        """The forecasts at many origins of a history, in the user's unit.
+
+        Args:
+            points: (B, K) of `points`, where they are known.
+        """
+        parts = []
+        for b in range(0, max(len(origins), 1), BLOCK):
+            block = slice(b, b + BLOCK)
+            context = history.context(origins[block], self.value.lookback, self.value.memory)
+            context = self._prepared(context, None)
+            known = self._point(context) if points is None else points[block]
+            parts.append(self._around(known, context, level))
+        return Forecast.join(parts)
 
     def forecast(
         self, context: Context, level: Any = None, future: Mapping[str, Any] | None = None
@@ -339,10 +351,13 @@ class ForecasterModel:
             DataError: a future covariate is missing.
         """
         self._check_state(context)
-        v = self.value
         context = self._prepared(context, future)
+        return self._around(self._point(context), context, level)
+
+    def _around(self, x: Array, context: Context, level: Any) -> Forecast:
+        """The forecast in the user's unit, with its intervals, of points x (B, K) in the model's."""
+        v, scale = self.value, context.scale[:, None]
         levels = v.level if level is None else check_levels(level)
-        x, scale = self._point(context), context.scale[:, None]
         if v.covariates is not None and v.covariates.effect is not None and context.covariates is not None:
             seen = context.covariates
             x = x + seen.unit[:, None] * effect(v.covariates.effect, seen.future[:, v.lookback :])
