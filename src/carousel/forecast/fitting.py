@@ -33,6 +33,7 @@ from carousel.forecast.covariate_fit import (
     learned,
     needed,
 )
+from carousel.forecast.notes import sentences
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.quarters import Quarter
 from carousel.forecast.recurrent_fit import Job, fit_deepar, fit_plain, fit_segments
@@ -61,7 +62,6 @@ from carousel.series.covariates import Seen, correction, encoded
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, without_effect
 from carousel.series.panel import Panel
 from carousel.stream.forecaster import ForecasterModel
-from carousel.stream.sampler import PATHS
 
 __all__ = ["Fitted", "fit"]
 
@@ -73,7 +73,6 @@ JUDGED = 5000  # held-out origins that calibrate and score
 SAMPLED = 200  # held-out origins, at least, of a forecast that is drawn, 200 paths each,
 DRAWN = 60_000  # and rows of all of them: 10 s on one core
 BLOCK = 4096
-ROLES = ("past", "future", "static")
 
 
 @dataclass(frozen=True)
@@ -120,7 +119,7 @@ def fit(
     nonnegative = bool(np.nanmin(panel.values) >= 0)
     work = _Work(panel, shape, settings, parts, session, columns, exogenous, nonnegative)
     first, again = work.auto() if settings.architecture == "auto" else work.one_network()
-    notes = work.notes(first)
+    notes = sentences(work.value(first), panel, parts, first.run)
     judged = work.judge(first)
     session.second_round()
     try:
@@ -362,7 +361,7 @@ class _Work:
     def _points(self, base: _Base) -> Callable[[Origins], Array]:
         """The point forecasts of a base, in the model's unit."""
         fitted = _Round(base.history, base.parts, Run())
-        runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
+        runner = ForecasterModel(self.value(fitted))
         return partial(runner.points, base.history)
 
     def _loss(self, base: _Base) -> float:
@@ -473,7 +472,7 @@ class _Work:
             # All held-out rows are missing: training origins are better than no intervals at all.
             origins = thinned(self.split.train, most)
             truth, observed = history.targets(origins, plan.horizon)
-        runner = ForecasterModel(self.model(fitted, self._uncalibrated(), ()))
+        runner = ForecasterModel(self.value(fitted))
         points = runner.points(history, origins)
         errors = truth - points
         calibration = _calibration(errors, observed, origins, history.scale)
@@ -518,75 +517,18 @@ class _Work:
             nonnegative=self.nonnegative and not parts.scaling.log,
         )
 
+    def value(self, fitted: _Round) -> ForecastModel:
+        """The learned value of a round that nobody has judged yet."""
+        K = self.plan.horizon
+        return self.model(fitted, Calibration(np.zeros((0, K)), np.zeros(K)), ())
+
     def _covariates(self, paths: CovariatePaths | None, end: Seen | None) -> CovariatePaths | None:
         """With the rows that a forecast without new data needs."""
         if paths is None or end is None:
             return None
         return replace(paths, past=end.past, future=end.future[:, : self.plan.lookback])
 
-    def notes(self, first: _Round) -> tuple[str, ...]:
-        """What was found and decided, in sentences."""
-        plan, lengths, parts = self.plan, self.panel.lengths, first.parts
-        held = int((lengths - self.split.cut).sum())
-        season = f"season {', '.join(map(str, plan.seasons))}" if plan.season > 1 else "no season"
-        notes = [
-            f"{lengths.sum()} rows in {len(lengths)} series; frequency {plan.frequency}, {season}, "
-            f"look-back {plan.lookback}, horizon {plan.horizon}",
-            f"the last {held} rows were held out to choose, calibrate and score",
-        ]
-        if self.split.choose is self.split.judge:
-            notes.append("few held-out rows: the same ones chose and scored, which flatters a little")
-        missing = int(np.isnan(self.panel.values).sum())
-        if self.nonnegative and not parts.scaling.log:
-            notes.append("no value is below 0: forecasts and bounds are cut there")
-        if missing:
-            notes.append(f"{missing} missing values: filled from the past as input, left out of errors")
-        if parts.deepar is not None:
-            negative = "negative binomial, for all values are whole numbers from 0 on"
-            likelihood = negative if parts.deepar.counts else "Student's t"
-            notes.append(f"likelihood: {likelihood}; paths are drawn {PATHS} at a time")
-        if parts.smoothing is not None:
-            notes.append("unit: logarithm" if parts.scaling.log else "unit: as given, no logarithm")
-            none = "no gain on the held-out rows, left out"
-            notes.append(f"linear path: {none if parts.linear is None else _linear_note(parts.linear)}")
-            if parts.covariates is not None:
-                notes += _covariate_notes(parts.covariates)
-            path = parts.recurrent
-            line = "" if path is None else f"{path.shrink:.0%} kept after {first.run.best_epoch} epochs"
-            notes.append(f"recurrent path: {line or none}")
-        if first.run.spent:
-            epochs = len(first.run.history)
-            when = f"in epoch {epochs}" if epochs else "before its first epoch"
-            notes.append(f"the budget ended the training {when}; the best until then is kept")
-        return tuple(notes)
-
-    def _uncalibrated(self) -> Calibration:
-        return Calibration(np.zeros((0, self.plan.horizon)), np.zeros(self.plan.horizon))
-
 
 def _unit(panel: Panel, plan: Plan) -> Scaling:
     """The user's unit, and the centre and scale of each series."""
     return Scaling(False, *own_scale(panel, in_model_unit(panel, plan.season, False), plan.season))
-
-
-def _linear_note(path: LinearPath) -> str:
-    return (
-        f"kept, on top of {path.share:.0%} of the smoothing"
-        if path.share
-        else "kept, in place of the smoothing"
-    )
-
-
-def _covariate_notes(paths: CovariatePaths) -> list[str]:
-    """What became of the covariates."""
-    listed = {role: ", ".join(column.name for column in paths.of(role)) for role in ROLES}
-    notes: list[str] = []
-    reads = ", read by the recurrent path" if paths.recurrent else ""
-    for role in ROLES:
-        if listed[role]:
-            kept = paths.effect is not None if role == "future" else paths.path is not None
-            found = (
-                "kept" if kept else "no linear gain" if reads else "no gain on the held-out rows, left out"
-            )
-            notes.append(f"{role} covariates ({listed[role]}): {found}{reads}")
-    return notes

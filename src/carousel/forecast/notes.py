@@ -1,0 +1,71 @@
+"""What a fit found and decided, in sentences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from carousel.forecast.split import Split
+from carousel.forecast.training import Run
+from carousel.network.forecaster import CovariatePaths, ForecastModel, LinearPath
+from carousel.series.panel import Panel
+from carousel.stream.sampler import PATHS
+
+__all__ = ["sentences"]
+
+NO_GAIN = "no gain on the held-out rows, left out"
+ROLES = ("past", "future", "static")
+
+
+def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tuple[str, ...]:
+    """What was found in a panel, and what became of each part of the model.
+
+    Args:
+        model: of the rows before the held-out ones.
+        run: the training of its network.
+    """
+    held = int((panel.lengths - split.cut).sum())
+    season = f"season {', '.join(map(str, model.seasons))}" if model.season > 1 else "no season"
+    said = [
+        f"{panel.lengths.sum()} rows in {len(panel)} series; frequency {model.frequency}, {season}, "
+        f"look-back {model.lookback}, horizon {model.horizon}",
+        f"the last {held} rows were held out to choose, calibrate and score",
+    ]
+    if split.choose is split.judge:
+        said.append("few held-out rows: the same ones chose and scored, which flatters a little")
+    if model.nonnegative:
+        said.append("no value is below 0: forecasts and bounds are cut there")
+    if missing := int(np.isnan(panel.values).sum()):
+        said.append(f"{missing} missing values: filled from the past as input, left out of errors")
+    if model.deepar is not None:
+        negative = "negative binomial, for all values are whole numbers from 0 on"
+        likelihood = negative if model.deepar.counts else "Student's t"
+        said.append(f"likelihood: {likelihood}; paths are drawn {PATHS} at a time")
+    if model.smoothing is not None:
+        said.append("unit: logarithm" if model.scaling.log else "unit: as given, no logarithm")
+        said.append(f"linear path: {NO_GAIN if model.linear is None else _of_linear(model.linear)}")
+        if model.covariates is not None:
+            said += _of_covariates(model.covariates)
+        path = model.recurrent
+        kept = NO_GAIN if path is None else f"{path.shrink:.0%} kept after {run.best_epoch} epochs"
+        said.append(f"recurrent path: {kept}")
+    if run.spent:
+        when = f"in epoch {len(run.history)}" if run.history else "before its first epoch"
+        said.append(f"the budget ended the training {when}; the best until then is kept")
+    return tuple(said)
+
+
+def _of_linear(path: LinearPath) -> str:
+    share = f"on top of {path.share:.0%}" if path.share else "in place"
+    return f"kept, {share} of the smoothing"
+
+
+def _of_covariates(paths: CovariatePaths) -> list[str]:
+    listed = {role: ", ".join(column.name for column in paths.of(role)) for role in ROLES}
+    said: list[str] = []
+    reads = ", read by the recurrent path" if paths.recurrent else ""
+    for role in ROLES:
+        if listed[role]:
+            kept = paths.effect is not None if role == "future" else paths.path is not None
+            found = "kept" if kept else "no linear gain" if reads else NO_GAIN
+            said.append(f"{role} covariates ({listed[role]}): {found}{reads}")
+    return said
