@@ -14,7 +14,7 @@ from carousel.series.features import CalendarTable, calendar_features, phase, ph
 from carousel.series.filling import fill
 from carousel.series.history import Context, History, Origins, normalise, own_scale
 from carousel.series.season import find_longer, find_season
-from carousel.series.segments import future_segments
+from carousel.series.segments import segments
 
 ALIASES = (
     "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME",
@@ -241,5 +241,5 @@ def test_static_covariates_need_no_rows_to_come() -> None:
     seen = Seen(none, none, np.array([[1.0], [2.0]]), np.ones(2))
     next = np.full(2, np.datetime64("2024-01-01", "us"))
     context = Context(np.ones((2, 21)), np.zeros((2, 0, 0)), next, np.zeros(2), np.ones(2), seen)
-    future = future_segments(context, frequency, 7, 7, 10, seen)
+    _, future, _ = segments(context, normalise(context, 7), CalendarTable(frequency), 7, 10, seen)
     np.testing.assert_array_equal(future[..., -1], [[1, 2], [1, 2]])

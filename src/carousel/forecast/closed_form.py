@@ -11,12 +11,13 @@ import numpy as np
 from carousel.forecast.plan import Plan
 from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
 from carousel.forecast.split import every_origin, thinned
+from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing
 from carousel.series.features import has_interplay
 from carousel.series.history import History, Origins, in_model_unit, own_scale, panel_errors
 from carousel.series.linear import Moments, linear_path, of_the_year, sizes
 from carousel.series.panel import Panel
-from carousel.series.smoothing import ahead, candidates, shares, smoothed, subset
+from carousel.series.smoothing import ahead, candidates, mixed, mixture, shares, subset
 
 __all__ = ["LinearChoice", "choose_linear", "fit_linear", "fit_smoothing", "out_of_fold", "shrink_factor"]
 
@@ -171,10 +172,8 @@ def choose_linear(
     usable = with_year | ~of_the_year(plan.frequency, plan.season, plan.lookback)
     parts = quarters(history, smoothing, plan, train, upto)
     every = total(parts)
-    judges = [
-        _Held(every - part.own - part.beside, moments(part.unseen, smoothing, plan, part.origins, upto))
-        for part in parts
-    ]
+    judging = side_by_side(lambda part: moments(part.unseen, smoothing, plan, part.origins, upto), parts)
+    judges = [_Held(every - part.own - part.beside, rows) for part, rows in zip(parts, judging, strict=True)]
     judges.append(_Held(every, moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)))
     pooled = [judge.pooled() for judge in judges]
     found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]
@@ -280,17 +279,21 @@ def out_of_fold(
     """
     whole = total(parts)
     paths = [choice.path(whole - part.own - part.beside, plan) for part in parts]
+    matrices = mixture(smoothing, plan.horizon)
 
     def base(origins: Origins) -> Array:
         out = np.empty((len(origins), plan.horizon))
         within = quarter_of(origins, train)
-        for b in range(0, len(origins), BLOCK):
-            rows = np.arange(b, min(b + BLOCK, len(origins)))
+
+        def block(first: int) -> None:
+            rows = np.arange(first, min(first + BLOCK, len(origins)))
             for k in np.unique(within[rows]):
                 some = rows[within[rows] == k]
                 context = parts[k].unseen.context(origins[some], plan.lookback, smoothing.memory)
-                smooth = smoothed(smoothing, context.window, context.errors, plan.horizon)
+                smooth = mixed(matrices, context.window, context.errors)
                 out[some] = linear_path(paths[k], context, smooth, plan.frequency, plan.season)
+
+        side_by_side(block, range(0, len(origins), BLOCK))
         return out
 
     return base

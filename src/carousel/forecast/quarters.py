@@ -12,11 +12,12 @@ import numpy as np
 
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import thinned
+from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import Smoothing
 from carousel.series.features import phase, phases
 from carousel.series.history import History, Origins, normalise
 from carousel.series.linear import Moments, linear_features, sizes
-from carousel.series.smoothing import smoothed
+from carousel.series.smoothing import mixed, mixture
 
 __all__ = ["Quarter", "moments", "quarter_of", "quarters", "total"]
 
@@ -58,7 +59,9 @@ def quarters(
     near = min(plan.horizon, int(np.diff(edges).min()) // 2)
     # Three pieces between two edges: origins near the one, near none, near the other.
     piece = np.searchsorted(np.sort([*(edges - near), *edges, *(edges + near)]), origins.row)
-    sums = [moments(history, smoothing, plan, origins[piece == p], upto) for p in range(3 * QUARTERS - 2)]
+    sums = side_by_side(
+        lambda p: moments(history, smoothing, plan, origins[piece == p], upto), range(3 * QUARTERS - 2)
+    )
     found = []
     for k in range(QUARTERS):
         inside = slice(max(3 * k - 1, 0), 3 * k + 2)
@@ -119,13 +122,14 @@ def moments(history: History, smoothing: Smoothing, plan: Plan, origins: Origins
 
 def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins, upto: int) -> Iterator[Any]:
     """Blocks of features (B, F), smoothing and truth around the level in units of the scale (B, K), phases (B,)."""
+    matrices = mixture(smoothing, plan.horizon)
     for b in range(0, len(origins), BLOCK):
         some = origins[slice(b, b + BLOCK)]
         context = history.context(some, plan.lookback, smoothing.memory)
         _, level = normalise(context, plan.season)
         scale = context.scale[:, None]
         truth, observed = history.targets(some, plan.horizon)
-        smooth = smoothed(smoothing, context.window, context.errors, plan.horizon)
+        smooth = mixed(matrices, context.window, context.errors)
         truth = np.where(observed, truth, smooth)
         features = linear_features(context, plan.frequency, plan.season, upto)
         which = phase(plan.frequency, plan.season, context.next)

@@ -18,9 +18,9 @@ from carousel.forecast.split import thinned
 from carousel.forecast.training import Batch, Loop, Run, train
 from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
 from carousel.series.autoregression import row_inputs, row_size, unit_of
-from carousel.series.features import calendar_features
+from carousel.series.features import CalendarTable
 from carousel.series.history import History, Origins, normalise
-from carousel.series.segments import future_segments, past_segments, segment_inputs, year_inputs
+from carousel.series.segments import segment_inputs, segments, year_inputs
 
 __all__ = ["Job", "fit_deepar", "fit_plain", "fit_segments"]
 
@@ -80,11 +80,13 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
         for layer, columns in zip((net.embed, net.position), hidden, strict=False):
             layer.weight[:, columns] = 0
 
+    calendar = CalendarTable(plan.frequency)
+
     def load(origins: Origins, rest: Array, observed: Array) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
         seen = None if job.paths is None else context.covariates
-        past = past_segments(context, plan.frequency, plan.season, plan.segment, seen)
-        future = future_segments(context, plan.frequency, plan.season, plan.segment, plan.horizon, seen)
+        normal = normalise(context, plan.season)
+        past, future, _ = segments(context, normal, calendar, plan.segment, plan.horizon, seen)
         for inputs, columns in zip((past, future), hidden, strict=False):
             inputs[..., columns] = 0
         return _batch((past, future), rest, observed)
@@ -129,6 +131,7 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
         torch.manual_seed(settings.seed)
         inputs = row_size(plan.frequency)
         net = DeepARNet(settings.cell, inputs, settings.hidden_size, settings.layers, counts)
+    calendar = CalendarTable(plan.frequency)
 
     def load(origins: Origins) -> Batch:
         context = history.context(origins, L, 0)
@@ -137,10 +140,7 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
         within = origins.row[:, None] + np.arange(K) < history.panel.lengths[origins.series][:, None]
         z = np.where(within, unit.inside(truth), 0)
         before = np.concatenate([unit.inside(context.window), z[:, :-1]], 1)
-        stamps = plan.frequency.shift(context.next[:, None], np.arange(1 - L, K))
-        several, places = np.unique(stamps, return_inverse=True)  # neighbouring windows share most rows
-        calendar = calendar_features(plan.frequency, several)[places.reshape(stamps.shape)]
-        rows = row_inputs(before, calendar, unit.traits)
+        rows = row_inputs(before, calendar.at(context.next, np.arange(1 - L, K)), unit.traits)
         return _batch((rows, unit.size), z, observed)
 
     def loss(net: Any, batch: Batch) -> torch.Tensor:

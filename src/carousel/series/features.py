@@ -21,7 +21,9 @@ Array = np.ndarray[Any, Any]
 DAY_HARMONICS = 4  # a load curve has a morning and an evening peak: periods down to 6 hours
 YEAR_HARMONICS = 3  # periods down to 4 months
 
-AHEAD = 1024  # rows, the fewest that a table holds beyond those asked for
+AHEAD = 1024  # rows, the fewest that a table holds beyond those asked for by one origin
+DENSE = 4  # rows of a table, at most, for one that is asked for by several
+LARGEST = 1 << 17  # rows of a table
 
 _WEEKDAYS = np.eye(7)
 
@@ -57,9 +59,9 @@ def year_features(stamps: Array, harmonics: int) -> Array:
 
 
 class CalendarTable:
-    """Calendar features of rows around an origin, looked up where they are near those of the last call.
+    """Calendar features of rows around origins, looked up where they are near those of earlier calls.
 
-    A stream asks for nearly the same rows at every step, and many rows at once cost little more than a few.
+    A stream asks for nearly the same rows at every step, a training for rows of the same years in every batch.
     Safe from several threads: the table is replaced, never changed.
     """
 
@@ -77,20 +79,35 @@ class CalendarTable:
             (B, T, C); (1, T, C) where all origins are at the same time.
         """
         frequency = self._frequency
-        if not len(origins) or (origins != origins[0]).any():
-            return calendar_features(frequency, frequency.shift(origins[:, None], steps))
-        if frequency.unit != "us":
-            return calendar_features(frequency, frequency.shift(origins[:1, None], steps))
-        origin, (first, rows) = int(origins[:1].view(np.int64)[0]), self._table
-        row, beside = divmod(origin - first, frequency.step)
-        if beside or row + steps[0] < 0 or row + steps[-1] >= len(rows):
-            span = int(steps[-1] - steps[0]) + 1
-            first, row = origin + frequency.step * int(steps[0]), -int(steps[0])
-            stamps = first + frequency.step * np.arange(span + max(span, AHEAD))
-            rows = calendar_features(frequency, stamps.view("datetime64[us]"))
-            self._table = first, rows
-        found: Array = rows[None, row + steps]
-        return found
+        if len(origins) > 1 and not (origins != origins[0]).any():
+            origins = origins[:1]
+        if frequency.unit == "us" and len(origins):
+            first, rows = self._covering(origins.view(np.int64), steps)
+            row, beside = np.divmod(origins.view(np.int64) - first, frequency.step)
+            if len(rows) and not beside.any():
+                found: Array = rows[row[:, None] + steps]
+                return found
+        return calendar_features(frequency, frequency.shift(origins[:, None], steps))
+
+    def _covering(self, times: Array, steps: Array) -> tuple[int, Array]:
+        """A table of all these rows; one of no rows where they lie too far apart for it."""
+        step, (first, rows) = self._frequency.step, self._table
+        one = len(times) == 1
+        low, high = (int(times[0]),) * 2 if one else (int(times.min()), int(times.max()))
+        start, stop = low + step * int(steps[0]), high + step * (int(steps[-1]) + 1)
+        end = first + step * len(rows)
+        on_grid = (start - first) % step == 0
+        if on_grid and first <= start and stop <= end:
+            return first, rows
+        if one:
+            stop += max(stop - start, step * AHEAD)
+        elif on_grid and len(rows):
+            start, stop = min(start, first), max(stop, end)
+        if stop - start > step * (LARGEST if one else min(LARGEST, DENSE * len(times) * len(steps))):
+            return 0, rows[:0]
+        stamps = np.arange(start, stop, step).view("datetime64[us]")
+        self._table = start, calendar_features(self._frequency, stamps)
+        return self._table
 
 
 def has_interplay(frequency: Frequency, season: int) -> bool:

@@ -161,12 +161,11 @@ class History:
     def context(self, origins: Origins, lookback: int, memory: int) -> Context:
         """What is known at these origins: nothing of a row at or after the origin enters."""
         s, t = origins.series, origins.row
-        e, inside = self._errors_before(origins, memory)
         known = self.covariates
         seen = None if known is None else known.seen(self.panel, s, t, lookback, self.horizon)
         return Context(
             window=self.x[self._before(origins, lookback)],
-            errors=np.where(inside[..., None], e, 0),
+            errors=self._errors_before(origins, memory),
             next=self.panel.frequency.shift(self.panel.starts[s], t),
             center=self.center[s],
             scale=self.scale[s],
@@ -190,14 +189,20 @@ class History:
     def _before(self, origins: Origins, rows: int) -> Array:
         """(B, rows) indices of the rows before each origin; the first season is repeated backwards."""
         steps = origins.row[:, None] + np.arange(-rows, 0)
-        period = np.minimum(self.season, np.maximum(origins.row, 1))[:, None]
-        steps = np.where(steps < 0, steps % period, steps)
-        return self.panel.offsets[origins.series][:, None] + steps
+        early = np.flatnonzero(origins.row < rows)
+        if len(early):
+            some, period = steps[early], np.minimum(self.season, np.maximum(origins.row[early], 1))
+            steps[early] = np.where(some < 0, some % period[:, None], some)
+        steps += self.panel.offsets[origins.series][:, None]
+        return steps
 
-    def _errors_before(self, origins: Origins, memory: int) -> tuple[Array, Array]:
-        steps = origins.row[:, None] + np.arange(-memory, 0)
-        index = np.maximum(steps, 0) + self.panel.offsets[origins.series][:, None]
-        return self.errors[index], steps >= 0
+    def _errors_before(self, origins: Origins, rows: int) -> Array:
+        """(B, rows, G) the errors before each origin, 0 before the first row."""
+        steps = origins.row[:, None] + np.arange(-rows, 0)
+        early = np.flatnonzero(origins.row < rows)
+        e: Array = self.errors[np.maximum(steps, 0) + self.panel.offsets[origins.series][:, None]]
+        e[early] = np.where(steps[early, :, None] >= 0, e[early], 0)
+        return e
 
 
 def normalise(context: Context, season: int) -> tuple[Array, Array]:

@@ -11,52 +11,14 @@ from carousel.network.forecaster import CovariatePaths
 from carousel.series.calendar import Frequency
 from carousel.series.covariates import Seen
 from carousel.series.features import YEAR_HARMONICS, CalendarTable, calendar_features
-from carousel.series.history import Context, normalise
+from carousel.series.history import Context
 
-__all__ = ["all_segments", "future_segments", "past_segments", "segment_inputs", "year_inputs"]
+__all__ = ["segment_inputs", "segments", "year_inputs"]
 
 Array = np.ndarray[Any, Any]
 
 
-def past_segments(
-    context: Context, frequency: Frequency, season: int, segment: int, covariates: Seen | None = None
-) -> Array:
-    """The window in segments, each with the calendar of its first row and the level of the window.
-
-    Args:
-        covariates: their features at every row of a segment, and the static ones, are appended.
-
-    Returns:
-        (T, B, segment + C + 1), T = L // segment, oldest first; float32.
-    """
-    stamps = frequency.shift(context.next[:, None], _firsts(context, segment))
-    calendar = calendar_features(frequency, stamps)
-    return _past(context, normalise(context, season), calendar, segment, covariates)
-
-
-def future_segments(
-    context: Context,
-    frequency: Frequency,
-    season: int,
-    segment: int,
-    horizon: int,
-    covariates: Seen | None = None,
-) -> Array:
-    """For every segment to come: the calendar of its first row, the level of the window, its place.
-
-    Args:
-        covariates: the future features at every row of a segment, and the static ones, are appended; after the
-            last row of the horizon they stay as they are there.
-
-    Returns:
-        (J, B, C + 1 + J), J = ⌈K / segment⌉; float32.
-    """
-    stamps = frequency.shift(context.next[:, None], segment * np.arange(-(-horizon // segment)))
-    calendar = calendar_features(frequency, stamps)
-    return _future(context, normalise(context, season), calendar, segment, horizon, covariates)
-
-
-def all_segments(
+def segments(
     context: Context,
     normal: tuple[Array, Array],
     table: CalendarTable,
@@ -64,10 +26,17 @@ def all_segments(
     horizon: int,
     covariates: Seen | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Past and future segments from one look at the calendar, and the calendar (B, C) of the origins.
+    """The window in segments, segments to come, and the calendar of the origins.
 
     Args:
         normal: of `normalise`.
+        covariates: their features at every row of a segment, and the static ones, are appended; after the last row
+            of the horizon they stay as they are there.
+
+    Returns:
+        past (T, B, segment + C + 1), T = L // segment, oldest first: the rows of a segment, the calendar of the
+        first, and how high the window lies; future (J, B, C + 1 + J), J = ⌈K / segment⌉: the same without rows,
+        and its place; both float32. And (B, C), or (1, C) where all origins are at the same time.
     """
     T, J = context.window.shape[1] // segment, -(-horizon // segment)
     calendar = table.at(context.next, segment * np.arange(-T, J))
@@ -96,11 +65,6 @@ def year_inputs(frequency: Frequency, segment: int) -> tuple[slice, slice]:
     C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
     first = max(C - 2 * YEAR_HARMONICS, 0)
     return slice(segment + first, segment + C), slice(first, C)
-
-
-def _firsts(context: Context, segment: int) -> Array:
-    """(T,) the rows, counted from the origin, that segments of the window begin with."""
-    return segment * np.arange(-(context.window.shape[1] // segment), 0)
 
 
 def _past(

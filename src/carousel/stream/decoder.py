@@ -29,8 +29,8 @@ class SegmentDecoder:
         """What the path says of every row to come, before it is shrunk.
 
         Args:
-            past: (T, B, ·) of `past_segments`.
-            future: (J, B, ·) of `future_segments`.
+            past: (T, B, ·) of `segments`.
+            future: (J, B, ·) of `segments`.
 
         Returns:
             (B, J * segment).

@@ -20,7 +20,7 @@ from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path, sizes
 from carousel.series.panel import Panel
-from carousel.series.segments import all_segments, segment_inputs
+from carousel.series.segments import segment_inputs, segments
 from carousel.series.smoothing import expected, mixed, mixture
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
@@ -472,7 +472,7 @@ class ForecasterModel:
         x = mixed(self._mixture, context.window, context.errors)
         if v.recurrent is not None:
             seen = context.covariates if v.covariates is not None and v.covariates.recurrent else None
-            past, future, calendar = all_segments(
+            past, future, calendar = segments(
                 context, normal, self._calendar, v.recurrent.segment, v.horizon, seen
             )
         if v.linear is not None:
