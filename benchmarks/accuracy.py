@@ -7,7 +7,9 @@ One default setting for all: nothing is chosen per set. Every forecast is made f
 fitted on rows before the first origin of the test. Beside the forecaster stand, at the same origins, the forecaster
 without its recurrent path (the same fit, the path left out), persistence, seasonal naive and ridge; and figures from
 papers, which mostly fit on fewer rows: their validation rows are kept apart, ours are given to the fit, which splits
-them off by itself.
+them off by itself. Monthly series are also forecast by exponential smoothing, where its library is there:
+
+    pip install statsforecast
 """
 
 from __future__ import annotations
@@ -30,9 +32,10 @@ from carousel.forecast.read import Reading, read_frame, read_table
 from carousel.forecast.split import every_origin
 from carousel.series import Panel
 from carousel.series.history import Origins
-from carousel.stream.forecaster import ForecasterModel
+from carousel.stream.forecaster import Forecast, ForecasterModel
 
 COLUMNS = ("row", "case", "metric", "who", "value", "spread", "seeds", "fit_seconds")
+COVERED = "% covered by 80 %"
 CHUNK = 40_000  # origins at a time
 SHOWN = 8  # cases of a row, beyond which only their mean is shown
 M4 = {
@@ -53,6 +56,8 @@ class Case:
     Args:
         metrics: by name; the mean over origins counts, of "RMSE" its root.
         published: (metric, who, value).
+        months: the only origin of each series is the end of its known rows, and exponential smoothing with a
+            season of 12 forecasts from there, too.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Case:
     origins: Origins
     metrics: dict[str, Metric]
     published: tuple[tuple[str, str, float], ...] = ()
+    months: bool = False
 
 
 def main() -> None:
@@ -125,11 +131,15 @@ def measure(case: Case, seeds: int) -> tuple[Result, float]:
             "carousel": model,
             "carousel without recurrent path": replace(model, recurrent=None),
         }.items():
-            add(result, case, who, of_model(case, ForecasterModel(value)))
+            forecasts = of_model(case, ForecasterModel(value))
+            add(result, case, who, ((part, forecast.mean) for part, forecast in forecasts))
+        result.setdefault((COVERED, "carousel"), []).append(covered(case, ForecasterModel(model)))
     seconds = (time.perf_counter() - start) / seeds
     shape = plan(known.panel, case.horizon, None, None)
     first = np.minimum(shape.lookback, np.maximum(case.rows // 3, 1))
     others = baselines(case.panel, shape, every_origin(first, case.rows - case.horizon + 1), case.origins)
+    if case.months:
+        others |= exponential_smoothing(known.panel, case.horizon)
     for who in list(others):
         forecast = others.pop(who)
         add(result, case, who, ((part, forecast[part]) for part in chunks(len(case.origins))))
@@ -138,11 +148,40 @@ def measure(case: Case, seeds: int) -> tuple[Result, float]:
     return result, seconds
 
 
-def of_model(case: Case, runner: ForecasterModel) -> Iterator[tuple[slice, np.ndarray]]:
+def of_model(case: Case, runner: ForecasterModel) -> Iterator[tuple[slice, Forecast]]:
     history = runner.history(case.panel, case.rows)
-    back = np.exp if runner.value.scaling.log else np.asarray
     for part in chunks(len(case.origins)):
-        yield part, back(runner.points(history, case.origins[part]))
+        yield part, runner.forecasts(history, case.origins[part], (80.0,))
+
+
+def covered(case: Case, runner: ForecasterModel) -> float:
+    """Per cent of the test's rows, where they are known, that lie in their intervals of 80 %."""
+    inside = known = 0
+    for part, forecast in of_model(case, runner):
+        truth = truths(case, part)
+        inside += int(((truth >= forecast.lower[0]) & (truth <= forecast.upper[0])).sum())
+        known += int((~np.isnan(truth)).sum())
+    return 100 * inside / known
+
+
+def exponential_smoothing(panel: Panel, horizon: int) -> dict[str, np.ndarray]:
+    """(S, K) after the last row of every series: models of their own library, one fit a series."""
+    try:
+        from statsforecast.models import AutoETS, HoltWinters
+    except ImportError:
+        return {}
+    found = {}
+    for who, kind in {"Holt-Winters": HoltWinters, "AutoETS": AutoETS}.items():
+        series = (panel.series(s) for s in range(len(panel)))
+        found[who] = np.stack([kind(season_length=12).forecast(y, horizon)["mean"] for y in series])
+    return found
+
+
+def truths(case: Case, part: slice) -> np.ndarray:
+    """(B, K) what came after some origins."""
+    origins = case.origins[part]
+    index = (case.panel.offsets[origins.series] + origins.row)[:, None] + np.arange(case.horizon)
+    return case.panel.values[index]
 
 
 def chunks(count: int) -> Iterator[slice]:
@@ -153,10 +192,9 @@ def add(result: Result, case: Case, who: str, forecasts: Iterable[tuple[slice, n
     """One more value of every metric: the mean over the origins."""
     sums = dict.fromkeys(case.metrics, 0.0)
     for part, forecast in forecasts:
-        origins = case.origins[part]
-        index = (case.panel.offsets[origins.series] + origins.row)[:, None] + np.arange(case.horizon)
+        truth, series = truths(case, part), case.origins[part].series
         for name, metric in case.metrics.items():
-            sums[name] += float(metric(case.panel.values[index], forecast, origins.series).sum())
+            sums[name] += float(metric(truth, forecast, series).sum())
     for name, total in sums.items():
         mean = total / len(case.origins)
         result.setdefault((name, who), []).append(float(np.sqrt(mean)) if name == "RMSE" else mean)
@@ -264,9 +302,8 @@ def airline(data: Path) -> Iterator[Case]:
     panel = read_frame(read_table(data / "airline" / "airline-passengers.csv")).panel
     for rows in range(97, 133):
         known = np.array([rows])
-        yield Case(
-            f"12 ahead of {rows}", panel, known, 12, every_origin(known, known + 1), {"RMSE": squared()}
-        )
+        origins = every_origin(known, known + 1)
+        yield Case(f"12 ahead of {rows}", panel, known, 12, origins, {"RMSE": squared()}, months=True)
 
 
 def sales(data: Path) -> Iterator[Case]:
@@ -289,7 +326,7 @@ def retail(data: Path) -> Iterator[Case]:
 def last_year(name: str, panel: Panel) -> Case:
     known = panel.lengths - 12
     metrics = {"sMAPE": smape, "MASE": mase(panel, 12, known)}
-    return Case(name, panel, known, 12, every_origin(known, known + 1), metrics)
+    return Case(name, panel, known, 12, every_origin(known, known + 1), metrics, months=True)
 
 
 def sunspots(data: Path) -> Iterator[Case]:
