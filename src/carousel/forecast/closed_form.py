@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import sub
 from typing import Any
 
 import numpy as np
@@ -133,18 +135,25 @@ class LinearChoice:
 
 @dataclass(frozen=True)
 class _Held:
-    """The sums of rows that judge, and of the rows that may be fitted for them."""
+    """The sums of rows that judge, of all rows, and of those that may not be fitted for them.
 
-    fitted: Moments
+    What is left is taken when it is needed: with a matrix for every phase a sum takes some ten megabytes.
+    """
+
     judging: Moments
+    every: Moments
+    without: tuple[Moments, ...] = ()
 
-    def of(self, columns: Array) -> _Held:
-        """Of some features."""
-        return _Held(self.fitted.of(columns), self.judging.of(columns))
+    def of(self, columns: Array) -> tuple[Moments, Moments]:
+        """Of some features, the rows that may be fitted and those that judge."""
+        fitted = reduce(sub, (rows.of(columns) for rows in self.without), self.every.of(columns))
+        return fitted, self.judging.of(columns)
 
     def pooled(self) -> _Held:
         """Of all phases as of one."""
-        return _Held(self.fitted.pooled(), self.judging.pooled())
+        return _Held(
+            self.judging.pooled(), self.every.pooled(), tuple(rows.pooled() for rows in self.without)
+        )
 
 
 def choose_linear(
@@ -173,8 +182,8 @@ def choose_linear(
     parts = quarters(history, smoothing, plan, train, upto)
     every = total(parts)
     judging = side_by_side(lambda part: moments(part.unseen, smoothing, plan, part.origins, upto), parts)
-    judges = [_Held(every - part.own - part.beside, rows) for part, rows in zip(parts, judging, strict=True)]
-    judges.append(_Held(every, moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)))
+    judges = [_Held(rows, every, (part.own, part.beside)) for part, rows in zip(parts, judging, strict=True)]
+    judges.append(_Held(moments(history, smoothing, plan, thinned(choose, CHOOSING), upto), every))
     pooled = [judge.pooled() for judge in judges]
     found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]
     if len(every.gram) > 1:  # P solutions each: tried on the features that proved best, and on all
@@ -195,7 +204,7 @@ def choose_linear(
     upto = max(n for n, _ in kept)
     choice = LinearChoice(upto, counts[upto], tuple(member for _, member in kept))
     used = np.arange(counts[upto])
-    choice = replace(choice, shrink=_shrink(choice, plan, [judge.of(used) for judge in judges]))
+    choice = replace(choice, shrink=_shrink(choice, plan, (judge.of(used) for judge in judges)))
     if choice.shrink == 0:
         return None, None, ()
     return choice, choice.path(every.of(used), plan), tuple(part.of(used) for part in parts)
@@ -212,11 +221,11 @@ def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, us
     """The penalty and the share of least loss for the last `rows` rows of the window and what goes with them."""
     columns = np.flatnonzero(usable[: counts[upto]])
     columns = columns[columns >= counts[0] - 1 - rows]
-    judges = [judge.of(columns) for judge in judges]
-    phased = len(judges[0].fitted.gram) > 1
+    pairs = [judge.of(columns) for judge in judges]
+    phased = len(judges[0].every.gram) > 1
     best = None
     for penalty in reversed(PENALTIES):
-        losses = np.sum([judge.judging.losses(SHARES, *judge.fitted.solve(penalty)) for judge in judges], 0)
+        losses = np.sum([rows.losses(SHARES, *fitted.solve(penalty)) for fitted, rows in pairs], 0)
         j = int(np.argmin(losses))
         if best is not None and losses[j] > best.loss:
             break  # it only rises from here on
@@ -225,11 +234,11 @@ def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, us
     return best
 
 
-def _shrink(choice: LinearChoice, plan: Plan, judges: list[_Held]) -> float:
+def _shrink(choice: LinearChoice, plan: Plan, judges: Iterable[tuple[Moments, Moments]]) -> float:
     """The shrink factor of a mixture's corrections of the smoothing, at rows that it was not fitted on."""
     gains, sizes = [], []
-    for judge in judges:
-        path, rows = choice.path(judge.fitted, plan), judge.judging
+    for fitted, rows in judges:
+        path = choice.path(fitted, plan)
         rows = rows if len(path.coefficients) > 1 else rows.pooled()
         size = rows.around_smoothing().loss(path.share, path.coefficients)
         gain = _of_smoothing(rows) + size - rows.loss(path.share, path.coefficients)
@@ -279,6 +288,7 @@ def out_of_fold(
     """
     whole = total(parts)
     paths = [choice.path(whole - part.own - part.beside, plan) for part in parts]
+    histories = [part.unseen for part in parts]
     matrices = mixture(smoothing, plan.horizon)
 
     def base(origins: Origins) -> Array:
@@ -289,7 +299,7 @@ def out_of_fold(
             rows = np.arange(first, min(first + BLOCK, len(origins)))
             for k in np.unique(within[rows]):
                 some = rows[within[rows] == k]
-                context = parts[k].unseen.context(origins[some], plan.lookback, smoothing.memory)
+                context = histories[k].context(origins[some], plan.lookback, smoothing.memory)
                 smooth = mixed(matrices, context.window, context.errors)
                 out[some] = linear_path(paths[k], context, smooth, plan.frequency, plan.season)
 

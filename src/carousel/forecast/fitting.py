@@ -119,22 +119,24 @@ def fit(
     nonnegative = bool(np.nanmin(panel.values) >= 0)
     work = _Work(panel, shape, settings, parts, session, columns, exogenous, nonnegative)
     first, again = work.auto() if settings.architecture == "auto" else work.one_network()
-    notes = sentences(work.value(first), panel, parts, first.run)
-    judged = work.judge(first)
+    model, run = work.value(first), first.run
+    notes = sentences(model, panel, parts, run)
+    judged = work.judge(first.history, model)
+    del first  # with its history, which for many rows is most of the memory
     session.second_round()
     try:
-        last = None if first.run.interrupted else again()
+        last = None if run.interrupted else again()
     except KeyboardInterrupt:
         last = None
     interrupted = last is None or last.run.interrupted
-    whole = last is not None and not interrupted and not (last.run.spent and session.late())
-    kept = last if last is not None and whole else first
-    end = "fitted again on all rows as chosen" if whole else "stopped: fitted without the held-out rows"
+    if last is not None and not interrupted and not (last.run.spent and session.late()):
+        model, end = work.value(last), "fitted again on all rows as chosen"
+    else:
+        end = "stopped: fitted without the held-out rows"
     # The errors are those of round one, but in units of the scale that the model keeps.
-    calibration = judged.calibration(kept.parts.scaling.scale)
-    model = work.model(kept, calibration, (*notes, end))
-    model = replace(model, covariates=needed(model.covariates))
-    return Fitted(model, shape, tuple(first.run.history), judged.scores, judged.shifted, interrupted)
+    calibration, covariates = judged.calibration(model.scaling.scale), needed(model.covariates)
+    model = replace(model, calibration=calibration, notes=(*notes, end), covariates=covariates)
+    return Fitted(model, shape, tuple(run.history), judged.scores, judged.shifted, interrupted)
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ class _Work:
 
         def again() -> _Round:
             every = self._every_origin()
-            second = self._again(base, chosen, every)
+            second = self._again(choice, chosen, every)
             history, parts = second.history, second.parts
             if recurrent is None:
                 return _Round(history, parts, Run())
@@ -248,7 +250,7 @@ class _Work:
             path = None if path is None else replace(path, shrink=recurrent.shrink)
             return _Round(history, replace(parts, recurrent=path), training)
 
-        reads = parts.covariates is not None and parts.covariates.recurrent
+        choice, reads = base.choice, parts.covariates is not None and parts.covariates.recurrent
         return _Round(history, replace(parts, recurrent=recurrent), run), again
 
     def _base(self, paths: CovariatePaths | None, log: bool | None = None) -> _Base:
@@ -310,17 +312,17 @@ class _Work:
         base = replace(base, parts=replace(base.parts, covariates=found[1]))
         return base, replace(chosen, correction=found[0])
 
-    def _again(self, base: _Base, chosen: _Chosen, every: Origins) -> _Base:
+    def _again(self, choice: LinearChoice | None, chosen: _Chosen, every: Origins) -> _Base:
         """All but the recurrent path, as chosen, fitted on all rows."""
         paths = None
-        if base.parts.covariates is not None:
+        if self.exogenous.columns:
             paths = self._learned(self.panel, chosen.log)
             if chosen.effect is not None:
                 paths = fit_effect(self.panel, paths, self.plan, chosen.log, chosen.effect)
         scaling, smoothing = fit_smoothing(self._adjusted(paths, chosen.log), self.plan, chosen.log)
         history = self._history(scaling, smoothing, paths)
-        linear, quarters = fit_linear(history, smoothing, self.plan, every, base.choice)
-        second = _Base(history, _Parts(scaling, smoothing, linear, covariates=paths), base.choice)
+        linear, quarters = fit_linear(history, smoothing, self.plan, every, choice)
+        second = _Base(history, _Parts(scaling, smoothing, linear, covariates=paths), choice)
         second = self._unseen(second, every, quarters)
         if paths is not None and chosen.correction is not None:
             train = every, second.unseen or self._points(second)
@@ -462,22 +464,21 @@ class _Work:
 
         return base
 
-    def judge(self, fitted: _Round) -> _Judged:
+    def judge(self, history: History, value: ForecastModel) -> _Judged:
         """The held-out origins: errors for the intervals, scores of model and baselines, a shift."""
-        plan, history = self.plan, fitted.history
-        most = JUDGED if fitted.parts.deepar is None else max(SAMPLED, DRAWN // plan.horizon)
+        plan = self.plan
+        most = JUDGED if value.deepar is None else max(SAMPLED, DRAWN // plan.horizon)
         origins = thinned(self.split.judge, most)
         truth, observed = history.targets(origins, plan.horizon)
         if not observed.any():
             # All held-out rows are missing: training origins are better than no intervals at all.
             origins = thinned(self.split.train, most)
             truth, observed = history.targets(origins, plan.horizon)
-        runner = ForecasterModel(self.value(fitted))
-        points = runner.points(history, origins)
+        points = ForecasterModel(value).points(history, origins)
         errors = truth - points
         calibration = _calibration(errors, observed, origins, history.scale)
 
-        runner = ForecasterModel(self.model(fitted, calibration, ()))
+        runner = ForecasterModel(replace(value, calibration=calibration))
         known = np.where(observed, history.given(origins, plan.horizon), np.nan)
         forecast, losses = forecasts_with_crps(runner, history, origins, known, points)
         unit = seasonal_unit(self.panel, plan.season, self.split.cut)[origins.series]
@@ -488,8 +489,8 @@ class _Work:
         shifted = is_shifted(forecast.mean[:, 0], known[:, 0], window)
         return _Judged(errors, observed, origins, scores, shifted)
 
-    def model(self, fitted: _Round, calibration: Calibration, notes: tuple[str, ...]) -> ForecastModel:
-        """The learned value of a round."""
+    def value(self, fitted: _Round) -> ForecastModel:
+        """The learned value of a round that nobody has judged yet."""
         plan, history, parts = self.plan, fitted.history, fitted.parts
         memory = 0 if parts.smoothing is None else parts.smoothing.memory
         end = history.context(history.ends(), plan.lookback, memory)
@@ -510,17 +511,12 @@ class _Work:
             recurrent=parts.recurrent,
             plain=parts.plain,
             deepar=parts.deepar,
-            calibration=calibration,
+            calibration=Calibration(np.zeros((0, plan.horizon)), np.zeros(plan.horizon)),
             tail=Tail(end.window, end.errors, end.next, rows),
-            notes=notes,
+            notes=(),
             covariates=self._covariates(parts.covariates, end.covariates),
             nonnegative=self.nonnegative and not parts.scaling.log,
         )
-
-    def value(self, fitted: _Round) -> ForecastModel:
-        """The learned value of a round that nobody has judged yet."""
-        K = self.plan.horizon
-        return self.model(fitted, Calibration(np.zeros((0, K)), np.zeros(K)), ())
 
     def _covariates(self, paths: CovariatePaths | None, end: Seen | None) -> CovariatePaths | None:
         """With the rows that a forecast without new data needs."""

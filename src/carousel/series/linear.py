@@ -152,7 +152,9 @@ class Moments:
         self.squares += both @ both.T
 
     def of(self, columns: Array) -> Moments:
-        """The sums of some features."""
+        """The sums of some features, given by their rising numbers."""
+        if len(columns) == self.gram.shape[1]:
+            return self
         gram = self.gram[:, columns[:, None], columns]
         return Moments(gram, self.truth[:, columns], self.smooth[:, columns], self.squares)
 
