@@ -369,6 +369,8 @@ SCRIPTS = {
     "threads": (None, {"table": {"threads", "after torch.mm", "forked workers"}}),
     "memory": (None, {"table": {"kept after different shapes", "peak of a training step"}}),
     "tiny": (None, {"kind": {"LSTM", "GRUCell"}, "state": {"none", "given"}, "mode": set(bench.MODES)}),
+    "fits": (None, {"cell": {"lstm", "gru"}, "who": {"carousel"}}),
+    "scale": (None, {"case": {"months"}, "series": {"20"}}),
     "options": (None, {"option": {"plain", "float64", "layer_norm", "packed T=40"}}),
 }
 
