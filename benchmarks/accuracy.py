@@ -204,8 +204,8 @@ def squared(unit: float | np.ndarray = 1.0) -> Metric:
     """Mean squared error in units of `unit`, one number or one per series."""
 
     def metric(truth, forecast, series):
-        units = np.broadcast_to(unit, series.max() + 1)[series]
-        return np.nanmean(((forecast - truth) / units[:, None]) ** 2, 1)
+        units = np.asarray(unit)[series, None] if np.ndim(unit) else unit
+        return np.nanmean(((forecast - truth) / units) ** 2, 1)
 
     return metric
 

@@ -26,21 +26,27 @@ from carousel.series.linear import sizes
 from carousel.series.panel import Panel
 from carousel.series.segments import segment_inputs
 from carousel.series.smoothing import candidates, subset
+from carousel.series.unit import in_unit
 from carousel.stream import Model
 
 HIDDEN = 16
 
-CASES = {  # frequency, season, look-back, horizon, segment, cell, logarithm
-    "hourly": ("h", 24, 48, 30, 12, "gru", False),
-    "half-hourly": ("30min", 48, 96, 20, 8, "lstm", True),
-    "daily": ("D", 7, 30, 9, 7, "gru", True),
-    "business": ("B", 5, 21, 7, 5, "rnn", False),
-    "weekly": ("W-SUN", 52, 60, 6, 4, "gru", False),
-    "monthly": ("MS", 12, 36, 14, 12, "lstm", True),
-    "month ends": ("ME", 12, 30, 5, 3, "gru", False),
-    "quarterly": ("QE", 4, 12, 6, 4, "gru", False),
-    "counted": ("2", 6, 20, 8, 6, "gru", False),
+CASES = {  # frequency, season, look-back, horizon, segment, cell, unit
+    "hourly": ("h", 24, 48, 30, 12, "gru", "identity"),
+    "half-hourly": ("30min", 48, 96, 20, 8, "lstm", "log"),
+    "daily": ("D", 7, 30, 9, 7, "gru", "log"),
+    "business": ("B", 5, 21, 7, 5, "rnn", "root"),
+    "weekly": ("W-SUN", 52, 60, 6, 4, "gru", "identity"),
+    "monthly": ("MS", 12, 36, 14, 12, "lstm", "log"),
+    "month ends": ("ME", 12, 30, 5, 3, "gru", "identity"),
+    "quarterly": ("QE", 4, 12, 6, 4, "gru", "root"),
+    "counted": ("2", 6, 20, 8, 6, "gru", "identity"),
 }
+SIZES = {
+    "identity": (5000, 100, 100),
+    "root": (70, 1, 1),
+    "log": (3, 1, 0.1),
+}  # centres, their spread, scales
 
 
 def starts(frequency, rng, count):
@@ -76,7 +82,7 @@ def forecast_model(
     horizon=24,
     series=3,
     length=500,
-    log=False,
+    unit="identity",
     plain=False,
     recurrent=True,
     promo=False,
@@ -95,7 +101,7 @@ def forecast_model(
     start = 0 if frequency.unit == "index" else np.datetime64("2024-01-01")
     ids = tuple(f"s{s}" for s in range(series))
     panel = Panel.of(list(y), ids=ids, starts=[start] * series, freq=frequency)
-    center, scale = own_scale(panel, np.log(panel.values) if log else panel.values, season)
+    center, scale = own_scale(panel, in_unit(panel.values, unit), season)
     kind = panel.starts.dtype
     smoothing = _smoothing(rng, (season, 168) if season == 24 else (season,), 8) if paths else None
     memory, members = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
@@ -109,7 +115,7 @@ def forecast_model(
         level=(80.0, 95.0),
         columns=Columns("unique_id" if series > 1 else None, "ds", "y", "pandas"),
         ids=ids,
-        scaling=Scaling(log, center, scale),
+        scaling=Scaling.of(unit, center, scale),
         smoothing=smoothing,
         linear=_linear(rng, frequency, season, lookback, horizon) if paths else None,
         recurrent=_recurrent(rng, frequency, segment, horizon, HIDDEN, "gru", 1)
@@ -135,11 +141,12 @@ def forecast_model(
 
 def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, scores=40, S=3):
     """A model of a case whose scale, rows and errors are random, too: it was "fitted" on nothing."""
-    text, m, L, K, segment, cell, log = CASES[name]
-    paths, log = not plain and deepar is None, log and deepar is None
+    text, m, L, K, segment, cell, unit = CASES[name]
+    paths, unit = not plain and deepar is None, unit if deepar is None else "identity"
     frequency = Frequency.parse(text)
-    scale = rng.uniform(0.5, 2, size=S) * (0.1 if log else 100)
-    center = rng.normal(3, 1, size=S) if log else rng.normal(5000, 100, size=S)
+    mean, spread, size = SIZES[unit]
+    scale = rng.uniform(0.5, 2, size=S) * size
+    center = rng.normal(mean, spread, size=S)
     smoothing = _smoothing(rng, (m,), 4) if paths else None
     M, G = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
     L = max(L, M)
@@ -152,7 +159,7 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, s
         level=(80.0, 95.0),
         columns=Columns("unique_id", "ds", "y", "pandas"),
         ids=tuple(f"größe {k}" for k in range(S)),
-        scaling=Scaling(log, center, scale),
+        scaling=Scaling.of(unit, center, scale),
         smoothing=smoothing,
         linear=_linear(rng, frequency, m, L, K) if linear and paths else None,
         recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and paths else None,

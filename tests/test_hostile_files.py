@@ -268,7 +268,7 @@ def test_an_autoregressive_network_goes_with_no_other_path():
         replace(value, plain=values()["plain forecaster"].plain)
     with pytest.raises(FormatError, match="`deepar` goes with no other path"):
         replace(value, linear=other.linear, calibration=other.calibration, horizon=other.horizon)
-    with pytest.raises(FormatError, match="`deepar` goes with no logarithm"):
+    with pytest.raises(FormatError, match="`deepar` goes with no logarithm or square root"):
         replace(value, scaling=replace(value.scaling, log=True))
     with pytest.raises(FormatError, match="the deepar network takes 9 inputs, its rows have 24"):
         ForecasterModel(replace(value, frequency="h"))

@@ -22,7 +22,7 @@ def panel() -> Panel:
 
 def divided(panel: Panel) -> tuple[History, Origins, tuple[Quarter, ...]]:
     settings = plan(panel, HORIZON, None, LOOKBACK)
-    scaling, smoothing = fit_smoothing(panel, settings)
+    scaling, smoothing = fit_smoothing(panel, settings, "identity")
     history = History.of(panel, settings.season, scaling, smoothing, panel.ids)
     train = every_origin(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
     return history, train, quarters(history, smoothing, settings, train, 0)
@@ -40,7 +40,7 @@ def test_rows_beside_a_quarter_are_those_that_share_targets_with_it(panel: Panel
     """With features of one column of ones, the first entry of FᵀF counts rows."""
     history, train, parts = divided(panel)
     settings = plan(panel, HORIZON, None, LOOKBACK)
-    _, smoothing = fit_smoothing(panel, settings)
+    _, smoothing = fit_smoothing(panel, settings, "identity")
     for k, part in enumerate(parts):
         of_quarter = quarter_of(train, train) == k
         inside = train.row[of_quarter]
@@ -55,7 +55,7 @@ def test_rows_beside_a_quarter_are_those_that_share_targets_with_it(panel: Panel
 def test_the_quarters_make_up_the_whole(panel: Panel) -> None:
     history, train, parts = divided(panel)
     settings = plan(panel, HORIZON, None, LOOKBACK)
-    _, smoothing = fit_smoothing(panel, settings)
+    _, smoothing = fit_smoothing(panel, settings, "identity")
     whole, sums = moments(history, smoothing, settings, train, 0), total(parts)
     np.testing.assert_allclose(sums.gram, whole.gram, rtol=1e-10, atol=1e-8)
     np.testing.assert_allclose(sums.truth, whole.truth, rtol=1e-10, atol=1e-8)
@@ -80,7 +80,7 @@ def test_values_of_a_quarter_do_not_move_its_own_mean(panel: Panel) -> None:
     """The mean that a quarter is judged with does not change with the rows that judge."""
     history, _, parts = divided(panel)
     settings = plan(panel, HORIZON, None, LOOKBACK)
-    scaling, smoothing = fit_smoothing(panel, settings)
+    scaling, smoothing = fit_smoothing(panel, settings, "identity")
     values = panel.values.copy()
     inside = slice(int(parts[1].origins.row.min()) + 1, int(parts[1].origins.row.max()))
     values[inside] += 1000.0

@@ -13,9 +13,9 @@ from forecast_models import forecast_model, rows
 
 KINDS = {
     "hourly": {},
-    "monthly": {"freq": "MS", "season": 12, "lookback": 24, "horizon": 6, "length": 60, "log": True},
+    "monthly": {"freq": "MS", "season": 12, "lookback": 24, "horizon": 6, "length": 60, "unit": "log"},
     "counted": {"freq": 2, "season": 7, "lookback": 21, "horizon": 5, "length": 60},
-    "business": {"freq": "B", "season": 5, "lookback": 10, "horizon": 7, "length": 60},
+    "business": {"freq": "B", "season": 5, "lookback": 10, "horizon": 7, "length": 60, "unit": "root"},
     "deepar": {"season": 24, "lookback": 48, "horizon": 9, "length": 100, "deepar": "student"},
     "deepar, months": {
         **{"freq": "MS", "season": 12, "lookback": 24, "horizon": 6, "length": 60},
@@ -80,7 +80,7 @@ def test_forecasts_are_those_of_predict(rng, kind):
         theirs = forecaster.predict(frame)
         ours = model.forecast(state)
         np.testing.assert_array_equal(ours.ds.reshape(-1), theirs["ds"].to_numpy().astype(ours.ds.dtype))
-        scale = np.exp(value.scaling.center).max() if value.scaling.log else value.scaling.scale.min()
+        scale = value.scaling.scale.min() if value.scaling.unit == "identity" else np.nanmean(every)
         found = {"carousel": ours.mean}
         for q, level in enumerate((80, 95)):
             found |= {f"carousel-lo-{level}": ours.lower[q], f"carousel-hi-{level}": ours.upper[q]}

@@ -21,6 +21,7 @@ from carousel.forecast.verdict import is_shifted, table, verdict
 from carousel.network.forecaster import Columns, ForecastModel
 from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
+from carousel.series.unit import from_unit
 from carousel.stream.forecaster import Forecast, ForecasterModel
 
 if TYPE_CHECKING:
@@ -218,9 +219,9 @@ def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Ori
     train = every_origin(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - plan.horizon + 1)
     others = baselines(panel, plan, train, origins)
     recent = history.context(origins, min(plan.lookback, 3), 0).window
-    back = np.exp if model.value.scaling.log else np.asarray
-    stages = {name: back(cut.points(history, origins)) for name, cut in cut_short(model).items()}
-    return Part(origins, forecast, losses, others, back(recent), stages)
+    unit = model.value.scaling.unit
+    stages = {name: from_unit(cut.points(history, origins), unit) for name, cut in cut_short(model).items()}
+    return Part(origins, forecast, losses, others, from_unit(recent, unit), stages)
 
 
 def cut_short(model: ForecasterModel) -> dict[str, ForecasterModel]:

@@ -11,7 +11,7 @@ import numpy as np
 from carousel.forecast.closed_form import PENALTIES, shrink_factor
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import every_origin, thinned
-from carousel.network.forecaster import Covariate, CovariatePaths, Scaling, Smoothing
+from carousel.network.forecaster import Covariate, CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import effect, encoded, regressors
 from carousel.series.history import History, Origins, in_model_unit, own_scale
 from carousel.series.linear import Moments
@@ -19,6 +19,7 @@ from carousel.series.panel import Panel
 from carousel.series.smoothing import smoothed
 
 __all__ = [
+    "EFFECT_PENALTIES",
     "CorrectionChoice",
     "EffectChoice",
     "choose_correction",
@@ -56,7 +57,7 @@ class CorrectionChoice:
 
 
 def learned(
-    columns: tuple[Covariate, ...], holidays: str | None, panel: Panel, plan: Plan, log: bool
+    columns: tuple[Covariate, ...], holidays: str | None, panel: Panel, plan: Plan, unit: Unit
 ) -> CovariatePaths:
     """How the columns are read, from the rows of `panel`; nothing is added yet."""
     given = panel.covariates
@@ -65,9 +66,9 @@ def learned(
     blocks = {"past": given.past, "future": given.future[rows], "static": given.static}
     places = {role: iter(range(block.shape[1])) for role, block in blocks.items()}
     kept = tuple(_measured(column, blocks[column.role][:, next(places[column.role])]) for column in columns)
-    _, unit = own_scale(panel, in_model_unit(panel, plan.season, log), plan.season)
+    _, scale = own_scale(panel, in_model_unit(panel, plan.season, unit), plan.season)
     none = np.zeros((len(panel), plan.lookback, 0))
-    return CovariatePaths(kept, holidays, unit, None, None, False, given.static, none, none)
+    return CovariatePaths(kept, holidays, scale, None, None, False, given.static, none, none)
 
 
 def _measured(column: Covariate, x: Array) -> Covariate:
@@ -81,7 +82,7 @@ def _measured(column: Covariate, x: Array) -> Covariate:
 
 
 def fit_effect(
-    panel: Panel, paths: CovariatePaths, plan: Plan, log: bool, choice: EffectChoice
+    panel: Panel, paths: CovariatePaths, plan: Plan, unit: Unit, choice: EffectChoice
 ) -> CovariatePaths:
     """The effect of future covariates, by ridge regression of the target on them and on what came before:
 
@@ -94,7 +95,7 @@ def fit_effect(
     count = paths.size("future") * (1 + choice.squares)
     size = count * (1 + len(lags)) + len(lags) + 1
     gram, truth = np.zeros((size, size)), np.zeros(size)
-    for F, y in _changes(panel, paths, plan.season, log, lags, choice.squares):
+    for F, y in _changes(panel, paths, plan.season, unit, lags, choice.squares):
         gram += F.T @ F
         truth += F.T @ y
     ridge = np.full(size, 1e-9 * max(gram.trace(), 1.0))
@@ -105,11 +106,11 @@ def fit_effect(
 
 
 def _changes(
-    panel: Panel, paths: CovariatePaths, season: int, log: bool, lags: tuple[int, ...], squares: bool
+    panel: Panel, paths: CovariatePaths, season: int, unit: Unit, lags: tuple[int, ...], squares: bool
 ) -> Iterator[tuple[Array, Array]]:
     """Rows of the regression: features [x, lagged x, lagged y, 1] and targets, in units of the series."""
     assert panel.covariates is not None
-    x = in_model_unit(panel, season, log)
+    x = in_model_unit(panel, season, unit)
     features = encoded(paths, panel.covariates, panel, paths.unit)
     for s, (a, b) in enumerate(zip(panel.offsets[:-1], panel.offsets[1:], strict=True)):
         if b - a <= max(lags):
@@ -155,7 +156,7 @@ def choose_effect(
         for squares in (False, True):
             for penalty in EFFECT_PENALTIES:
                 choice = EffectChoice(penalty, squares, 1.0)
-                tried = fit_effect(training, paths, plan, scaling.log, choice)
+                tried = fit_effect(training, paths, plan, scaling.unit, choice)
                 yield (choice, tried), forecasts(tried)[0] - without
 
     if (best := _best(tries(), truth - without, observed)) is None:

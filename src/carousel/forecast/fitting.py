@@ -24,6 +24,7 @@ from carousel.forecast.closed_form import (
     out_of_fold,
 )
 from carousel.forecast.covariate_fit import (
+    EFFECT_PENALTIES,
     CorrectionChoice,
     EffectChoice,
     choose_correction,
@@ -42,6 +43,7 @@ from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import Split, every_origin, split, thinned
 from carousel.forecast.training import Run
+from carousel.forecast.units import choose_unit
 from carousel.forecast.verdict import is_shifted
 from carousel.network.forecaster import (
     Calibration,
@@ -56,6 +58,7 @@ from carousel.network.forecaster import (
     Scaling,
     Smoothing,
     Tail,
+    Unit,
 )
 from carousel.series.conformal import error_paths, independent_counts, scores_table
 from carousel.series.covariates import Seen, correction, encoded
@@ -173,7 +176,7 @@ class _Base:
 class _Chosen:
     """What round one chose and round two keeps."""
 
-    log: bool
+    unit: Unit
     effect: EffectChoice | None = None
     correction: CorrectionChoice | None = None
 
@@ -222,9 +225,9 @@ class _Work:
     def auto(self) -> tuple[_Round, Callable[[], _Round]]:
         """Round one of smoothing, linear and recurrent path; and a function that does round two."""
         split = self.split
-        base = self._base(None)
+        base = self._base(None, choose_unit(self._without_guess, self.plan, root=not self.exogenous.columns))
         history, parts, recurrent, run = base.history, base.parts, None, Run(interrupted=True)
-        chosen = _Chosen(base.parts.scaling.log)
+        chosen = _Chosen(base.parts.scaling.unit)
         try:
             base = self._linear(base)
             base, chosen = self._with_effect(base, chosen)
@@ -253,11 +256,24 @@ class _Work:
         choice, reads = base.choice, parts.covariates is not None and parts.covariates.recurrent
         return _Round(history, replace(parts, recurrent=recurrent), run), again
 
-    def _base(self, paths: CovariatePaths | None, log: bool | None = None) -> _Base:
-        """Unit and smoothing, fitted on rows before the cut."""
-        before = self._adjusted(paths, log).head(self.split.cut)
-        scaling, smoothing = fit_smoothing(before, self.plan, log)
+    def _base(self, paths: CovariatePaths | None, unit: Unit) -> _Base:
+        """Scales and smoothing, fitted on rows before the cut."""
+        before = self._adjusted(paths, unit).head(self.split.cut)
+        scaling, smoothing = fit_smoothing(before, self.plan, unit)
         return _Base(self._history(scaling, smoothing, paths), _Parts(scaling, smoothing, covariates=paths))
+
+    def _without_guess(self, unit: Unit) -> Panel:
+        """Rows before the cut, without a first guess of what future covariates do to them."""
+        before = self.panel.head(self.split.cut)
+        if not self.exogenous.columns:
+            return before
+        paths = self._learned(before, unit)
+        if before.covariates is None or not paths.of("future"):
+            return before
+        paths = fit_effect(before, paths, self.plan, unit, EffectChoice(EFFECT_PENALTIES[0], False, 1.0))
+        return without_effect(
+            before, encoded(paths, before.covariates, before, paths.unit), paths.effect, unit
+        )
 
     def _linear(self, base: _Base) -> _Base:
         """With the linear path that held-out rows choose, and what it forecasts of rows that it has not seen."""
@@ -279,8 +295,8 @@ class _Work:
         """Without the effect of future covariates, if what is left is then forecast better."""
         if not self.exogenous.columns:
             return base, chosen
-        log, split = base.parts.scaling.log, self.split
-        paths = self._learned(self.panel.head(split.cut), log)
+        unit, split = base.parts.scaling.unit, self.split
+        paths = self._learned(self.panel.head(split.cut), unit)
         plain = replace(
             base, history=self._with_paths(base, paths), parts=replace(base.parts, covariates=paths)
         )
@@ -289,7 +305,7 @@ class _Work:
         found = choose_effect(self.panel, split.cut, paths, base.parts.scaling, base.smoothing, self.plan)
         if found is None:
             return plain, chosen
-        tried = self._linear(self._base(found[1], log))
+        tried = self._linear(self._base(found[1], unit))
         if self._loss(tried) < WORTH * self._loss(plain):
             return tried, replace(chosen, effect=found[0])
         return plain, chosen
@@ -316,10 +332,10 @@ class _Work:
         """All but the recurrent path, as chosen, fitted on all rows."""
         paths = None
         if self.exogenous.columns:
-            paths = self._learned(self.panel, chosen.log)
+            paths = self._learned(self.panel, chosen.unit)
             if chosen.effect is not None:
-                paths = fit_effect(self.panel, paths, self.plan, chosen.log, chosen.effect)
-        scaling, smoothing = fit_smoothing(self._adjusted(paths, chosen.log), self.plan, chosen.log)
+                paths = fit_effect(self.panel, paths, self.plan, chosen.unit, chosen.effect)
+        scaling, smoothing = fit_smoothing(self._adjusted(paths, chosen.unit), self.plan, chosen.unit)
         history = self._history(scaling, smoothing, paths)
         linear, quarters = fit_linear(history, smoothing, self.plan, every, choice)
         second = _Base(history, _Parts(scaling, smoothing, linear, covariates=paths), choice)
@@ -344,15 +360,15 @@ class _Work:
             return with_them, second, reading
         return path, replace(run, interrupted=second.interrupted), paths
 
-    def _learned(self, panel: Panel, log: bool) -> CovariatePaths:
-        return learned(self.exogenous.columns, self.exogenous.holidays, panel, self.plan, log)
+    def _learned(self, panel: Panel, unit: Unit) -> CovariatePaths:
+        return learned(self.exogenous.columns, self.exogenous.holidays, panel, self.plan, unit)
 
-    def _adjusted(self, paths: CovariatePaths | None, log: bool | None) -> Panel:
+    def _adjusted(self, paths: CovariatePaths | None, unit: Unit) -> Panel:
         """The panel without the effect of its future covariates."""
         if paths is None or paths.effect is None or self.panel.covariates is None:
             return self.panel
         covariates = encoded(paths, self.panel.covariates, self.panel, paths.unit)
-        return without_effect(self.panel, covariates, paths.effect, bool(log))
+        return without_effect(self.panel, covariates, paths.effect, unit)
 
     def _with_paths(self, base: _Base, paths: CovariatePaths) -> History:
         """The history of a base, with covariates that take no effect off."""
@@ -515,7 +531,7 @@ class _Work:
             tail=Tail(end.window, end.errors, end.next, rows),
             notes=(),
             covariates=self._covariates(parts.covariates, end.covariates),
-            nonnegative=self.nonnegative and not parts.scaling.log,
+            nonnegative=self.nonnegative and parts.scaling.unit == "identity",
         )
 
     def _covariates(self, paths: CovariatePaths | None, end: Seen | None) -> CovariatePaths | None:
@@ -527,4 +543,4 @@ class _Work:
 
 def _unit(panel: Panel, plan: Plan) -> Scaling:
     """The user's unit, and the centre and scale of each series."""
-    return Scaling(False, *own_scale(panel, in_model_unit(panel, plan.season, False), plan.season))
+    return Scaling(False, *own_scale(panel, in_model_unit(panel, plan.season, "identity"), plan.season))

@@ -13,6 +13,7 @@ from carousel.stream.sampler import PATHS
 __all__ = ["sentences"]
 
 NO_GAIN = "no gain on the held-out rows, left out"
+UNITS = {"identity": "as given", "root": "square root", "log": "logarithm"}
 ROLES = ("past", "future", "static")
 
 
@@ -32,7 +33,7 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
     ]
     if split.choose is split.judge:
         said.append("few held-out rows: the same ones chose and scored, which flatters a little")
-    if model.nonnegative:
+    if model.nonnegative or model.scaling.root:
         said.append("no value is below 0: forecasts and bounds are cut there")
     if missing := int(np.isnan(panel.values).sum()):
         said.append(f"{missing} missing values: filled from the past as input, left out of errors")
@@ -41,7 +42,7 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
         likelihood = negative if model.deepar.counts else "Student's t"
         said.append(f"likelihood: {likelihood}; paths are drawn {PATHS} at a time")
     if model.smoothing is not None:
-        said.append("unit: logarithm" if model.scaling.log else "unit: as given, no logarithm")
+        said.append(f"unit: {UNITS[model.scaling.unit]}")
         said.append(f"linear path: {NO_GAIN if model.linear is None else _of_linear(model.linear)}")
         if model.covariates is not None:
             said += _of_covariates(model.covariates)

@@ -12,6 +12,7 @@ from carousel.forecast.read import moment
 from carousel.network.forecaster import ForecastModel, Scaling, Tail
 from carousel.series.history import Context
 from carousel.series.panel import Panel
+from carousel.series.unit import from_unit
 from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["update"]
@@ -56,8 +57,8 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
     return replace(
         model,
         ids=(*model.ids, *fresh.ids),
-        scaling=Scaling(
-            scaling.log,
+        scaling=Scaling.of(
+            scaling.unit,
             np.concatenate([scaling.center, new.center]),
             np.concatenate([scaling.scale, new.scale]),
         ),
@@ -116,7 +117,7 @@ def _from_the_first_row(runner: ForecasterModel, panel: Panel, rows: Array, stat
     """The states of series so short that the window holds all their rows."""
     model = runner.value
     past = [window[len(window) - n :] for window, n in zip(state.window, rows, strict=True)]
-    past = [np.exp(x) if model.scaling.log else x for x in past]
+    past = [from_unit(x, model.scaling.unit) for x in past]
     whole = Panel.of(
         [np.concatenate([x, panel.series(s)]) for s, x in enumerate(past)],
         ids=panel.ids,

@@ -23,6 +23,7 @@ from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths
 from carousel.series.features import has_interplay
 from carousel.series.smoothing import maps
+from carousel.series.unit import from_unit
 
 __all__ = ["feeds_of", "model_of"]
 
@@ -55,10 +56,9 @@ def feeds_of(value: ForecastModel, context: Any, series: Array) -> dict[str, Arr
         context: B states, as `last` and `observe` give them.
         series: (B,) which of the fitted series each is.
     """
-    back = np.exp if value.scaling.log else np.asarray
     stamps = np.asarray(context.next)
     feeds = {
-        "y": back(context.window),
+        "y": from_unit(context.window, value.scaling.unit),
         "next": stamps.astype("datetime64[us]").astype(np.int64) if stamps.dtype.kind == "M" else stamps,
         "series": np.asarray(series, np.int64),
     }
@@ -72,7 +72,7 @@ class _Forecaster:
         y = g.input("y", np.float64, ["B", value.lookback])
         self._next = g("Unsqueeze", g.input("next", np.int64, ["B"]), _ints(1))
         series = g.input("series", np.int64, ["B"])
-        self._window = g("Log", y) if S.log else y
+        self._window = y if S.unit == "identity" else g({"log": "Log", "root": "Sqrt"}[S.unit], y)
         self._center = g("Gather", S.center[:, None], series, axis=0)
         self._scale = g("Gather", S.scale[:, None], series, axis=0)
         self._frequency = Frequency.parse(value.frequency)
@@ -95,9 +95,13 @@ class _Forecaster:
         return g.model(carousel=json.dumps(about, ensure_ascii=False))
 
     def _back(self, x: Value) -> Value:
-        if self._value.scaling.log:
-            return self._g("Exp", x)
-        return self._g("Max", x, np.float64(0)) if self._value.nonnegative else x
+        g, unit = self._g, self._value.scaling.unit
+        if unit == "log":
+            return g("Exp", x)
+        if unit == "identity" and not self._value.nonnegative:
+            return x
+        x = g("Max", x, np.float64(0))
+        return g("Mul", x, x) if unit == "root" else x
 
     def _rows(self, count: int) -> Value:
         """The last rows of the window."""

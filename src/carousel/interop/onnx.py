@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
 from carousel.interop.verification import Conversion, check_difference, distance, sample
 from carousel.network import ForecastModel, Network, atomic
+from carousel.network.forecaster import Unit
+from carousel.series.unit import in_unit
 
 if TYPE_CHECKING:
     from carousel.interop._onnx_graph import Reading
@@ -145,7 +147,7 @@ def _forecaster_trial(made: Any, value: ForecastModel) -> tuple[float, str]:
         off = max(
             float("inf") if (found["ds"] != stamps).any() else 0.0,
             *(
-                _off(found[n], getattr(expected, n), each, value.scaling.log)
+                _off(found[n], getattr(expected, n), each, value.scaling.unit)
                 for n in ("mean", "lower", "upper")
             ),
         )
@@ -157,11 +159,11 @@ def _forecaster_trial(made: Any, value: ForecastModel) -> tuple[float, str]:
     return largest, ", and ".join(way for way, _ in ways)
 
 
-def _off(found: Array, expected: Array, scale: Array, log: bool) -> float:
+def _off(found: Array, expected: Array, scale: Array, unit: Unit) -> float:
     """The largest difference in the model's unit over the scale; infinite where one side alone is not finite."""
     if found.shape != expected.shape or (np.isfinite(found) != np.isfinite(expected)).any():
         return float("inf")
-    found, expected = (np.log(found), np.log(expected)) if log else (found, expected)
+    found, expected = in_unit(found, unit), in_unit(expected, unit)
     return float(np.nanmax(np.abs(found - expected) / scale, initial=0))
 
 

@@ -35,6 +35,11 @@ __all__ = [
 LAGS = 24  # rows of a past covariate that its path reads one by one; of the window it reads the mean
 
 
+Unit = Literal[
+    "identity", "root", "log"
+]  # of what a model sees of a value: itself, its square root, its logarithm
+
+
 @document("forecaster.columns")
 @dataclass(frozen=True)
 class Columns:
@@ -49,17 +54,33 @@ class Columns:
 @document("forecaster.scaling")
 @dataclass(frozen=True)
 class Scaling:
-    """From the user's unit to the model's: the logarithm or not, then per series a centre and a scale.
+    """From the user's unit to the model's: the logarithm, the square root or neither, and per series centre and scale.
 
     Args:
         log: the model sees log(y).
         center: (S,) mean of each series; of training rows only.
         scale: (S,) typical distance from the level of the last season; never 0.
+        root: the model sees the square root of y.
     """
 
     log: bool
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
+    root: bool = later(False, since=3)
+
+    def __post_init__(self) -> None:
+        if self.log and self.root:
+            raise FormatError("forecaster: `scaling` takes the logarithm or the square root, not both.")
+
+    @classmethod
+    def of(cls, unit: Unit, center: NDArray[np.float64], scale: NDArray[np.float64]) -> "Scaling":
+        """With the unit given by its name."""
+        return cls(unit == "log", center, scale, unit == "root")
+
+    @property
+    def unit(self) -> Unit:
+        """The name of what the model sees."""
+        return "log" if self.log else "root" if self.root else "identity"
 
 
 @document("forecaster.smoothing")
@@ -398,8 +419,8 @@ class ForecastModel:
             )
         if self.deepar is not None and (self.linear, self.recurrent, self.covariates) != (None, None, None):
             raise FormatError("forecaster: `deepar` goes with no other path.")
-        if self.deepar is not None and self.scaling.log:
-            raise FormatError("forecaster: `deepar` goes with no logarithm.")
+        if self.deepar is not None and self.scaling.unit != "identity":
+            raise FormatError("forecaster: `deepar` goes with no logarithm or square root.")
         if self.smoothing is not None and self.tail.errors.shape[2:] != self.smoothing.weights.shape:
             raise FormatError("forecaster: `tail.errors` must have one column for each smoothing model.")
         if self.plain is not None:

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from carousel.errors import FormatError
 from carousel.network import document
 from carousel.network.document import later
-from carousel.network.forecaster import CovariatePaths, Scaling, Smoothing
+from carousel.network.forecaster import CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import Encoded, Seen, effect, encoded
 from carousel.series.filling import fill
 from carousel.series.panel import Panel
 from carousel.series.smoothing import errors
+from carousel.series.unit import in_unit
 
 __all__ = ["Context", "History", "Origins", "normalise", "without_effect"]
 
@@ -98,7 +99,8 @@ class Context:
 
 @dataclass(frozen=True)
 class History:
-    """A panel in the model's unit: without the effect of future covariates, logarithms where the scaling says so.
+    """A panel in the model's unit: without the effect of future covariates, square roots or logarithms where the
+    scaling says so.
 
     Args:
         panel: as the user gave it.
@@ -140,11 +142,11 @@ class History:
         """
         covariates = None
         if paths is not None:
-            covariates = _encoded(panel, season, scaling.log, paths, ids, rows)
-            adjusted = without_effect(panel, covariates, paths.effect, scaling.log)
-            x = in_model_unit(adjusted, season, scaling.log)
+            covariates = _encoded(panel, season, scaling.unit, paths, ids, rows)
+            adjusted = without_effect(panel, covariates, paths.effect, scaling.unit)
+            x = in_model_unit(adjusted, season, scaling.unit)
         else:
-            x = in_model_unit(panel, season, scaling.log)
+            x = in_model_unit(panel, season, scaling.unit)
         places = {name: s for s, name in enumerate(ids)}
         known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
         center, scale = own_scale(panel, x, season, rows)
@@ -215,41 +217,38 @@ def normalise(context: Context, season: int) -> tuple[Array, Array]:
     return (context.window - level) / context.scale[:, None], level
 
 
-def in_model_unit(panel: Panel, season: int, log: bool) -> Array:
-    """(N,) the panel's values, or their logarithms, filled; a value without a logarithm is missing."""
-    values = panel.values
-    if log:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            values = np.where(values > 0, np.log(values), np.nan)
+def in_model_unit(panel: Panel, season: int, unit: Unit) -> Array:
+    """(N,) the panel's values in a unit, filled; a value without a root or logarithm is missing."""
+    values = in_unit(panel.values, unit)
     parts = [fill(values[a:b], season) for a, b in zip(panel.offsets[:-1], panel.offsets[1:], strict=True)]
     return np.concatenate([np.zeros(0), *parts])
 
 
-def without_effect(panel: Panel, covariates: Encoded, coefficients: Array | None, log: bool) -> Panel:
-    """The panel, in the user's unit, as it would be without its future covariates."""
+def without_effect(panel: Panel, covariates: Encoded, coefficients: Array | None, unit: Unit) -> Panel:
+    """The panel, in the user's unit, as it would be without its future covariates; not of square roots."""
     if coefficients is None:
         return panel
     parts = [np.zeros(0)]
     for s, length in enumerate(panel.lengths):
         first = covariates.offsets[s]
         added = covariates.unit[s] * effect(coefficients, covariates.future[first : first + length])
-        parts.append(panel.series(s) * np.exp(-added) if log else panel.series(s) - added)
+        parts.append(panel.series(s) * np.exp(-added) if unit == "log" else panel.series(s) - added)
     return replace(panel, values=np.concatenate(parts))
 
 
 def _encoded(
-    panel: Panel, season: int, log: bool, paths: CovariatePaths, ids: tuple[str, ...], rows: Any
+    panel: Panel, season: int, unit: Unit, paths: CovariatePaths, ids: tuple[str, ...], rows: Any
 ) -> Encoded:
     """The covariates as learned; a series that was not fitted has its own unit, as it has its own scale."""
     assert panel.covariates is not None
     places = {name: s for s, name in enumerate(ids)}
     known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
     if (known >= 0).all():
-        unit = paths.unit[known]
+        scale = paths.unit[known]
     else:
-        _, unit = own_scale(panel, in_model_unit(panel, season, log), season, rows)
-        unit = np.where(known >= 0, paths.unit[known], unit) if len(ids) else unit
-    return encoded(paths, panel.covariates, panel, unit)
+        _, scale = own_scale(panel, in_model_unit(panel, season, unit), season, rows)
+        scale = np.where(known >= 0, paths.unit[known], scale) if len(ids) else scale
+    return encoded(paths, panel.covariates, panel, scale)
 
 
 def own_scale(panel: Panel, x: Array, season: int, rows: Any = None) -> tuple[Array, Array]:

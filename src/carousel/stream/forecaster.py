@@ -22,6 +22,7 @@ from carousel.series.linear import linear_path, sizes
 from carousel.series.panel import Panel
 from carousel.series.segments import segment_inputs, segments
 from carousel.series.smoothing import expected, mixed, mixture
+from carousel.series.unit import from_unit, in_unit
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.network import NetworkModel
 from carousel.stream.sampler import PathSampler
@@ -234,10 +235,7 @@ class ForecasterModel:
         v, m = self.value, self.value.season
         last = state.window[:, -1]
         seen, added = self._observed(state, covariates or {})
-        x = y
-        if v.scaling.log:
-            x = np.log(y, where=y > 0, out=np.full(B, np.nan))
-        x = x - added
+        x = in_unit(y, v.scaling.unit) - added
         missing = np.isnan(x)
         if missing.any():
             before = filled(state.window[:, -m], last, state.window[:, -1 - m]) if m > 1 else last
@@ -290,7 +288,7 @@ class ForecasterModel:
             seen = context.covariates
             known = seen.future[:, : window.shape[1]]
             window = window + seen.unit[:, None] * effect(self.value.covariates.effect, known)
-        return np.exp(window) if self.value.scaling.log else window
+        return from_unit(window, self.value.scaling.unit)
 
     def _one_each(self, ds: Any, B: int) -> Array:
         """(B,) time stamps."""
@@ -369,8 +367,7 @@ class ForecasterModel:
 
     def _back(self, x: Array) -> Array:
         """From the model's unit, effects included, to the user's."""
-        if self.value.scaling.log:
-            return np.exp(x)
+        x = from_unit(x, self.value.scaling.unit)
         return np.maximum(x, 0.0) if self.value.nonnegative else x
 
     def _prepared(self, context: Context, future: Mapping[str, Any] | None) -> Context:
@@ -451,8 +448,7 @@ class ForecasterModel:
 
     def _with_errors(self, forecast: Forecast, errors: Array) -> Array:
         """The forecast plus errors (…, B, K) in the model's unit."""
-        mean = np.log(forecast.mean) if self.value.scaling.log else forecast.mean
-        return self._back(mean + errors)
+        return self._back(in_unit(forecast.mean, self.value.scaling.unit) + errors)
 
     def _contexts(self, history: History, origins: Origins) -> Iterator[Context]:
         for b in range(0, len(origins), BLOCK):

@@ -1,0 +1,96 @@
+"""The unit that a model forecasts in, and how it is chosen."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from carousel import Forecaster, stream
+from carousel.errors import FormatError
+from carousel.forecast.plan import plan
+from carousel.forecast.units import choose_unit
+from carousel.network.forecaster import Scaling, Unit
+from carousel.series import Panel
+from carousel.series.unit import from_unit, in_unit
+
+pytest.importorskip("torch")
+
+QUICK: dict[str, Any] = {"epochs": 1, "hidden_size": 8, "progress": False}
+T = np.arange(400)
+SEASON = np.sin(2 * np.pi * T / 12)
+RATE = (6 + 3 * np.sin(2 * np.pi * T / 97) + 2.5 * SEASON) ** 2  # of counts: 0.3 to 130 a month
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+def chosen(y: np.ndarray, root: bool = True) -> Unit:
+    panel = Panel.of([y], starts=["1980-01"], freq="MS")
+    return choose_unit(lambda unit: panel, plan(panel, 6, None, None), root)
+
+
+def test_there_and_back() -> None:
+    y = np.array([0.0, 1e-300, 0.25, 4.0, 1e12])
+    for unit in ("identity", "root", "log"):
+        positive = y[1:] if unit == "log" else y
+        np.testing.assert_allclose(from_unit(in_unit(positive, unit), unit), positive, rtol=1e-12)
+
+
+def test_what_has_no_root_or_logarithm_is_missing() -> None:
+    y = np.array([-1.0, -0.0, 0.0, np.nan, np.inf])
+    np.testing.assert_array_equal(in_unit(y, "root"), [np.nan, 0, 0, np.nan, np.inf])
+    np.testing.assert_array_equal(in_unit(y, "log"), [np.nan, np.nan, np.nan, np.nan, np.inf])
+    assert in_unit(y, "identity") is y
+
+
+def test_a_forecast_below_the_root_of_zero_stands_for_zero() -> None:
+    np.testing.assert_array_equal(from_unit(np.array([-3.0, 0.0, 3.0]), "root"), [0, 0, 9])
+
+
+def test_a_model_sees_one_of_them() -> None:
+    one = np.ones(1)
+    assert [Scaling.of(unit, one, one).unit for unit in ("identity", "root", "log")] == [
+        "identity",
+        "root",
+        "log",
+    ]
+    with pytest.raises(FormatError, match="logarithm or the square root, not both"):
+        Scaling(True, one, one, True)
+
+
+def test_each_kind_of_series_has_its_unit(rng: np.random.Generator) -> None:
+    assert chosen(50 + 10 * SEASON + rng.normal(size=400)) == "identity"
+    assert chosen(rng.poisson(RATE).astype(float)) == "root"
+    assert chosen(np.exp(0.02 * T + 0.8 * SEASON + rng.normal(scale=0.1, size=400))) == "log"
+
+
+def test_values_decide_what_can_be_taken(rng: np.random.Generator) -> None:
+    growing = np.exp(0.02 * T + 0.8 * SEASON + rng.normal(scale=0.1, size=400))
+    below, zero = growing.copy(), growing.copy()
+    below[7], zero[7] = -1, 0
+    assert chosen(below) == "identity"
+    assert chosen(zero) == "root"
+    assert chosen(zero, root=False) == "identity"
+    assert chosen(np.full(400, np.nan)) == "identity"
+
+
+def test_a_forecast_of_counts_takes_their_root(rng: np.random.Generator) -> None:
+    """From fit to stream: the note, the intervals, and the same numbers after more rows."""
+    y = rng.poisson(RATE).astype(float)
+    forecaster = Forecaster(6, season=12, **QUICK).fit(y[:-5])
+    assert "unit: square root" in forecaster.notes_
+    assert forecaster.model_.scaling.root
+    forecast = forecaster.predict(level=99)
+    assert forecast["carousel-lo-99"].min() >= 0
+    low, high = (
+        forecast["carousel"] - forecast["carousel-lo-99"],
+        forecast["carousel-hi-99"] - forecast["carousel"],
+    )
+    assert (high > low).all()
+    model = stream.Model(forecaster.model_)
+    state = model.start()
+    for t in range(len(y) - 5, len(y)):
+        state = model.observe(t, y[t], state)
+    np.testing.assert_allclose(model.forecast(state).mean[0], forecaster.predict(y)["carousel"], rtol=1e-5)
