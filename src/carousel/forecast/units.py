@@ -38,7 +38,7 @@ def choose_unit(rows: Callable[[Unit], Panel], plan: Plan, root: bool) -> Unit:
     units += ["log"] * (least > 0)
     first = np.minimum(plan.lookback, np.maximum(panel.lengths // 3, 1))
     origins = thinned(every_origin(first, panel.lengths - plan.horizon + 1), ORIGINS)
-    if not len(origins) or not np.isfinite(least):
+    if len(units) == 1 or not len(origins) or not np.isfinite(least):
         return "identity"
     scale = own_scale(panel, in_model_unit(panel, plan.season, "identity"), plan.season)[1]
 
