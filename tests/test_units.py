@@ -28,7 +28,7 @@ def rng() -> np.random.Generator:
 
 def chosen(y: np.ndarray, root: bool = True) -> Unit:
     panel = Panel.of([y], starts=["1980-01"], freq="MS")
-    return choose_unit(lambda unit: panel, plan(panel, 6, None, None), root)
+    return choose_unit(lambda unit: panel, plan(panel, 6, None, None), float(np.nanmin(y)), root)
 
 
 def test_there_and_back() -> None:
@@ -73,7 +73,14 @@ def test_values_decide_what_can_be_taken(rng: np.random.Generator) -> None:
     assert chosen(below) == "identity"
     assert chosen(zero) == "root"
     assert chosen(zero, root=False) == "identity"
-    assert chosen(np.full(400, np.nan)) == "identity"
+
+
+def test_a_value_that_no_judge_sees_counts_too(rng: np.random.Generator) -> None:
+    """Held-out rows, and series beyond those that are scored."""
+    growing = np.exp(0.02 * T + 0.8 * SEASON + rng.normal(scale=0.1, size=400))
+    growing[-1] = -1
+    forecaster = Forecaster(6, season=12, **QUICK).fit(growing)
+    assert "unit: as given" in forecaster.notes_
 
 
 def test_a_forecast_of_counts_takes_their_root(rng: np.random.Generator) -> None:

@@ -225,7 +225,9 @@ class _Work:
     def auto(self) -> tuple[_Round, Callable[[], _Round]]:
         """Round one of smoothing, linear and recurrent path; and a function that does round two."""
         split = self.split
-        base = self._base(None, choose_unit(self._without_guess, self.plan, root=not self.exogenous.columns))
+        least = float(np.nanmin(self.panel.values))
+        unit = choose_unit(self._without_guess, self.plan, least, root=not self.exogenous.columns)
+        base = self._base(None, unit)
         history, parts, recurrent, run = base.history, base.parts, None, Run(interrupted=True)
         chosen = _Chosen(base.parts.scaling.unit)
         try:

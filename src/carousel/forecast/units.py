@@ -20,7 +20,7 @@ GAIN = 0.98  # of the error, below which a unit is worth its asymmetric interval
 ORIGINS = 10_000  # that a sketch of the linear path is fitted and judged on
 
 
-def choose_unit(rows: Callable[[Unit], Panel], plan: Plan, root: bool) -> Unit:
+def choose_unit(rows: Callable[[Unit], Panel], plan: Plan, least: float, root: bool) -> Unit:
     """The unit in which smoothing and a linear path would have forecast these rows best.
 
     What grows by a part of itself each year, with noise in proportion, is straight as a logarithm; counts, whose
@@ -29,16 +29,16 @@ def choose_unit(rows: Callable[[Unit], Panel], plan: Plan, root: bool) -> Unit:
 
     Args:
         rows: gives the panel, in the user's unit, as it would be without its future covariates under a unit.
+        least: the least value of all, held-out rows too: one without a root or logarithm would count as missing.
         root: a square root may be taken; with covariates it may not, whose effect is added or a factor.
     """
-    panel = scored(rows("identity"))
-    least = float(np.nanmin(panel.values, initial=np.inf))
     units: list[Unit] = ["identity"]
     units += ["root"] * (root and least >= 0)
     units += ["log"] * (least > 0)
+    panel = scored(rows("identity"))
     first = np.minimum(plan.lookback, np.maximum(panel.lengths // 3, 1))
     origins = thinned(every_origin(first, panel.lengths - plan.horizon + 1), ORIGINS)
-    if len(units) == 1 or not len(origins) or not np.isfinite(least):
+    if len(units) == 1 or not len(origins):
         return "identity"
     scale = own_scale(panel, in_model_unit(panel, plan.season, "identity"), plan.season)[1]
 
