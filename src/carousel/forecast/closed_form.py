@@ -311,7 +311,7 @@ def out_of_fold(
 def sketched_linear(
     history: History, smoothing: Smoothing, plan: Plan, train: Origins
 ) -> Callable[[Origins], Array]:
-    """As `out_of_fold`, of one ridge regression of the window alone: a rough path, found in a tenth of the time."""
+    """As `out_of_fold`, of one ridge regression of the window alone: a rough path, quickly found."""
     columns = np.arange(sizes(plan.frequency, plan.season, plan.lookback)[0])
     parts = quarters(history, smoothing, plan, train, 0)
     every = total(parts)
