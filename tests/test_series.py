@@ -189,7 +189,12 @@ def test_a_calendar_table_says_what_the_calendar_says(alias: str | int) -> None:
     exact = calendar_features(frequency, frequency.shift(different[:, None], steps))
     np.testing.assert_array_equal(table.at(different, steps), exact)
     assert table.at(different[:0], steps).shape == (0, *exact.shape[1:])
-    for shifts in (range(20), range(15, 40), (3, 3, 17), range(5)):  # of a training: near each other, asked for again
+    for shifts in (
+        range(20),
+        range(15, 40),
+        (3, 3, 17),
+        range(5),
+    ):  # of a training: near each other, asked for again
         several = np.array([frequency.shift(first, k) for k in shifts])
         exact = calendar_features(frequency, frequency.shift(several[:, None], steps))
         np.testing.assert_array_equal(table.at(several, steps), exact)
