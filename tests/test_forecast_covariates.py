@@ -277,3 +277,50 @@ def test_the_recurrent_path_reads_what_linear_ones_cannot(tmp_path: Path) -> Non
     forecast = forecaster.predict(future=frame[500:])
     pd.testing.assert_frame_equal(loaded.predict(future=frame[500:]), forecast, check_exact=True)
     pd.testing.assert_frame_equal(loaded.predict(frame[:500], future=frame[500:]), forecast, rtol=1e-6)
+
+
+def shops(rng: np.random.Generator, ids: str, rows: int) -> pd.DataFrame:
+    """Numbers and categories of every role, each with gaps."""
+    parts = []
+    for id in ids:
+        t = np.arange(rows)
+        promo, weather = (rng.random(rows) < 0.2).astype(float), rng.normal(size=rows)
+        event = rng.choice(["none", "fair", "strike"], rows, p=[0.8, 0.1, 0.1])
+        news = np.roll(weather, 3) + 0.3 * rng.normal(size=rows)
+        moved = 8 * promo + 5 * (event == "fair") - 4 * (event == "strike") + 3 * np.roll(news, 1)
+        y = 50 + 5 * np.sin(2 * np.pi * t / 7) + moved + rng.normal(size=rows)
+        columns = {"unique_id": id, "ds": days(rows), "y": y, "promo": promo, "event": event, "news": news}
+        parts.append(pd.DataFrame({**columns, "kind": "kiosk" if id in "ac" else "mall"}))
+    frame = pd.concat(parts, ignore_index=True)
+    frame.loc[rng.random(len(frame)) < 0.03, "news"] = np.nan
+    frame.loc[rng.random(len(frame)) < 0.03, "event"] = None
+    frame.loc[rng.random(len(frame)) < 0.03, "y"] = np.nan
+    return frame
+
+
+def test_an_update_takes_covariates_with_it() -> None:
+    """Known series that got different numbers of rows, one that got none, and one that is new."""
+    rng = np.random.default_rng(11)
+    frame = shops(rng, "abcd", ROWS + 12)
+    row = frame.groupby("unique_id").cumcount()
+    known = {"a": ROWS, "b": ROWS, "c": ROWS, "d": 0}
+    last = {"a": ROWS + 12, "b": ROWS + 5, "c": ROWS, "d": ROWS + 3}
+    first, then = frame[row < frame.unique_id.map(known)], frame[row < frame.unique_id.map(last)]
+    forecaster = Forecaster(7, **QUICK).fit(first, past="news", future=["promo", "event"], static="kind")
+    read = {column.name for column in forecaster.model_.covariates.columns}
+    assert read >= {"news", "promo", "event"}
+    coming = [
+        {"unique_id": id, "ds": stamp, "promo": float(k % 3 == 0), "event": ["fair", "none", "strike"][k % 3]}
+        for id, rows in last.items()
+        for k, stamp in enumerate(days(rows + 7)[-7:])
+    ]
+    ahead = pd.DataFrame(coming)
+    expected = forecaster.predict(then, future=ahead)
+    forecaster.update(then[row[then.index] >= then.unique_id.map(known)])
+    found = forecaster.predict(future=ahead)
+    pd.testing.assert_frame_equal(
+        found.sort_values(["unique_id", "ds"]).reset_index(drop=True),
+        expected.sort_values(["unique_id", "ds"]).reset_index(drop=True),
+        rtol=1e-5,
+        check_exact=False,
+    )

@@ -202,7 +202,9 @@ class Forecaster:
             raise KeyboardInterrupt
         return self
 
-    def update(self, df: Any, *, duplicates: Literal["error", "mean"] = "error") -> Forecaster:
+    def update(
+        self, df: Any, *, static: Any = None, duplicates: Literal["error", "mean"] = "error"
+    ) -> Forecaster:
         """Takes in rows that came after the fitted ones; nothing is fitted again.
 
         `predict()` then forecasts what `predict(all_rows)` would, up to rounding. Only the series in `df` are
@@ -210,15 +212,18 @@ class Forecaster:
         while; `backtest` on the new rows, before they are taken in, says for how long.
 
         Args:
-            df: the new rows, in the columns that were fitted; those of a known series begin at its next row.
+            df: the new rows, in the columns that were fitted, covariates too; those of a known series begin at its
+                next row.
+            static: as for `predict`, of new series.
             duplicates: as in `fit`.
 
         Raises:
+            ArgumentError: a model with covariates, and a series shorter than its season.
             DataError: a series that begins too early or too late, or a new one that is too short.
         """
         from carousel.forecast.update import update
 
-        reading = self._read(df, duplicates=duplicates, known=set(self._fitted().ids))
+        reading = self._read(df, static=static, duplicates=duplicates, known=set(self._fitted().ids))
         with reading.blamed():
             self._set(update(self._runner, reading.panel))
         self.notes_ = self.model_.notes

@@ -9,7 +9,8 @@ import numpy as np
 
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.read import moment
-from carousel.network.forecaster import ForecastModel, Scaling, Tail
+from carousel.network.forecaster import CovariatePaths, ForecastModel, Scaling, Tail
+from carousel.series.covariates import Seen
 from carousel.series.history import Context
 from carousel.series.panel import Panel
 from carousel.series.unit import from_unit
@@ -27,15 +28,10 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
     Only the series of `panel` are touched. New series come to those that are known.
 
     Raises:
-        ArgumentError: a model that reads covariates.
+        ArgumentError: a series that is shorter than its season, of a model that reads covariates.
         DataError: rows of a known series that do not begin at its next row.
     """
     model = runner.value
-    if model.covariates is not None:
-        names = ", ".join(column.name for column in model.covariates.columns)
-        raise ArgumentError(
-            f"`update` knows the target alone, but this model reads covariates ({names}); give all rows to `predict`."
-        )
     places = {name: s for s, name in enumerate(model.ids)}
     known = np.array([name in places for name in panel.ids], bool)
     old = np.flatnonzero(known)
@@ -70,6 +66,26 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
             np.concatenate([fitted, fresh.starts]),
         ),
         notes=(*notes, f"{_NOTE}: rows to {moment(panel.lasts.max())}"),
+        covariates=_covariates(model.covariates, which, state.covariates, fresh, new.covariates),
+    )
+
+
+def _covariates(
+    paths: CovariatePaths | None, which: Array, old: Seen | None, fresh: Panel, new: Seen | None
+) -> CovariatePaths | None:
+    """With the rows that series `which` have come to, and with those of new series."""
+    if paths is None:
+        return None
+    assert old is not None
+    assert new is not None
+    assert fresh.covariates is not None
+    L = paths.past.shape[1]
+    return replace(
+        paths,
+        unit=np.concatenate([paths.unit, new.unit]),
+        static=np.concatenate([paths.static, fresh.covariates.static]),
+        past=np.concatenate([_with(paths.past, which, old.past), new.past]),
+        future=np.concatenate([_with(paths.future, which, old.future[:, :L]), new.future[:, :L]]),
     )
 
 
@@ -102,15 +118,41 @@ def _moved(runner: ForecasterModel, panel: Panel, which: Array) -> Context:
         some = np.flatnonzero((panel.lengths > t) & ~short)
         if not len(some):
             continue
-        after = runner.observe(state.next[some], panel.values[panel.offsets[some] + t], state[some])
+        beside = _beside(runner.value.covariates, panel, some, t)
+        after = runner.observe(state.next[some], panel.values[panel.offsets[some] + t], state[some], beside)
         state = _put(state, some, after)
     if short.any():
+        if runner.value.covariates is not None:
+            raise ArgumentError(
+                f"Series {panel.ids[int(np.argmax(short))]!r} is shorter than {_enough(runner.value)} rows, and this "
+                "model reads covariates: give all its rows to `predict`, or fit again."
+            )
         assert rows is not None
         some = np.flatnonzero(short)
         state = _put(
             state, some, _from_the_first_row(runner, panel.select(some), rows[which[some]], state[some])
         )
     return state
+
+
+def _beside(paths: CovariatePaths | None, panel: Panel, series: Array, row: int) -> dict[str, Array]:
+    """The past and future covariates of one row of some series, by name, categories as texts."""
+    if paths is None or panel.covariates is None:
+        return {}
+    given, found = panel.covariates, {}
+    blocks = {
+        "past": given.past[panel.offsets[series] + row],
+        "future": given.future[given.offsets[series] + row],
+    }
+    for role, block in blocks.items():
+        for column, x in zip(paths.of(role), block.T, strict=True):
+            if column.categories is not None:
+                # A code beyond them, and none, are no category.
+                texts = np.array([*column.categories, None], object)
+                last = len(column.categories)
+                x = texts[np.where(x < last, x, last).astype(np.int64)]
+            found[column.name] = x
+    return found
 
 
 def _from_the_first_row(runner: ForecasterModel, panel: Panel, rows: Array, state: Context) -> Context:
@@ -134,7 +176,16 @@ def _put(state: Context, some: Array, after: Context) -> Context:
         window=_with(state.window, some, after.window),
         errors=_with(state.errors, some, after.errors),
         next=_with(state.next, some, after.next),
+        covariates=_put_seen(state.covariates, some, after.covariates),
     )
+
+
+def _put_seen(seen: Seen | None, some: Array, after: Seen | None) -> Seen | None:
+    if seen is None or after is None:
+        return None
+    L = seen.past.shape[1]
+    future = _with(seen.future[:, :L], some, after.future[:, :L])
+    return replace(seen, past=_with(seen.past, some, after.past), future=future)
 
 
 def _with(array: Array, which: Array, rows: Array) -> Array:
