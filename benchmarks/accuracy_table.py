@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "accuracy.md"
 TABLE = re.compile(r"(<!-- accuracy:begin -->\n).*?(<!-- accuracy:end -->)", re.DOTALL)
 BASELINES = ("persistence", "seasonal naive", "seasonal naive 168", "ridge", "Holt-Winters", "AutoETS")
+ROUNDING = 1e-9  # of a value
 COVERED = "% covered by 80 %"
 OURS = ("carousel", "carousel without recurrent path")
 
@@ -37,10 +38,12 @@ def table(paths: list[Path]) -> str:
             some = [row for row in rows if (row["case"], row["metric"]) == (case, metric)]
             values = {row["who"]: float(row["value"]) for row in some}
             ours = next(row for row in some if row["who"] == "carousel")
-            spread = f" ± {float(ours['spread']):.2g}" if int(ours["seeds"]) > 1 else ""
+            spread = float(ours["spread"])
+            spread = 0.0 if spread < ROUNDING * float(ours["value"]) else spread
+            between = f" ± {spread:.2g}" if int(ours["seeds"]) > 1 else ""
             published = [who for who in values if who not in (*BASELINES, *OURS)]
             named = [best(values, BASELINES), best(values, published)]
-            scores = [f"{values[OURS[0]]:.4g}{spread}", f"{values[OURS[1]]:.4g}"]
+            scores = [f"{values[OURS[0]]:.4g}{between}", f"{values[OURS[1]]:.4g}"]
             cells = [f"{name}, {case}", metric, *scores, *named, inside.get(case, ""), ours["fit_seconds"]]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "", *dict.fromkeys(machines), ""])
