@@ -1,5 +1,6 @@
 """The unit that a model forecasts in, and how it is chosen."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -101,3 +102,26 @@ def test_a_forecast_of_counts_takes_their_root(rng: np.random.Generator) -> None
     for t in range(len(y) - 5, len(y)):
         state = model.observe(t, y[t], state)
     np.testing.assert_allclose(model.forecast(state).mean[0], forecaster.predict(y)["carousel"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["identity", "root"])
+def test_quantiles_and_bounds_agree_near_zero(rng: np.random.Generator, unit: Unit) -> None:
+    """Where the point forecast itself stands for 0, too."""
+    model = Forecaster(6, season=12, **QUICK).fit(rng.poisson(RATE).astype(float)).model_
+    assert model.scaling.root
+    if unit == "identity":
+        model = replace(model, scaling=replace(model.scaling, root=False), nonnegative=True)
+    runner = stream.Model(model)
+    state = runner.start()
+    forecast = runner.forecast(state, 80)
+    step = (in_unit(forecast.upper[0], unit) - forecast.point).min() / 8
+    for _ in range(200):
+        if (forecast.mean == 0).any():
+            break
+        state = replace(state, window=state.window - step)
+        forecast = runner.forecast(state, 80)
+    assert (forecast.mean == 0).any()
+    assert (forecast.upper > 0).any()
+    low, high = runner.quantiles(forecast, state, (0.1, 0.9))
+    np.testing.assert_allclose(low, forecast.lower[0], rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(high, forecast.upper[0], rtol=1e-9, atol=1e-12)

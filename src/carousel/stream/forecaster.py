@@ -44,6 +44,7 @@ class Forecast:
         level: Q levels in per cent.
         lower: (Q, B, K).
         upper: (Q, B, K).
+        point: (B, K) the point forecast in the model's unit, where it may lie below what stands for 0.
     """
 
     ds: Array
@@ -51,6 +52,7 @@ class Forecast:
     level: tuple[float, ...]
     lower: Array
     upper: Array
+    point: Array
 
     @staticmethod
     def join(parts: Sequence[Forecast]) -> Forecast:
@@ -61,6 +63,7 @@ class Forecast:
             level=parts[0].level,
             lower=np.concatenate([part.lower for part in parts], 1),
             upper=np.concatenate([part.upper for part in parts], 1),
+            point=np.concatenate([part.point for part in parts]),
         )
 
     def intervals(self) -> dict[float, tuple[Array, Array]]:
@@ -75,7 +78,12 @@ class Forecast:
     def at(self, index: Array | slice) -> Forecast:
         """Some of the origins."""
         return Forecast(
-            self.ds[index], self.mean[index], self.level, self.lower[:, index], self.upper[:, index]
+            self.ds[index],
+            self.mean[index],
+            self.level,
+            self.lower[:, index],
+            self.upper[:, index],
+            self.point[index],
         )
 
 
@@ -363,7 +371,7 @@ class ForecasterModel:
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
         margin = widths * scale
         mean, lower, upper = map(self._back, (x, x - margin, x + margin))
-        return Forecast(ds, mean, levels, lower, upper)
+        return Forecast(ds, mean, levels, lower, upper, x)
 
     def _back(self, x: Array) -> Array:
         """From the model's unit, effects included, to the user's."""
@@ -448,7 +456,7 @@ class ForecasterModel:
 
     def _with_errors(self, forecast: Forecast, errors: Array) -> Array:
         """The forecast plus errors (…, B, K) in the model's unit."""
-        return self._back(in_unit(forecast.mean, self.value.scaling.unit) + errors)
+        return self._back(forecast.point + errors)
 
     def _contexts(self, history: History, origins: Origins) -> Iterator[Context]:
         for b in range(0, len(origins), BLOCK):
