@@ -4,15 +4,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 from carousel import Forecaster, stream
 from carousel.errors import FormatError
+from carousel.forecast.inputs import read_rows
 from carousel.forecast.plan import plan
 from carousel.forecast.units import choose_unit
 from carousel.network.forecaster import Scaling, Unit
 from carousel.series import Panel
+from carousel.series.history import Origins
 from carousel.series.unit import from_unit, in_unit
+from carousel.stream.forecaster import ForecasterModel
+from carousel.stream.rows import rows
 
 pytest.importorskip("torch")
 
@@ -102,6 +107,41 @@ def test_a_forecast_of_counts_takes_their_root(rng: np.random.Generator) -> None
     for t in range(len(y) - 5, len(y)):
         state = model.observe(t, y[t], state)
     np.testing.assert_allclose(model.forecast(state).mean[0], forecaster.predict(y)["carousel"], rtol=1e-5)
+
+
+def test_a_later_value_without_a_root_is_missing_and_that_is_said(rng: np.random.Generator) -> None:
+    y = rng.poisson(RATE).astype(float)
+    model = Forecaster(6, season=12, **QUICK).fit(pl.DataFrame({"ds": T, "y": y})).model_
+    assert model.scaling.root
+    bad, gap = y.copy(), y.copy()
+    bad[[390, 395]], gap[[390, 395]] = -1, np.nan
+    reading, expected = (read_rows(pl.DataFrame({"ds": T, "y": rows}), model) for rows in (bad, gap))
+    assert reading.notes[-1].startswith(
+        "2 values have no square root, which this model sees: counted as missing"
+    )
+    assert reading.notes[-1].endswith("at 390")
+    assert not any("square root" in note for note in expected.notes)
+    runner = ForecasterModel(model)
+    forecasts = [
+        runner.forecasts(runner.history(r.panel), Origins(np.zeros(1, int), np.full(1, 400)))
+        for r in (reading, expected)
+    ]
+    np.testing.assert_array_equal(forecasts[0].mean, forecasts[1].mean)
+
+
+def test_a_stream_says_which_row_has_no_root(rng: np.random.Generator) -> None:
+    model = (
+        Forecaster(6, season=12, **QUICK)
+        .fit(pl.DataFrame({"ds": T, "y": rng.poisson(RATE).astype(float)}))
+        .model_
+    )
+    taken = rows(stream.Model(model), "no", None)
+    assert taken.answer(1, b"400,0").remark == ""
+    assert (
+        taken.answer(1, b"400,-3").remark
+        == "-3 has no square root, which this model sees: counted as missing"
+    )
+    assert taken.answer(1, b"401,-3").remark.startswith("1 row before it is missing; -3 has no square root")
 
 
 @pytest.mark.parametrize("unit", ["identity", "root"])

@@ -20,9 +20,10 @@ from carousel.forecast.covariates import (
     with_statics,
 )
 from carousel.forecast.read import Reading, columns_of, moment, read_frame
-from carousel.network.forecaster import ForecastModel
+from carousel.network.forecaster import ForecastModel, Unit
 from carousel.series import Panel
 from carousel.series.covariates import Covariates
+from carousel.series.unit import TITLES, without
 
 __all__ = ["read_future", "read_rows", "with_future"]
 
@@ -58,7 +59,20 @@ def read_rows(
             if length < least and name not in known:
                 rows = "1 row" if length == 1 else f"{length} rows"
                 raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
-    return reading
+    return _with_note(reading, model.scaling.unit)
+
+
+def _with_note(reading: Reading, unit: Unit) -> Reading:
+    """The reading, which says so if values have no root or logarithm."""
+    panel = reading.panel
+    lost = np.flatnonzero(without(panel.values, unit))
+    if not len(lost):
+        return reading
+    s = int(np.searchsorted(panel.offsets, lost[0], "right")) - 1
+    first = f"series {panel.ids[s]!r} at {moment(panel.times(s)[lost[0] - panel.offsets[s]])}"
+    values = "1 value has" if len(lost) == 1 else f"{len(lost)} values have"
+    note = f"{values} no {TITLES[unit]}, which this model sees: counted as missing, first in {first}"
+    return replace(reading, notes=(*reading.notes, note))
 
 
 def _read(

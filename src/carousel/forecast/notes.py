@@ -8,12 +8,12 @@ from carousel.forecast.split import Split
 from carousel.forecast.training import Run
 from carousel.network.forecaster import CovariatePaths, ForecastModel, LinearPath
 from carousel.series.panel import Panel
+from carousel.series.unit import TITLES
 from carousel.stream.sampler import PATHS
 
 __all__ = ["sentences"]
 
 NO_GAIN = "no gain on the held-out rows, left out"
-UNITS = {"identity": "as given", "root": "square root", "log": "logarithm"}
 ROLES = ("past", "future", "static")
 
 
@@ -42,7 +42,7 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
         likelihood = negative if model.deepar.counts else "Student's t"
         said.append(f"likelihood: {likelihood}; paths are drawn {PATHS} at a time")
     if model.smoothing is not None:
-        said.append(f"unit: {UNITS[model.scaling.unit]}")
+        said.append(f"unit: {TITLES[model.scaling.unit]}")
         said.append(f"linear path: {NO_GAIN if model.linear is None else _of_linear(model.linear)}")
         if model.covariates is not None:
             said += _of_covariates(model.covariates)

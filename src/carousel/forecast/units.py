@@ -35,15 +35,18 @@ def choose_unit(rows: Callable[[Unit], Panel], plan: Plan, least: float, root: b
     units: list[Unit] = ["identity"]
     units += ["root"] * (root and least >= 0)
     units += ["log"] * (least > 0)
-    panel = scored(rows("identity"))
+    if len(units) == 1:
+        return "identity"
+    panels = {unit: scored(rows(unit)) for unit in units}
+    panel = panels["identity"]
     first = np.minimum(plan.lookback, np.maximum(panel.lengths // 3, 1))
     origins = thinned(every_origin(first, panel.lengths - plan.horizon + 1), ORIGINS)
-    if len(units) == 1 or not len(origins):
+    if not len(origins):
         return "identity"
     scale = own_scale(panel, in_model_unit(panel, plan.season, "identity"), plan.season)[1]
 
     def loss(unit: Unit) -> float:
-        panel = scored(rows(unit))
+        panel = panels[unit]
         scaling, smoothing = fit_smoothing(panel, plan, unit)
         history = History.of(panel, plan.season, scaling, smoothing, panel.ids)
         forecast = sketched_linear(history, smoothing, plan, origins)(origins)

@@ -6,9 +6,11 @@ import numpy as np
 
 from carousel.network.forecaster import Unit
 
-__all__ = ["from_unit", "in_unit"]
+__all__ = ["TITLES", "from_unit", "in_unit", "without"]
 
 Array = np.ndarray[Any, Any]
+
+TITLES: dict[Unit, str] = {"identity": "as given", "root": "square root", "log": "logarithm"}
 
 
 def in_unit(values: Array, unit: Unit) -> Array:
@@ -16,11 +18,8 @@ def in_unit(values: Array, unit: Unit) -> Array:
     if unit == "identity":
         return values
     x = np.full(values.shape, np.nan)
-    return (
-        np.log(values, out=x, where=values > 0)
-        if unit == "log"
-        else np.sqrt(values, out=x, where=values >= 0)
-    )
+    function = np.log if unit == "log" else np.sqrt
+    return function(values, out=x, where=values > 0 if unit == "log" else values >= 0)
 
 
 def from_unit(x: Array, unit: Unit) -> Array:
@@ -29,3 +28,9 @@ def from_unit(x: Array, unit: Unit) -> Array:
         return x
     found: Array = np.exp(x) if unit == "log" else np.maximum(x, 0.0) ** 2
     return found
+
+
+def without(values: Array, unit: Unit) -> Array:
+    """Which of the user's values have no root or logarithm, so that a model counts them as missing."""
+    lost: Array = np.isnan(in_unit(values, unit)) & ~np.isnan(values)
+    return lost

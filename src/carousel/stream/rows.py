@@ -17,6 +17,7 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.series.history import Context
+from carousel.series.unit import TITLES, without
 from carousel.stream.forecaster import Forecast, ForecasterModel, check_target_alone
 from carousel.stream.lines import LINE_LIMIT
 from carousel.stream.network import NetworkModel, State
@@ -178,8 +179,13 @@ class ForecasterRows:
         state = self.model.observe(ds, y, state)
         fields = {"line": number, **({"unique_id": name} if "id" in value else {})}
         text = _json(fields | forecast_fields(self.model.forecast(state)))
-        remark = f"{gap} row{'s' * (gap > 1)} before it {'are' if gap > 1 else 'is'} missing" if gap else ""
-        return Answer(text, name, state, remark)
+        remarks = (
+            [f"{gap} row{'s' * (gap > 1)} before it {'are' if gap > 1 else 'is'} missing"] if gap else []
+        )
+        unit = self.model.value.scaling.unit
+        if without(np.array(y), unit):
+            remarks.append(f"{y:g} has no {TITLES[unit]}, which this model sees: counted as missing")
+        return Answer(text, name, state, "; ".join(remarks))
 
     def keep(self, answer: Answer) -> None:
         """The row has been answered: its state is the stream's."""
