@@ -32,7 +32,8 @@ from carousel.forecast.read import Reading, read_frame, read_table
 from carousel.forecast.split import every_origin
 from carousel.series import Panel
 from carousel.series.history import Origins
-from carousel.stream.forecaster import Forecast, ForecasterModel
+from carousel.stream.forecast import Forecast
+from carousel.stream.forecaster import ForecasterModel
 
 COLUMNS = ("row", "case", "metric", "who", "value", "spread", "seeds", "fit_seconds")
 COVERED = "% covered by 80 %"

@@ -22,7 +22,8 @@ from carousel.network.forecaster import Columns, ForecastModel
 from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
 from carousel.series.unit import from_unit
-from carousel.stream.forecaster import Forecast, ForecasterModel
+from carousel.stream.forecast import Forecast
+from carousel.stream.forecaster import ForecasterModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

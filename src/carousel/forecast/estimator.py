@@ -21,7 +21,8 @@ from carousel.forecast.settings import Settings
 from carousel.forecast.verdict import verdict
 from carousel.network.forecaster import ForecastModel
 from carousel.series.history import Context
-from carousel.stream.forecaster import ForecasterModel, check_quantiles
+from carousel.stream.forecast import check_quantiles
+from carousel.stream.forecaster import ForecasterModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

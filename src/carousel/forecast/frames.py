@@ -8,7 +8,7 @@ import narwhals as nw
 import numpy as np
 
 from carousel.network.forecaster import Columns
-from carousel.stream.forecaster import Forecast
+from carousel.stream.forecast import Forecast
 
 __all__ = ["forecast_columns", "kind_of", "quantile_columns", "sample_columns", "to_frame"]
 

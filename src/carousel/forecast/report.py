@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from carousel.forecast.scores import Scores
     from carousel.series.panel import Panel
-    from carousel.stream.forecaster import Forecast, ForecasterModel
+    from carousel.stream.forecast import Forecast
+    from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["report_page"]
 

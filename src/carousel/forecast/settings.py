@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import ArgumentError, check_choice, check_integer
-from carousel.stream.forecaster import check_levels
+from carousel.stream.forecast import check_levels
 
 __all__ = ["Settings", "check_minutes"]
 

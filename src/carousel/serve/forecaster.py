@@ -13,7 +13,8 @@ from carousel.series.history import Context
 from carousel.serve.limits import Limits
 from carousel.serve.protocol import InferRequest, RequestError, Sequence
 from carousel.serve.sequences import Sequences
-from carousel.stream.forecaster import Forecast, ForecasterModel, check_target_alone
+from carousel.stream.forecast import Forecast
+from carousel.stream.forecaster import ForecasterModel, check_target_alone
 from carousel.stream.rows import forecast_fields, shown, stamp
 
 __all__ = ["ForecasterJob", "ServedForecaster"]

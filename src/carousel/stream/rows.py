@@ -18,7 +18,8 @@ import numpy as np
 from carousel.errors import DataError
 from carousel.series.history import Context
 from carousel.series.unit import TITLES, without
-from carousel.stream.forecaster import Forecast, ForecasterModel, check_target_alone
+from carousel.stream.forecast import Forecast
+from carousel.stream.forecaster import ForecasterModel, check_target_alone
 from carousel.stream.lines import LINE_LIMIT
 from carousel.stream.network import NetworkModel, State
 
