@@ -5,10 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count, repeat
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ import carousel
 from carousel import Forecaster
 from carousel.errors import ArgumentError, DataError, FormatError
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 QUICK: dict[str, Any] = {"epochs": 3, "hidden_size": 4, "progress": False}
 
@@ -150,6 +152,51 @@ def test_a_checkpoint_of_another_version_or_a_model_is_refused(
     carousel.network.save(network, tmp_path / "network")
     with pytest.raises(FormatError, match=r"is no checkpoint but a network; `carousel\.load` reads it"):
         forecaster().fit(chaos, resume=tmp_path / "network")
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_is_obeyed_wherever_it_falls_after_an_epoch(
+    chaos: np.ndarray[Any, Any], request: pytest.FixtureRequest
+) -> None:
+    request.addfinalizer(partial(sys.settrace, sys.gettrace()))
+    lines: dict[tuple[str, int], None] = {}
+    armed: tuple[str, int] | None = None
+    between = False  # the report of the first epoch and the second's first batch
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal armed, between
+        between = between and frame.f_code.co_name != "_batches"
+        if event == "line" and between:
+            line = (frame.f_code.co_filename, frame.f_lineno)
+            lines.setdefault(line)
+            if line == armed:
+                armed = None
+                raise KeyboardInterrupt
+        return trace
+
+    def after_an_epoch(losses: Mapping[str, float]) -> None:
+        nonlocal between
+        between = losses["epoch"] == 1
+        sys.settrace(trace if between else None)
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            frame.f_trace, frame = trace, frame.f_back
+
+    def fit() -> None:
+        nonlocal between
+        between = False
+        torch.set_grad_enabled(True)  # an exception inside torch.no_grad itself leaves it off
+        forecaster(architecture="plain", epochs=2, progress=after_an_epoch).fit(chaos)
+
+    fit()
+    assert len(lines) > 50
+    for line in [*lines]:
+        armed = line
+        with pytest.raises(KeyboardInterrupt):
+            fit()
+        assert armed is None, line
 
 
 # Budgets

@@ -145,7 +145,7 @@ def train(
             session.report(run.history[-1])
             if not held or valid < best:
                 best, run.best_epoch = valid, epoch
-                run.best = copy.deepcopy(average.state_dict())
+                run.best = _weights(average)
             ended = epoch == loop.epochs or epoch - run.best_epoch >= loop.patience
             if session.trainings.wanted and not run.spent:  # a part of an epoch is not kept
                 last = None if ended else snapshot(net, average, optimizer)
@@ -153,11 +153,16 @@ def train(
     except KeyboardInterrupt:
         run.interrupted = True
         if run.best is None and not start_counts:
-            run.best = copy.deepcopy(average.state_dict())
+            run.best = _weights(average)
     if run.best is not None:
         net.load_state_dict(run.best)
     net.eval()
     return run
+
+
+def _weights(net: nn.Module) -> dict[str, Tensor]:
+    # Not deepcopy: copyreg takes the attributes of a class inside `except: pass`, and a Ctrl-C there is lost.
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
 
 
 def _kept(run: Run, step: int, best: float, last: Named | None) -> Training:

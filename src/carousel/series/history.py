@@ -200,6 +200,8 @@ class History:
 
     def _errors_before(self, origins: Origins, rows: int) -> Array:
         """(B, rows, G) the errors before each origin, 0 before the first row."""
+        if rows == 0:  # a network is trained on windows alone, in many small batches
+            return np.zeros((len(origins), 0, self.errors.shape[1]))
         steps = origins.row[:, None] + np.arange(-rows, 0)
         early = np.flatnonzero(origins.row < rows)
         e: Array = self.errors[np.maximum(steps, 0) + self.panel.offsets[origins.series][:, None]]
