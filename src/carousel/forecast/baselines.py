@@ -63,8 +63,8 @@ def _ridge(history: History, plan: Plan, train: Origins, origins: Origins) -> Ar
     early = train[~late] if late.any() and not late.all() else train
     first = _sums(history, plan, early)
     F, y, _, _ = _rows(history, plan, thinned(train[late] if late.any() else train, 5000))
-    losses = [float(((F @ first.solve(p)[0][0] - y) ** 2).sum()) for p in PENALTIES]
-    A = _sums(history, plan, train).solve(PENALTIES[int(np.argmin(losses))])[0][0]
+    losses = [float(((F @ first.coefficients(p)[0] - y) ** 2).sum()) for p in PENALTIES]
+    A = _sums(history, plan, train).coefficients(PENALTIES[int(np.argmin(losses))])[0]
     forecasts = [np.zeros((0, plan.horizon))]
     for some in _blocks(origins):
         F, _, last, scale = _rows(history, plan, some)

@@ -38,6 +38,7 @@ PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)  # of features whose mean squ
 SHARES = (0.0, 0.5, 1.0)  # of the smoothing in what the linear path starts from
 CHOOSING = 20_000  # that choose its penalty
 SCORED_SERIES, SCORED_ROWS, SCORED_ORIGINS = 64, 4000, 400  # that weight the smoothing models
+STEPS = 128  # of a horizon, at most, by which one path is told from another
 FEW = 6  # rows, the fewest that a linear path reads
 POWER = 40  # weights fall with the 40th power of the squared error: 2 % more of it is a bit less than half the weight
 ROUNDING = 1e-12  # of the squares: losses are differences of sums
@@ -122,11 +123,11 @@ class LinearChoice:
         """The path of these sums: smoothing + shrink * (mixture - smoothing)."""
         of_phases, pooled = moments, moments.pooled()
         P = len(of_phases.gram) if any(member.phased for member in self.members) else 1
-        A, kept = np.zeros((P, self.features, plan.horizon)), 1.0
+        A, kept = np.zeros((P, self.features, moments.truth.shape[2])), 1.0
         for member in self.members:
             sums = (of_phases if member.phased else pooled).of(member.columns)
-            of_truth, of_smooth = sums.solve(member.penalty)
-            A[:, member.columns] += self.shrink * member.weight * (of_truth - member.share * of_smooth)
+            fitted = sums.coefficients(member.penalty, member.share)
+            A[:, member.columns] += self.shrink * member.weight * fitted
             kept -= self.shrink * member.weight * (1 - member.share)
         interplay = self.upto == 2 and has_interplay(plan.frequency, plan.season)
         return LinearPath(A, kept, self.upto >= 1, interplay, level=self.upto >= 1)
@@ -134,7 +135,7 @@ class LinearChoice:
 
 @dataclass(frozen=True)
 class _Held:
-    """The sums of rows that judge, of all rows, and of those that may not be fitted for them.
+    """The sums of rows that judge, of all rows, and of those that may not be fitted for them; of some steps.
 
     What is left is taken when it is needed: with a matrix for every phase a sum takes some ten megabytes.
     """
@@ -147,6 +148,11 @@ class _Held:
         """Of some features, the rows that may be fitted and those that judge."""
         fitted = reduce(sub, (rows.of(columns) for rows in self.without), self.every.of(columns))
         return fitted, self.judging.of(columns)
+
+    def at(self, steps: Array) -> _Held:
+        """Of some steps."""
+        without = tuple(rows.at(steps) for rows in self.without)
+        return _Held(self.judging.at(steps), self.every.at(steps), without)
 
     def pooled(self) -> _Held:
         """Of all phases as of one."""
@@ -178,18 +184,18 @@ def choose_linear(
     if not len(choose) or not len(train):
         return None, None, ()
     usable = with_year | ~of_the_year(plan.frequency, plan.season, plan.lookback)
-    parts = quarters(history, smoothing, plan, train, upto)
+    parts = quarters(history, smoothing, plan, train, upto, judge=True)
     every = total(parts)
-    judging = side_by_side(lambda part: moments(part.unseen, smoothing, plan, part.origins, upto), parts)
-    judges = [_Held(rows, every, (part.own, part.beside)) for part, rows in zip(parts, judging, strict=True)]
+    judges = [_Held(part.judging, every, (part.own, part.beside)) for part in parts if part.judging]
     judges.append(_Held(moments(history, smoothing, plan, thinned(choose, CHOOSING), upto), every))
+    judges = [judge.at(_some_steps(plan)) for judge in judges]
     pooled = [judge.pooled() for judge in judges]
     found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]
     if len(every.gram) > 1:  # P solutions each: tried on the features that proved best, and on all
         best = min(found, key=lambda scored: scored.loss)
         found += [_best(judges, counts, n, plan.lookback, usable) for n in sorted({best.upto, upto})]
     losses = np.array([sum(_of_smoothing(judge.judging) for judge in pooled), *(one.loss for one in found)])
-    losses = np.maximum(losses, 0) + ROUNDING * every.squares.max() + 1e-300
+    losses = np.maximum(losses, 0) + ROUNDING * judges[0].every.squares.sum(2).max() + 1e-300
     weights = (losses.min() / losses) ** POWER
     weights[weights < LIGHT * weights.max()] = 0
     weights /= weights.sum()
@@ -244,6 +250,11 @@ def _shrink(choice: LinearChoice, plan: Plan, judges: Iterable[tuple[Moments, Mo
         gains.append(gain / 2)
         sizes.append(size)
     return _jackknifed(np.array(gains), np.array(sizes))
+
+
+def _some_steps(plan: Plan) -> Array:
+    """Steps of the horizon, evenly apart."""
+    return np.unique(np.linspace(0, plan.horizon - 1, min(plan.horizon, STEPS)).astype(int))
 
 
 def _lengths(plan: Plan) -> list[int]:

@@ -218,7 +218,7 @@ def fit_correction(
 
 
 def _solved(moments: Moments, penalty: float) -> Array:
-    coefficients: Array = moments.solve(penalty)[0][0]
+    coefficients: Array = moments.coefficients(penalty)[0]
     return coefficients
 
 

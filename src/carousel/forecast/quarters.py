@@ -16,7 +16,7 @@ from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import Smoothing
 from carousel.series.features import phase, phases
 from carousel.series.history import History, Origins, normalise
-from carousel.series.linear import Moments, linear_features, sizes
+from carousel.series.linear import Moments, linear_features, of_the_level, sizes
 from carousel.series.smoothing import mixed, mixture
 
 __all__ = ["Quarter", "moments", "quarter_of", "quarters", "total"]
@@ -36,6 +36,7 @@ class Quarter:
     Args:
         origins: of it.
         own: their sums.
+        judging: those with the features that they have in `unseen`; None where nothing is to be judged.
         beside: the sums of origins of its neighbours whose targets reach into it, or that its targets reach.
         unseen: the history as the other quarters know it: the mean of each series is that of rows outside. With
             the mean of all rows, a path that goes back to it would be told part of what it is asked.
@@ -43,40 +44,65 @@ class Quarter:
 
     origins: Origins
     own: Moments
+    judging: Moments | None
     beside: Moments
     unseen: History
 
     def of(self, columns: Array) -> Quarter:
-        """The sums of some features."""
-        return replace(self, own=self.own.of(columns), beside=self.beside.of(columns))
+        """The sums of some features; without those that judge."""
+        return replace(self, own=self.own.of(columns), judging=None, beside=self.beside.of(columns))
 
 
 def quarters(
-    history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int
+    history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int, judge: bool = False
 ) -> tuple[Quarter, ...]:
-    """The quarters of the training time; `upto` as for `linear_features`."""
+    """The quarters of the training time.
+
+    Args:
+        upto: as for `linear_features`.
+        judge: with the sums that judge.
+    """
     origins, edges = thinned(train, ORIGINS), _edges(train)
     near = min(plan.horizon, int(np.diff(edges).min()) // 2)
     # Three pieces between two edges: origins near the one, near none, near the other.
     piece = np.searchsorted(np.sort([*(edges - near), *edges, *(edges + near)]), origins.row)
-    sums = side_by_side(
-        lambda p: moments(history, smoothing, plan, origins[piece == p], upto), range(3 * QUARTERS - 2)
-    )
-    found = []
-    for k in range(QUARTERS):
-        inside = slice(max(3 * k - 1, 0), 3 * k + 2)
-        beside = [sums[p] for p in (3 * k - 2, 3 * k + 2) if 0 <= p < len(sums)]
-        first = 0 if k == 0 else int(edges[k - 1])
-        stop = int(edges[k] if k < QUARTERS - 1 else train.row.max()) + plan.horizon
-        found.append(
-            Quarter(
-                origins[(piece >= inside.start) & (piece < inside.stop)],
-                reduce(add, sums[inside]),
-                reduce(add, beside),
-                replace(history, center=_means_outside(history, first, stop, int(train.row.max()))),
-            )
+    ends = np.concatenate([edges, [train.row.max()]]).astype(int) + plan.horizon
+    starts = np.concatenate([[0], edges.astype(int)])
+    unseen = [
+        replace(history, center=_means_outside(history, first, stop, int(train.row.max())))
+        for first, stop in zip(starts, ends, strict=True)
+    ]
+    own = np.arange(sizes(plan.frequency, plan.season, plan.lookback)[upto])
+    moved = np.flatnonzero(of_the_level(plan.frequency, plan.season, plan.lookback)[: len(own)])
+    there = own.copy()
+    there[moved] = len(own) + np.arange(len(moved))
+
+    def sums(k: int) -> tuple[Moments, Moments | None, dict[int, Moments]]:
+        """A quarter's own sums, those that judge, and those of its pieces near an edge."""
+        found = {
+            p: moments(history, smoothing, plan, origins[piece == p], upto, unseen[k] if judge else None)
+            for p in _pieces(k)
+        }
+        whole = reduce(add, found.values())
+        near_edges = {p: part.of(own) for p, part in found.items() if p % 3}
+        return whole.of(own), whole.of(there) if judge else None, near_edges
+
+    found = side_by_side(sums, range(QUARTERS))
+    near_edges = {p: part for *_, some in found for p, part in some.items()}
+    return tuple(
+        Quarter(
+            origins[np.isin(piece, _pieces(k))],
+            found[k][0],
+            found[k][1],
+            reduce(add, (near_edges[p] for p in (3 * k - 2, 3 * k + 2) if p in near_edges)),
+            unseen[k],
         )
-    return tuple(found)
+        for k in range(QUARTERS)
+    )
+
+
+def _pieces(quarter: int) -> list[int]:
+    return [p for p in range(3 * quarter - 1, 3 * quarter + 2) if 0 <= p <= 3 * QUARTERS - 3]
 
 
 def total(parts: tuple[Quarter, ...]) -> Moments:
@@ -109,18 +135,39 @@ def _means_outside(history: History, first: int, stop: int, end: int) -> Array:
     return history.center + np.where(enough, deviation / np.maximum(outside, 1), 0.0)
 
 
-def moments(history: History, smoothing: Smoothing, plan: Plan, origins: Origins, upto: int) -> Moments:
-    """The sums of all these origins. A missing target counts as what the smoothing says."""
+def moments(
+    history: History,
+    smoothing: Smoothing,
+    plan: Plan,
+    origins: Origins,
+    upto: int,
+    unseen: History | None = None,
+) -> Moments:
+    """The sums of all these origins. A missing target counts as what the smoothing says.
+
+    Args:
+        unseen: with other means; the features that change with them stand, as they are there, behind all others.
+    """
     counts = sizes(plan.frequency, plan.season, plan.lookback)
     P = phases(plan.frequency, plan.season)
     P = P if P * counts[-1] * (counts[-1] + plan.horizon) <= PHASED_NUMBERS else 1
-    found = Moments.zero(P, counts[upto], plan.horizon)
-    for features, smooth, truth, which in _blocks(history, smoothing, plan, origins, upto):
+    moved = np.flatnonzero(of_the_level(plan.frequency, plan.season, plan.lookback)[: counts[upto]])
+    F = counts[upto] + (0 if unseen is None else len(moved))
+    found = Moments.zero(P, F, plan.horizon)
+    for features, smooth, truth, which in _blocks(history, smoothing, plan, origins, upto, unseen, moved):
         found.add(features, truth, smooth, which if P > 1 else np.zeros_like(which))
     return found
 
 
-def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins, upto: int) -> Iterator[Any]:
+def _blocks(
+    history: History,
+    smoothing: Smoothing,
+    plan: Plan,
+    origins: Origins,
+    upto: int,
+    unseen: History | None,
+    moved: Array,
+) -> Iterator[Any]:
     """Blocks of features (B, F), smoothing and truth around the level in units of the scale (B, K), phases (B,)."""
     matrices = mixture(smoothing, plan.horizon)
     for b in range(0, len(origins), BLOCK):
@@ -132,5 +179,9 @@ def _blocks(history: History, smoothing: Smoothing, plan: Plan, origins: Origins
         smooth = mixed(matrices, context.window, context.errors)
         truth = np.where(observed, truth, smooth)
         features = linear_features(context, plan.frequency, plan.season, upto)
+        if unseen is not None and len(moved):
+            other = replace(context, center=unseen.center[some.series])
+            there = linear_features(other, plan.frequency, plan.season, upto)[:, moved]
+            features = np.concatenate([features, there], 1)
         which = phase(plan.frequency, plan.season, context.next)
         yield features, (smooth - level) / scale, (truth - level) / scale, which

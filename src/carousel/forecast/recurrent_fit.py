@@ -27,6 +27,7 @@ __all__ = ["Job", "fit_deepar", "fit_plain", "fit_segments"]
 Array = np.ndarray[Any, Any]
 
 TRAINED = 200_000  # origins that a network is trained on
+TARGETS = 40_000_000  # rows to come of all of them
 HELD = 4000  # origins that stop the training
 CHUNK = 1024
 
@@ -80,7 +81,7 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
         for layer, columns in zip((net.embed, net.position), hidden, strict=False):
             layer.weight[:, columns] = 0
 
-    calendar = CalendarTable(plan.frequency)
+    calendar = CalendarTable(plan.frequency, dense=False)
 
     def load(origins: Origins, rest: Array, observed: Array) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
@@ -131,7 +132,7 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
         torch.manual_seed(settings.seed)
         inputs = row_size(plan.frequency)
         net = DeepARNet(settings.cell, inputs, settings.hidden_size, settings.layers, counts)
-    calendar = CalendarTable(plan.frequency)
+    calendar = CalendarTable(plan.frequency, dense=False)
 
     def load(origins: Origins) -> Batch:
         context = history.context(origins, L, 0)
@@ -147,7 +148,7 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
         losses: torch.Tensor = net.loss(*batch.inputs, batch.target) * batch.observed
         return losses.sum() / batch.observed.sum().clamp(min=1)
 
-    origins, held_origins = thinned(job.train, TRAINED), thinned(job.choose, HELD)
+    origins, held_origins = _trained(job), thinned(job.choose, HELD)
     held = [load(held_origins[part]) for part in _chunks(len(held_origins))]
     run = train(
         net,
@@ -163,7 +164,7 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
 
 
 def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> tuple[Run, list[Batch]]:
-    origins = thinned(job.train, TRAINED)
+    origins = _trained(job)
     rest, observed = _rest(job, origins, job.train_base)
     held_origins = thinned(job.choose, HELD)
     held_rest, held_observed = _rest(job, held_origins, job.base)
@@ -175,6 +176,11 @@ def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> 
         return load(origins[index], rest[index], observed[index])
 
     return train(net, rows, len(origins), held, _loop(job, len(origins)), start_counts, job.session), held
+
+
+def _trained(job: Job) -> Origins:
+    """Origins that the network is trained on: of a long horizon fewer, as neighbours share most of their targets."""
+    return thinned(job.train, min(TRAINED, max(1, TARGETS // job.plan.horizon)))
 
 
 def _chunks(count: int) -> list[slice]:

@@ -63,10 +63,14 @@ class CalendarTable:
 
     A stream asks for nearly the same rows at every step, a training for rows of the same years in every batch.
     Safe from several threads: the table is replaced, never changed.
+
+    Args:
+        dense: it may hold only a few times the rows that one call asks for; not where many calls follow.
     """
 
-    def __init__(self, frequency: Frequency) -> None:
+    def __init__(self, frequency: Frequency, dense: bool = True) -> None:
         self._frequency = frequency
+        self._dense = dense
         self._table = 0, np.zeros((0, 0))  # microseconds of its first row; (N, C)
 
     def at(self, origins: Array, steps: Array) -> Array:
@@ -103,7 +107,8 @@ class CalendarTable:
             stop += max(stop - start, step * AHEAD)
         elif on_grid and len(rows):
             start, stop = min(start, first), max(stop, end)
-        if stop - start > step * (LARGEST if one else min(LARGEST, DENSE * len(times) * len(steps))):
+        few = self._dense and not one
+        if stop - start > step * (min(LARGEST, DENSE * len(times) * len(steps)) if few else LARGEST):
             return 0, rows[:0]
         stamps = np.arange(start, stop, step).view("datetime64[us]")
         self._table = start, calendar_features(self._frequency, stamps)

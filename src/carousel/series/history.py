@@ -176,17 +176,21 @@ class History:
 
     def targets(self, origins: Origins, horizon: int) -> tuple[Array, Array]:
         """(B, K) the rows from each origin on, in the model's unit, and where they were observed."""
-        steps = origins.row[:, None] + np.arange(horizon)
-        inside = steps < self.panel.lengths[origins.series][:, None]
-        index = np.where(inside, self.panel.offsets[origins.series][:, None] + steps, 0)
+        index, inside = self._after(origins, horizon)
         return np.where(inside, self.x[index], 0.0), inside & self.observed[index]
 
     def given(self, origins: Origins, horizon: int) -> Array:
         """(B, K) the rows from each origin on, in the user's unit; NaN where there are none."""
-        steps = origins.row[:, None] + np.arange(horizon)
-        inside = steps < self.panel.lengths[origins.series][:, None]
-        index = np.where(inside, self.panel.offsets[origins.series][:, None] + steps, 0)
+        index, inside = self._after(origins, horizon)
         return np.where(inside, self.panel.values[index], np.nan)
+
+    def _after(self, origins: Origins, rows: int) -> tuple[Array, Array]:
+        """(B, rows) indices of the rows from each origin on, 0 where there are none, and where there are some."""
+        index = origins.row[:, None] + np.arange(rows)
+        inside = index < self.panel.lengths[origins.series][:, None]
+        index += self.panel.offsets[origins.series][:, None]
+        index[~inside] = 0
+        return index, inside
 
     def _before(self, origins: Origins, rows: int) -> Array:
         """(B, rows) indices of the rows before each origin; the first season is repeated backwards."""

@@ -18,7 +18,15 @@ from carousel.series.calendar import Frequency
 from carousel.series.features import YEAR_HARMONICS, calendar_features, has_interplay, phase
 from carousel.series.history import Context, normalise
 
-__all__ = ["Moments", "by_phase", "linear_features", "linear_path", "of_the_year", "sizes"]
+__all__ = [
+    "Moments",
+    "by_phase",
+    "linear_features",
+    "linear_path",
+    "of_the_level",
+    "of_the_year",
+    "sizes",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -80,6 +88,16 @@ def of_the_year(frequency: Frequency, season: int, lookback: int) -> Array:
     return found
 
 
+def of_the_level(frequency: Frequency, season: int, lookback: int) -> Array:
+    """(F,) which features change with the mean of the series: how high the window lies, and what it multiplies."""
+    counts = sizes(frequency, season, lookback)
+    found = np.zeros(counts[-1], bool)
+    found[lookback + 1] = True
+    if len(counts) > 2:
+        found[counts[1] : counts[1] + 2 + 2 * INTERPLAY] = True
+    return found
+
+
 def linear_path(
     path: LinearPath,
     context: Context,
@@ -129,7 +147,7 @@ class Moments:
         gram: (P, F, F) FᵀF.
         truth: (P, F, K) Fᵀy.
         smooth: (P, F, K) Fᵀs.
-        squares: (2, 2) Σ y y, Σ y s; Σ s y, Σ s s.
+        squares: (2, 2, K) Σ y y, Σ y s; Σ s y, Σ s s of every step.
     """
 
     gram: Array
@@ -139,24 +157,35 @@ class Moments:
 
     @classmethod
     def zero(cls, P: int, F: int, K: int) -> Moments:
-        return cls(np.zeros((P, F, F)), np.zeros((P, F, K)), np.zeros((P, F, K)), np.zeros((2, 2)))
+        return cls(np.zeros((P, F, F)), np.zeros((P, F, K)), np.zeros((P, F, K)), np.zeros((2, 2, K)))
 
     def add(self, F: Array, y: Array, s: Array, which: Array) -> None:
         """Adds B rows: features (B, F), targets and smoothing (B, K), phases (B,)."""
+        K, both = y.shape[1], np.concatenate([y, s], 1)
         for p in np.unique(which):
             rows = which == p
-            self.gram[p] += F[rows].T @ F[rows]
-            self.truth[p] += F[rows].T @ y[rows]
-            self.smooth[p] += F[rows].T @ s[rows]
-        both = np.stack([y.reshape(-1), s.reshape(-1)])
-        self.squares += both @ both.T
+            f, r = (F, both) if rows.all() else (F[rows], both[rows])
+            sums = (r.T @ f).T if r.shape[1] < f.shape[1] else f.T @ r  # BLAS takes half as long in this order
+            self.gram[p] += f.T @ f
+            self.truth[p] += sums[:, :K]
+            self.smooth[p] += sums[:, K:]
+        across = np.einsum("bk,bk->k", y, s)
+        self.squares += [[np.einsum("bk,bk->k", y, y), across], [across, np.einsum("bk,bk->k", s, s)]]
 
     def of(self, columns: Array) -> Moments:
-        """The sums of some features, given by their rising numbers."""
+        """The sums of some features, given by their numbers; all of them only in their order."""
         if len(columns) == self.gram.shape[1]:
             return self
         gram = self.gram[:, columns[:, None], columns]
         return Moments(gram, self.truth[:, columns], self.smooth[:, columns], self.squares)
+
+    def at(self, steps: Array) -> Moments:
+        """The sums of some steps."""
+        if len(steps) == self.truth.shape[2]:
+            return self
+        return Moments(
+            self.gram, self.truth[..., steps], self.smooth[..., steps], self.squares[..., steps]
+        )
 
     def pooled(self) -> Moments:
         """The sums of all phases as of one."""
@@ -165,7 +194,7 @@ class Moments:
 
     def around_smoothing(self) -> Moments:
         """The same rows, of which the smoothing is the truth."""
-        squares = np.full((2, 2), self.squares[1, 1])
+        squares = np.broadcast_to(self.squares[1, 1], self.squares.shape)
         return Moments(self.gram, self.smooth, self.smooth, squares)
 
     def __add__(self, other: Moments) -> Moments:
@@ -189,10 +218,16 @@ class Moments:
     def solve(self, penalty: float) -> tuple[Array, Array]:
         """Coefficients (P, F, K) for y, and those for s: what is left of y - share * s has their difference."""
         K = self.truth.shape[2]
-        ridge = penalty * np.eye(self.gram.shape[1])
-        both = np.concatenate([self.truth, self.smooth], 2)
-        solved = np.stack([np.linalg.solve(g + ridge, b) for g, b in zip(self.gram, both, strict=True)])
+        solved = self._solved(penalty, np.concatenate([self.truth, self.smooth], 2))
         return solved[..., :K], solved[..., K:]
+
+    def coefficients(self, penalty: float, share: float = 0.0) -> Array:
+        """Coefficients (P, F, K) for y - share * s."""
+        return self._solved(penalty, self.truth - share * self.smooth)
+
+    def _solved(self, penalty: float, sums: Array) -> Array:
+        ridge = penalty * np.eye(self.gram.shape[1])
+        return np.stack([np.linalg.solve(g + ridge, b) for g, b in zip(self.gram, sums, strict=True)])
 
     def loss(self, share: float, A: Array) -> float:
         """Σ (y - share * s - F A)² over these rows; A is (P, F, K)."""
@@ -204,7 +239,7 @@ class Moments:
         images = [self.gram @ A for A in both]
         cross = np.array([[np.vdot(A, sums) for sums in (self.truth, self.smooth)] for A in both])
         inner = np.array([[np.vdot(A, image) for image in images] for A in both])
-        form = self.squares - cross - cross.T + inner
+        form = self.squares.sum(2) - cross - cross.T + inner
         share = np.array(shares)
         losses: Array = form[0, 0] - share * (form[0, 1] + form[1, 0]) + share**2 * form[1, 1]
         return losses
