@@ -121,7 +121,7 @@ def captured(monkeypatch: pytest.MonkeyPatch, y: Any) -> tuple[Any, Any]:
     monkeypatch.setattr(recurrent_fit, "train", train)
     Forecaster(5, **QUICK).fit(y)
     net, load, rows, *_, criterion = calls[0]
-    return load(np.arange(rows)), lambda batch: criterion(net, batch)
+    return load(np.arange(rows), np.random.default_rng(0)), lambda batch: criterion(net, batch)
 
 
 @pytest.mark.parametrize("make", [seasonal, counted])

@@ -467,7 +467,7 @@ def forward() -> Callable[..., Any]:
                 deepar = DeepARNet(cell, 6, 5, 2, counts=False).eval()
                 x = rng.normal(size=(9, 3, 6)).astype(np.float32)
                 return deepar(torch.from_numpy(x)).numpy(), NetworkModel(deepar.value().network).run(x)
-            net = SegmentNet((7, 6), 4, cell, 5, 2, 0.5, torch.Generator()).eval()
+            net = SegmentNet((7, 6), 4, cell, 5, 2).eval()
             net.head.weight.normal_()
             past = rng.normal(size=(3, 2, 7)).astype(np.float32)
             future = rng.normal(size=(2, 2, 6)).astype(np.float32)

@@ -36,8 +36,6 @@ class SegmentNet(nn.Module):
     Args:
         inputs: sizes of a past and a future segment's inputs.
         segment: rows of a segment.
-        dropout: of the decoded state.
-        generator: draws the dropout masks; torch's global one is left alone.
     """
 
     def __init__(
@@ -47,11 +45,9 @@ class SegmentNet(nn.Module):
         cell: str,
         hidden: int,
         layers: int,
-        dropout: float,
-        generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.segment, self.dropout, self.generator = segment, dropout, generator
+        self.segment = segment
         self.embed = nn.Linear(inputs[0], hidden)
         self.rnn = recurrent(cell, hidden, hidden, layers)
         self.position = nn.Linear(inputs[1], hidden)
@@ -59,8 +55,12 @@ class SegmentNet(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
-    def forward(self, past: Tensor, future: Tensor) -> Tensor:
-        """(T, B, ·) and (J, B, ·) to (B, J * segment)."""
+    def forward(self, past: Tensor, future: Tensor, kept: Tensor | None = None) -> Tensor:
+        """(T, B, ·) and (J, B, ·) to (B, J * segment).
+
+        Args:
+            kept: (J * B, H) what the decoded states are multiplied with: of dropout, 0 or 1 / (1 - rate).
+        """
         J, B, _ = future.shape
         _, state = self.rnn(torch.relu(self.embed(past)))
         if isinstance(state, tuple):
@@ -69,7 +69,7 @@ class SegmentNet(nn.Module):
             state = state.repeat(1, J, 1)
         step = torch.relu(self.position(future)).reshape(1, J * B, -1)
         y, _ = self.rnn(step, state)
-        rows: Tensor = self.head(self._drop(y[0])).reshape(J, B, self.segment)
+        rows: Tensor = self.head(y[0] if kept is None else y[0] * kept).reshape(J, B, self.segment)
         return rows.transpose(0, 1).reshape(B, J * self.segment)
 
     def value(self, shrink: float) -> RecurrentPath:
@@ -82,12 +82,6 @@ class SegmentNet(nn.Module):
             head=_dense(self.head, "identity"),
             shrink=shrink,
         )
-
-    def _drop(self, x: Tensor) -> Tensor:
-        if not self.training or self.dropout == 0:
-            return x
-        kept = torch.rand(x.shape, generator=self.generator) >= self.dropout
-        return x * kept / (1 - self.dropout)
 
 
 class PlainNet(nn.Module):

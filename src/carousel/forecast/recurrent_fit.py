@@ -15,6 +15,7 @@ from carousel.forecast.plan import Plan
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import thinned
+from carousel.forecast.threads import LARGE
 from carousel.forecast.training import Batch, Loop, Run, train
 from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
 from carousel.series.autoregression import row_inputs, row_size, unit_of
@@ -30,6 +31,7 @@ TRAINED = 200_000  # origins that a network is trained on
 TARGETS = 40_000_000  # rows to come of all of them
 HELD = 4000  # origins that stop the training
 CHUNK = 1024
+DIVIDED = 4096  # rows times recurrent steps, from which threads share a batch
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,10 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
     if not len(job.train):
         return None, Run()
     plan, settings = job.plan, job.settings
-    generator = torch.Generator().manual_seed(settings.seed)
     inputs = segment_inputs(plan.frequency, plan.segment, plan.horizon, job.paths)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        net = SegmentNet(
-            inputs,
-            plan.segment,
-            settings.cell,
-            settings.hidden_size,
-            settings.layers,
-            settings.dropout,
-            generator,
-        )
+        net = SegmentNet(inputs, plan.segment, settings.cell, settings.hidden_size, settings.layers)
 
     hidden = [] if job.with_year else year_inputs(plan.frequency, plan.segment)
     with torch.no_grad():  # an input of zeros leaves weights of zeros as they are
@@ -83,16 +76,17 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
 
     calendar = CalendarTable(plan.frequency, dense=False)
 
-    def load(origins: Origins, rest: Array, observed: Array) -> Batch:
+    def load(origins: Origins, rest: Array, observed: Array, rng: np.random.Generator | None = None) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
         seen = None if job.paths is None else context.covariates
         normal = normalise(context, plan.season)
         past, future, _ = segments(context, normal, calendar, plan.segment, plan.horizon, seen)
         for inputs, columns in zip((past, future), hidden, strict=False):
             inputs[..., columns] = 0
-        return _batch((past, future), rest, observed)
+        kept = () if rng is None or settings.dropout == 0 else (_kept(rng, len(future) * len(origins), settings),)
+        return _batch((past, future, *kept), rest, observed)
 
-    run, held = _run(net, job, load, start_counts=True)
+    run, held = _run(net, job, load, plan.lookback // plan.segment - (-plan.horizon // plan.segment), True)
     if run.best is None:
         return None, run
     shrink = 1.0
@@ -112,12 +106,12 @@ def fit_plain(job: Job) -> tuple[PlainPath, Run]:
         torch.manual_seed(settings.seed)
         net = PlainNet(settings.cell, settings.hidden_size, settings.layers, plan.horizon)
 
-    def load(origins: Origins, rest: Array, observed: Array) -> Batch:
+    def load(origins: Origins, rest: Array, observed: Array, rng: np.random.Generator | None = None) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
         z, _ = normalise(context, plan.season)
         return _batch((np.ascontiguousarray(z.T[..., None], np.float32),), rest, observed)
 
-    run, _ = _run(net, job, load, start_counts=False)
+    run, _ = _run(net, job, load, plan.lookback, False)
     return net.value(), run
 
 
@@ -152,10 +146,10 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
     held = [load(held_origins[part]) for part in _chunks(len(held_origins))]
     run = train(
         net,
-        lambda index: load(origins[index]),
+        lambda index, rng: load(origins[index]),
         len(origins),
         held,
-        _loop(job, len(origins)),
+        _loop(job, len(origins), L + K - 1),
         False,
         job.session,
         loss,
@@ -163,7 +157,9 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
     return net.value(), run
 
 
-def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> tuple[Run, list[Batch]]:
+def _run(
+    net: Any, job: Job, load: Callable[..., Batch], steps: int, start_counts: bool
+) -> tuple[Run, list[Batch]]:
     origins = _trained(job)
     rest, observed = _rest(job, origins, job.train_base)
     held_origins = thinned(job.choose, HELD)
@@ -172,10 +168,18 @@ def _run(net: Any, job: Job, load: Callable[..., Batch], start_counts: bool) -> 
         load(held_origins[part], held_rest[part], held_observed[part]) for part in _chunks(len(held_origins))
     ]
 
-    def rows(index: Array) -> Batch:
-        return load(origins[index], rest[index], observed[index])
+    def rows(index: Array, rng: np.random.Generator) -> Batch:
+        return load(origins[index], rest[index], observed[index], rng)
 
-    return train(net, rows, len(origins), held, _loop(job, len(origins)), start_counts, job.session), held
+    loop = _loop(job, len(origins), steps)
+    return train(net, rows, len(origins), held, loop, start_counts, job.session), held
+
+
+def _kept(rng: np.random.Generator, states: int, settings: Settings) -> Array:
+    """(states, H) dropout: 0, or 1 / (1 - rate)."""
+    kept = rng.random((states, settings.hidden_size), np.float32) >= settings.dropout
+    scaled: Array = kept / np.float32(1 - settings.dropout)
+    return scaled
 
 
 def _trained(job: Job) -> Origins:
@@ -187,11 +191,14 @@ def _chunks(count: int) -> list[slice]:
     return [slice(b, b + CHUNK) for b in range(0, count, CHUNK)]
 
 
-def _loop(job: Job, count: int) -> Loop:
+def _loop(job: Job, count: int, steps: int) -> Loop:
     """How to train on this many origins: a short series gets smaller batches, so that an epoch has some steps."""
     settings = job.settings
     batch_size = max(1, min(settings.batch_size, max(16, count // 8), count))
-    return Loop(job.epochs, batch_size, settings.learning_rate, settings.patience, settings.seed)
+    divided = batch_size * steps >= DIVIDED and settings.hidden_size < LARGE
+    return Loop(
+        job.epochs, batch_size, settings.learning_rate, settings.patience, settings.seed, divided=divided
+    )
 
 
 def _rest(job: Job, origins: Origins, base: Callable[[Origins], Array]) -> tuple[Array, Array]:

@@ -15,7 +15,7 @@ __all__ = ["named", "restore", "snapshot", "tensors"]
 
 
 def snapshot(net: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Named:
-    """Weights, their average, the optimiser's moments, and the generators of the modules."""
+    """Weights, their average and the optimiser's moments."""
     return named(dict(_parts(net, average, optimizer)))
 
 
@@ -39,14 +39,11 @@ def restore(state: Named, net: nn.Module, average: nn.Module, optimizer: torch.o
             _, number, key = name.split(".")
             moments.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
-    for index, generator in enumerate(_generators(net)):
-        generator.set_state(kept[f"generator.{index}"].to(torch.uint8))
 
 
 def named(values: Mapping[str, Tensor]) -> Named:
-    """Tensors as arrays; bytes, which a document does not know, as int64."""
-    arrays = [tensor.detach().numpy().copy() for tensor in values.values()]
-    return Named(tuple(values), tuple(a.astype(np.int64) if a.dtype == np.uint8 else a for a in arrays))
+    """Tensors as arrays."""
+    return Named(tuple(values), tuple(tensor.detach().numpy().copy() for tensor in values.values()))
 
 
 def tensors(values: Named) -> dict[str, Tensor]:
@@ -64,10 +61,3 @@ def _parts(
     yield from ((f"average.{name}", tensor) for name, tensor in average.state_dict().items())
     for number, moments in optimizer.state_dict()["state"].items():
         yield from ((f"optimizer.{number}.{key}", tensor) for key, tensor in moments.items())
-    yield from ((f"generator.{number}", g.get_state()) for number, g in enumerate(_generators(net)))
-
-
-def _generators(net: nn.Module) -> list[torch.Generator]:
-    """The generators that modules draw from, each once."""
-    found = [g for module in net.modules() for g in vars(module).values() if isinstance(g, torch.Generator)]
-    return list(dict.fromkeys(found))

@@ -17,17 +17,19 @@ from torch import Tensor, nn
 
 from carousel.forecast.session import Session
 from carousel.forecast.state import named, restore, snapshot, tensors
+from carousel.forecast.threads import side_by_side
 from carousel.network.checkpoint import Named, Training
 
 __all__ = ["Batch", "Loop", "Run", "huber", "train"]
 
 Array = np.ndarray[Any, Any]
-Loader = Callable[[Array], "Batch"]
+Loader = Callable[[Array, np.random.Generator], "Batch"]
 Criterion = Callable[[nn.Module, "Batch"], Tensor]
 
 AVERAGE = 0.99  # of the moving average of the weights
 CLIP = 1.0  # norm of the gradient
 WARM_UP = 50  # steps in which the learning rate rises
+PART = 128  # rows of a batch, at least, that a thread of its own computes
 LEAST_STEPS = 50  # of an epoch: a short series is passed several times
 LOSSES = ("epoch", "train", "valid")  # of an epoch
 
@@ -51,6 +53,7 @@ class Loop:
     patience: int
     seed: int
     most_steps: int = 500  # of an epoch; a larger set is sampled anew in every epoch
+    divided: bool = False  # a batch has enough work to share it among threads
 
 
 @dataclass
@@ -99,7 +102,8 @@ def train(
     Where the session has a checkpoint of this training, it goes on from there, with the same bits.
 
     Args:
-        load: gives the batch of some of the origins 0 to `train_rows` - 1.
+        load: gives the batch of some of the origins 0 to `train_rows` - 1, with a generator for what it draws;
+            called from several threads.
         held: batches that stop the training; without any all epochs are run and the last weights kept.
         start_counts: the untrained network is a forecast that must be beaten.
         session: reports and keeps every epoch, and has the budget.
@@ -130,13 +134,11 @@ def train(
                 rate = loop.learning_rate * min(1.0, step / WARM_UP) * 0.8 ** max(0, epoch - 4)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                loss = criterion(net, load(rows))
-                optimizer.zero_grad()
-                loss.backward()
+                loss = _gradient(net, criterion, load, _parts(rows, loop, (epoch, step)))
                 nn.utils.clip_grad_norm_(net.parameters(), CLIP)
                 optimizer.step()
                 _follow(average, net, min(AVERAGE, step / (step + 10)))
-                total, count = total + loss.item(), count + 1
+                total, count = total + loss, count + 1
                 if session.over(step):
                     run.spent = True
                     break
@@ -192,6 +194,38 @@ def _batches(count: int, loop: Loop, epoch: int) -> list[Array]:
     order = np.concatenate([rng.permutation(count) for _ in range(passes)])
     steps = min(steps * passes, loop.most_steps)
     return [order[i * loop.batch_size : (i + 1) * loop.batch_size] for i in range(steps)]
+
+
+def _parts(rows: Array, loop: Loop, number: tuple[int, int]) -> list[tuple[Array, np.random.Generator]]:
+    """A batch in the parts that threads share, whether there are several or not, each with its own generator."""
+    parts = np.array_split(rows, max(1, len(rows) // PART if loop.divided else 1))
+    return [(part, np.random.default_rng((loop.seed, *number, k))) for k, part in enumerate(parts)]
+
+
+def _gradient(
+    net: nn.Module, criterion: Criterion, load: Loader, parts: list[tuple[Array, np.random.Generator]]
+) -> float:
+    """The mean loss of a batch, whose gradient it leaves in the parameters."""
+    parameters = [*net.parameters()]
+
+    def of(part: tuple[Array, np.random.Generator]) -> tuple[float, float, list[Tensor]]:
+        batch = load(*part)
+        loss = criterion(net, batch)
+        return float(batch.observed.sum()), loss.item(), [*torch.autograd.grad(loss, parameters)]
+
+    found = side_by_side(of, parts)
+    observed = sum(count for count, *_ in found)
+    mean, (_, _, gradient) = 0.0, found[0]
+    for k, (count, loss, some) in enumerate(found):
+        share = count / observed if len(found) > 1 and observed else 1.0
+        mean += share * loss
+        if k > 0:
+            torch._foreach_add_(gradient, some, alpha=share)
+        elif share != 1:
+            torch._foreach_mul_(gradient, share)
+    for parameter, values in zip(parameters, gradient, strict=True):
+        parameter.grad = values
+    return mean
 
 
 @torch.no_grad()

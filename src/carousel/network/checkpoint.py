@@ -36,7 +36,7 @@ class Training:
         best_epoch: counted from 1; 0 is the start.
         history: (E, 3) epoch, loss in training, loss on held-out rows (NaN without).
         best: the averaged weights of least loss; None where the start was never beaten.
-        last: weights, their average, the optimiser and the generators; None where nothing is left to do.
+        last: weights, their average and the optimiser; None where nothing is left to do.
     """
 
     ended: bool

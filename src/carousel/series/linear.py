@@ -165,7 +165,9 @@ class Moments:
         for p in np.unique(which):
             rows = which == p
             f, r = (F, both) if rows.all() else (F[rows], both[rows])
-            sums = (r.T @ f).T if r.shape[1] < f.shape[1] else f.T @ r  # BLAS takes half as long in this order
+            sums = (
+                (r.T @ f).T if r.shape[1] < f.shape[1] else f.T @ r
+            )  # BLAS takes half as long in this order
             self.gram[p] += f.T @ f
             self.truth[p] += sums[:, :K]
             self.smooth[p] += sums[:, K:]
@@ -183,9 +185,7 @@ class Moments:
         """The sums of some steps."""
         if len(steps) == self.truth.shape[2]:
             return self
-        return Moments(
-            self.gram, self.truth[..., steps], self.smooth[..., steps], self.squares[..., steps]
-        )
+        return Moments(self.gram, self.truth[..., steps], self.smooth[..., steps], self.squares[..., steps])
 
     def pooled(self) -> Moments:
         """The sums of all phases as of one."""
