@@ -61,6 +61,27 @@ def test_the_quarters_make_up_the_whole(panel: Panel) -> None:
     np.testing.assert_allclose(sums.truth, whole.truth, rtol=1e-10, atol=1e-8)
 
 
+@pytest.mark.parametrize(("freq", "upto"), [(1, 1), ("h", 2)])
+def test_a_quarter_is_judged_with_the_means_of_the_others(panel: Panel, freq: int | str, upto: int) -> None:
+    parts_of = zip(panel.offsets[:-1], panel.offsets[1:], strict=True)
+    starts = ["2024-01-01"] * len(panel) if freq == "h" else None
+    panel = Panel.of([panel.values[a:b] for a, b in parts_of], starts=starts, freq=freq)
+    settings = plan(panel, HORIZON, 6, LOOKBACK)
+    scaling, smoothing = fit_smoothing(panel, settings, "identity")
+    history = History.of(panel, settings.season, scaling, smoothing, panel.ids)
+    train = every_origin(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
+    parts = quarters(history, smoothing, settings, train, upto, judge=True)
+    for part, plain in zip(parts, quarters(history, smoothing, settings, train, upto), strict=True):
+        wanted = moments(part.unseen, smoothing, settings, part.origins, upto)
+        assert part.judging is not None
+        for found, expected in ((part.judging, wanted), (part.own, plain.own), (part.beside, plain.beside)):
+            for name in ("gram", "truth", "smooth", "squares"):
+                np.testing.assert_allclose(
+                    getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-7, err_msg=name
+                )
+        assert np.abs(part.judging.gram - part.own.gram).max() > 1, "the means of a quarter are its own"
+
+
 def test_a_quarter_knows_the_mean_of_the_other_rows_only(panel: Panel) -> None:
     history, train, parts = divided(panel)
     end = int(train.row.max())

@@ -8,7 +8,14 @@ from carousel.series import Frequency, Panel
 from carousel.series.conformal import half_widths, independent_counts, scores_table
 from carousel.series.filling import fill
 from carousel.series.history import History, Origins
-from carousel.series.linear import Moments, by_phase, linear_features, linear_path, of_the_year, sizes
+from carousel.series.linear import (
+    Moments,
+    by_phase,
+    linear_features,
+    linear_path,
+    of_the_year,
+    sizes,
+)
 from carousel.series.smoothing import ahead, candidates, errors, maps, shares, smoothed
 
 
@@ -99,6 +106,7 @@ def test_ridge_is_the_least_squares_solution(rng: np.random.Generator) -> None:
     expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
     of_truth, of_smooth = moments.pooled().solve(penalty)
     np.testing.assert_allclose(of_truth[0] - 0.5 * of_smooth[0], expected, atol=1e-10)
+    np.testing.assert_allclose(moments.pooled().coefficients(penalty, 0.5)[0], expected, atol=1e-10)
     rows, columns = which == 1, np.array([0, 2, 3, 6])
     stacked = np.concatenate([F[rows][:, columns], np.sqrt(penalty) * np.eye(4)])
     target = np.concatenate([y[rows], np.zeros((4, 2))])
@@ -119,6 +127,8 @@ def test_the_sums_know_the_squared_error(rng: np.random.Generator) -> None:
     assert ((moments - some) + some).loss(0.3, A) == pytest.approx((rest**2).sum())
     away = (1 - 0.3) * s - by_phase(A, F, which)
     assert moments.around_smoothing().loss(0.3, A) == pytest.approx((away**2).sum())
+    second = np.array([1])
+    assert moments.at(second).loss(0.3, A[..., second]) == pytest.approx((rest[:, 1] ** 2).sum())
     pooled = y - 0.3 * s - F @ A[0]
     assert moments.pooled().loss(0.3, A[:1]) == pytest.approx((pooled**2).sum())
 

@@ -83,8 +83,9 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
         past, future, _ = segments(context, normal, calendar, plan.segment, plan.horizon, seen)
         for inputs, columns in zip((past, future), hidden, strict=False):
             inputs[..., columns] = 0
-        kept = () if rng is None or settings.dropout == 0 else (_kept(rng, len(future) * len(origins), settings),)
-        return _batch((past, future, *kept), rest, observed)
+        if rng is None or settings.dropout == 0:
+            return _batch((past, future), rest, observed)
+        return _batch((past, future, _kept(rng, len(future) * len(origins), settings)), rest, observed)
 
     run, held = _run(net, job, load, plan.lookback // plan.segment - (-plan.horizon // plan.segment), True)
     if run.best is None:
