@@ -72,7 +72,7 @@ class Case:
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=1, seconds=0.0)
+    parser = options(__doc__, threads=2, rounds=1, seconds=0.0)
     names = [*ROWS, "all"]
     parser.add_argument("rows", nargs="+", choices=names, metavar="ROW", help=", ".join(names))
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the data sets")

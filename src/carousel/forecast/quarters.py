@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import pairwise
 from operator import add
 from typing import Any
 
@@ -66,16 +67,12 @@ def quarters(
     near = min(plan.horizon, int(np.diff(edges).min()) // 2)
     # Three pieces between two edges: origins near the one, near none, near the other.
     piece = np.searchsorted(np.sort([*(edges - near), *edges, *(edges + near)]), origins.row)
-    ends = np.concatenate([edges, [train.row.max()]]).astype(int) + plan.horizon
-    starts = np.concatenate([[0], edges.astype(int)])
+    between = [0, *edges.astype(int), int(train.row.max())]
     unseen = [
-        replace(history, center=_means_outside(history, first, stop, int(train.row.max())))
-        for first, stop in zip(starts, ends, strict=True)
+        replace(history, center=_means_outside(history, first, stop + plan.horizon, between[-1]))
+        for first, stop in pairwise(between)
     ]
-    own = np.arange(sizes(plan.frequency, plan.season, plan.lookback)[upto])
-    moved = np.flatnonzero(of_the_level(plan.frequency, plan.season, plan.lookback)[: len(own)])
-    there = own.copy()
-    there[moved] = len(own) + np.arange(len(moved))
+    own, there = _columns(plan, upto)
 
     def sums(k: int) -> tuple[Moments, Moments | None, dict[int, Moments]]:
         """A quarter's own sums, those that judge, and those of its pieces near an edge."""
@@ -103,6 +100,20 @@ def quarters(
 
 def _pieces(quarter: int) -> list[int]:
     return [p for p in range(3 * quarter - 1, 3 * quarter + 2) if 0 <= p <= 3 * QUARTERS - 3]
+
+
+def _moved(plan: Plan, upto: int) -> Array:
+    """The features that are others where the mean of the series is."""
+    count = sizes(plan.frequency, plan.season, plan.lookback)[upto]
+    return np.flatnonzero(of_the_level(plan.frequency, plan.season, plan.lookback)[:count])
+
+
+def _columns(plan: Plan, upto: int) -> tuple[Array, Array]:
+    """Which columns of the sums with `unseen` are the features as they are, and which as they are there."""
+    own, moved = np.arange(sizes(plan.frequency, plan.season, plan.lookback)[upto]), _moved(plan, upto)
+    there = own.copy()
+    there[moved] = len(own) + np.arange(len(moved))
+    return own, there
 
 
 def total(parts: tuple[Quarter, ...]) -> Moments:
@@ -151,10 +162,9 @@ def moments(
     counts = sizes(plan.frequency, plan.season, plan.lookback)
     P = phases(plan.frequency, plan.season)
     P = P if P * counts[-1] * (counts[-1] + plan.horizon) <= PHASED_NUMBERS else 1
-    moved = np.flatnonzero(of_the_level(plan.frequency, plan.season, plan.lookback)[: counts[upto]])
-    F = counts[upto] + (0 if unseen is None else len(moved))
+    F = counts[upto] + (0 if unseen is None else len(_moved(plan, upto)))
     found = Moments.zero(P, F, plan.horizon)
-    for features, smooth, truth, which in _blocks(history, smoothing, plan, origins, upto, unseen, moved):
+    for features, smooth, truth, which in _blocks(history, smoothing, plan, origins, upto, unseen):
         found.add(features, truth, smooth, which if P > 1 else np.zeros_like(which))
     return found
 
@@ -166,10 +176,9 @@ def _blocks(
     origins: Origins,
     upto: int,
     unseen: History | None,
-    moved: Array,
 ) -> Iterator[Any]:
     """Blocks of features (B, F), smoothing and truth around the level in units of the scale (B, K), phases (B,)."""
-    matrices = mixture(smoothing, plan.horizon)
+    matrices, moved = mixture(smoothing, plan.horizon), _moved(plan, upto)
     for b in range(0, len(origins), BLOCK):
         some = origins[slice(b, b + BLOCK)]
         context = history.context(some, plan.lookback, smoothing.memory)
@@ -179,7 +188,7 @@ def _blocks(
         smooth = mixed(matrices, context.window, context.errors)
         truth = np.where(observed, truth, smooth)
         features = linear_features(context, plan.frequency, plan.season, upto)
-        if unseen is not None and len(moved):
+        if unseen is not None:
             other = replace(context, center=unseen.center[some.series])
             there = linear_features(other, plan.frequency, plan.season, upto)[:, moved]
             features = np.concatenate([features, there], 1)

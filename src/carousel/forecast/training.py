@@ -214,18 +214,15 @@ def _gradient(
         return float(batch.observed.sum()), loss.item(), [*torch.autograd.grad(loss, parameters)]
 
     found = side_by_side(of, parts)
-    observed = sum(count for count, *_ in found)
-    mean, (_, _, gradient) = 0.0, found[0]
-    for k, (count, loss, some) in enumerate(found):
-        share = count / observed if len(found) > 1 and observed else 1.0
-        mean += share * loss
-        if k > 0:
-            torch._foreach_add_(gradient, some, alpha=share)
-        elif share != 1:
-            torch._foreach_mul_(gradient, share)
+    observed = max(1.0, sum(count for count, *_ in found))
+    shares = [count / observed for count, *_ in found]
+    gradient = found[0][2]
+    torch._foreach_mul_(gradient, shares[0])
+    for share, (_, _, more) in zip(shares[1:], found[1:], strict=True):
+        torch._foreach_add_(gradient, more, alpha=share)
     for parameter, values in zip(parameters, gradient, strict=True):
         parameter.grad = values
-    return mean
+    return sum(share * loss for share, (_, loss, _) in zip(shares, found, strict=True))
 
 
 @torch.no_grad()
