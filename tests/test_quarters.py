@@ -1,17 +1,26 @@
-"""What judges a linear path has not been seen by it."""
+"""The sums that ridge regression needs; and what judges a linear path has not been seen by it."""
 
 import numpy as np
 import pytest
 
+pytest.importorskip("torch")
+
 from carousel.forecast.closed_form import fit_smoothing
+from carousel.forecast.moments import Moments
 from carousel.forecast.plan import plan
 from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
 from carousel.forecast.split import every_origin
 from carousel.series import Panel
 from carousel.series.history import History, Origins
+from carousel.series.linear import by_phase
 
 HORIZON, LOOKBACK = 5, 24
 LENGTHS = (300, 260, 90)
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(7)
 
 
 @pytest.fixture
@@ -114,3 +123,52 @@ def test_values_of_a_quarter_do_not_move_its_own_mean(panel: Panel) -> None:
     assert again[1].unseen.center[0] == pytest.approx(parts[1].unseen.center[0], rel=1e-9)
     assert again[2].unseen.center[0] > parts[2].unseen.center[0] + 100
     assert history.center[0] == other.center[0]
+
+
+# The sums
+
+
+def test_ridge_is_the_least_squares_solution(rng: np.random.Generator) -> None:
+    F, y, s = rng.normal(size=(200, 7)), rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
+    which = np.arange(200) % 3
+    moments = Moments.zero(3, 7, 2)
+    for part in (slice(0, 90), slice(90, None)):
+        moments.add(F[part], y[part], s[part], which[part])
+    penalty = 5.0
+    stacked = np.concatenate([F, np.sqrt(penalty) * np.eye(7)])
+    target = np.concatenate([y - 0.5 * s, np.zeros((7, 2))])
+    expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
+    of_truth, of_smooth = moments.pooled().solve(penalty)
+    np.testing.assert_allclose(of_truth[0] - 0.5 * of_smooth[0], expected, atol=1e-10)
+    np.testing.assert_allclose(moments.pooled().coefficients(penalty, 0.5)[0], expected, atol=1e-10)
+    rows, columns = which == 1, np.array([0, 2, 3, 6])
+    stacked = np.concatenate([F[rows][:, columns], np.sqrt(penalty) * np.eye(4)])
+    target = np.concatenate([y[rows], np.zeros((4, 2))])
+    expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
+    np.testing.assert_allclose(moments.of(columns).solve(penalty)[0][1], expected, atol=1e-10)
+
+
+def test_the_sums_know_the_squared_error(rng: np.random.Generator) -> None:
+    F, y, s = rng.normal(size=(60, 5)), rng.normal(size=(60, 2)), rng.normal(size=(60, 2))
+    which = np.arange(60) % 3
+    moments, some = Moments.zero(3, 5, 2), Moments.zero(3, 5, 2)
+    moments.add(F, y, s, which)
+    some.add(F[:20], y[:20], s[:20], which[:20])
+    A = rng.normal(size=(3, 5, 2))
+    rest = y - 0.3 * s - by_phase(A, F, which)
+    assert moments.loss(0.3, A) == pytest.approx((rest**2).sum())
+    assert (moments - some).loss(0.3, A) == pytest.approx((rest[20:] ** 2).sum())
+    assert ((moments - some) + some).loss(0.3, A) == pytest.approx((rest**2).sum())
+    away = (1 - 0.3) * s - by_phase(A, F, which)
+    assert moments.around_smoothing().loss(0.3, A) == pytest.approx((away**2).sum())
+    second = np.array([1])
+    assert moments.at(second).loss(0.3, A[..., second]) == pytest.approx((rest[:, 1] ** 2).sum())
+    pooled = y - 0.3 * s - F @ A[0]
+    assert moments.pooled().loss(0.3, A[:1]) == pytest.approx((pooled**2).sum())
+
+
+def test_a_sum_that_rounding_made_indefinite_is_solved_all_the_same() -> None:
+    moments = Moments.zero(1, 2, 1)
+    moments.gram[0] = [[1e20, 1e20], [1e20, 1e20 - 1e5]]
+    moments.truth[0] = [[1.0], [-1.0]]
+    assert np.isfinite(moments.coefficients(1.0)).all()

@@ -9,8 +9,6 @@ from carousel.series.conformal import half_widths, independent_counts, scores_ta
 from carousel.series.filling import fill
 from carousel.series.history import History, Origins
 from carousel.series.linear import (
-    Moments,
-    by_phase,
     linear_features,
     linear_path,
     of_the_year,
@@ -92,45 +90,6 @@ def test_shares_favour_small_losses() -> None:
     assert weights[0] > weights[1] > weights[2] == 0
     assert weights.sum() == pytest.approx(1)
     assert shares(np.array([0.0, 1.0])).tolist() == [1, 0]
-
-
-def test_ridge_is_the_least_squares_solution(rng: np.random.Generator) -> None:
-    F, y, s = rng.normal(size=(200, 7)), rng.normal(size=(200, 2)), rng.normal(size=(200, 2))
-    which = np.arange(200) % 3
-    moments = Moments.zero(3, 7, 2)
-    for part in (slice(0, 90), slice(90, None)):
-        moments.add(F[part], y[part], s[part], which[part])
-    penalty = 5.0
-    stacked = np.concatenate([F, np.sqrt(penalty) * np.eye(7)])
-    target = np.concatenate([y - 0.5 * s, np.zeros((7, 2))])
-    expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
-    of_truth, of_smooth = moments.pooled().solve(penalty)
-    np.testing.assert_allclose(of_truth[0] - 0.5 * of_smooth[0], expected, atol=1e-10)
-    np.testing.assert_allclose(moments.pooled().coefficients(penalty, 0.5)[0], expected, atol=1e-10)
-    rows, columns = which == 1, np.array([0, 2, 3, 6])
-    stacked = np.concatenate([F[rows][:, columns], np.sqrt(penalty) * np.eye(4)])
-    target = np.concatenate([y[rows], np.zeros((4, 2))])
-    expected = np.linalg.lstsq(stacked, target, rcond=None)[0]
-    np.testing.assert_allclose(moments.of(columns).solve(penalty)[0][1], expected, atol=1e-10)
-
-
-def test_the_sums_know_the_squared_error(rng: np.random.Generator) -> None:
-    F, y, s = rng.normal(size=(60, 5)), rng.normal(size=(60, 2)), rng.normal(size=(60, 2))
-    which = np.arange(60) % 3
-    moments, some = Moments.zero(3, 5, 2), Moments.zero(3, 5, 2)
-    moments.add(F, y, s, which)
-    some.add(F[:20], y[:20], s[:20], which[:20])
-    A = rng.normal(size=(3, 5, 2))
-    rest = y - 0.3 * s - by_phase(A, F, which)
-    assert moments.loss(0.3, A) == pytest.approx((rest**2).sum())
-    assert (moments - some).loss(0.3, A) == pytest.approx((rest[20:] ** 2).sum())
-    assert ((moments - some) + some).loss(0.3, A) == pytest.approx((rest**2).sum())
-    away = (1 - 0.3) * s - by_phase(A, F, which)
-    assert moments.around_smoothing().loss(0.3, A) == pytest.approx((away**2).sum())
-    second = np.array([1])
-    assert moments.at(second).loss(0.3, A[..., second]) == pytest.approx((rest[:, 1] ** 2).sum())
-    pooled = y - 0.3 * s - F @ A[0]
-    assert moments.pooled().loss(0.3, A[:1]) == pytest.approx((pooled**2).sum())
 
 
 def test_features_have_their_sizes_and_nest(rng: np.random.Generator) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from carousel.forecast.closed_form import PENALTIES
+from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import thinned
 from carousel.network.forecaster import Scaling
 from carousel.series.history import History, Origins
-from carousel.series.linear import Moments
 from carousel.series.panel import Panel
 
 __all__ = ["baselines", "seasonal_unit"]

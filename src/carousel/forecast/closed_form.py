@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import sub
 from typing import Any
 
 import numpy as np
 
+from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
 from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
 from carousel.forecast.split import every_origin, thinned
@@ -17,7 +18,7 @@ from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing, Unit
 from carousel.series.features import has_interplay
 from carousel.series.history import History, Origins, in_model_unit, own_scale, panel_errors
-from carousel.series.linear import Moments, linear_path, of_the_year, sizes
+from carousel.series.linear import linear_path, of_the_year, sizes
 from carousel.series.panel import Panel
 from carousel.series.smoothing import ahead, candidates, mixed, mixture, shares, subset
 
@@ -209,7 +210,7 @@ def choose_linear(
     upto = max(n for n, _ in kept)
     choice = LinearChoice(upto, counts[upto], tuple(member for _, member in kept))
     used = np.arange(counts[upto])
-    choice = replace(choice, shrink=_shrink(choice, plan, (judge.of(used) for judge in judges)))
+    choice = replace(choice, shrink=_shrink(choice, plan, judges))
     if choice.shrink == 0:
         return None, None, ()
     return choice, choice.path(every.of(used), plan), tuple(part.of(used) for part in parts)
@@ -230,7 +231,8 @@ def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, us
     phased = len(judges[0].every.gram) > 1
     best = None
     for penalty in reversed(PENALTIES):
-        losses = np.sum([rows.losses(SHARES, *fitted.solve(penalty)) for fitted, rows in pairs], 0)
+        judged = partial(_losses, penalty)
+        losses = np.sum(side_by_side(judged, pairs), 0)
         j = int(np.argmin(losses))
         if best is not None and losses[j] > best.loss:
             break  # it only rises from here on
@@ -239,17 +241,25 @@ def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, us
     return best
 
 
-def _shrink(choice: LinearChoice, plan: Plan, judges: Iterable[tuple[Moments, Moments]]) -> float:
+def _losses(penalty: float, pair: tuple[Moments, Moments]) -> Array:
+    """Of every share, at the rows that judge."""
+    fitted, rows = pair
+    return rows.losses(SHARES, *fitted.solve(penalty))
+
+
+def _shrink(choice: LinearChoice, plan: Plan, judges: Sequence[_Held]) -> float:
     """The shrink factor of a mixture's corrections of the smoothing, at rows that it was not fitted on."""
-    gains, sizes = [], []
-    for fitted, rows in judges:
+    columns = np.arange(choice.features)
+
+    def gain(judge: _Held) -> tuple[float, float]:
+        fitted, rows = judge.of(columns)
         path = choice.path(fitted, plan)
         rows = rows if len(path.coefficients) > 1 else rows.pooled()
         size = rows.around_smoothing().loss(path.share, path.coefficients)
-        gain = _of_smoothing(rows) + size - rows.loss(path.share, path.coefficients)
-        gains.append(gain / 2)
-        sizes.append(size)
-    return _jackknifed(np.array(gains), np.array(sizes))
+        return (_of_smoothing(rows) + size - rows.loss(path.share, path.coefficients)) / 2, size
+
+    gains, sizes = np.array(side_by_side(gain, judges)).T
+    return _jackknifed(gains, sizes)
 
 
 def _some_steps(plan: Plan) -> Array:
@@ -297,7 +307,7 @@ def out_of_fold(
         A function of origins, (B,) to (B, K) in the model's unit.
     """
     whole = total(parts)
-    paths = [choice.path(whole - part.own - part.beside, plan) for part in parts]
+    paths = side_by_side(lambda part: choice.path(whole - part.own - part.beside, plan), parts)
     histories = [part.unseen for part in parts]
     matrices = mixture(smoothing, plan.horizon)
 
@@ -330,7 +340,7 @@ def sketched_linear(
     judges = [_Held(part.own, every, (part.own, part.beside)).pooled() for part in parts]
     best = _best(judges, (len(columns),), 0, plan.lookback, np.ones(len(columns), bool))
     choice = LinearChoice(0, len(columns), (best.member,))
-    choice = replace(choice, shrink=_shrink(choice, plan, (judge.of(columns) for judge in judges)))
+    choice = replace(choice, shrink=_shrink(choice, plan, judges))
     return out_of_fold(history, smoothing, plan, train, choice, parts)
 
 

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from carousel.forecast.closed_form import PENALTIES, shrink_factor
+from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import every_origin, thinned
 from carousel.network.forecaster import Covariate, CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import effect, encoded, regressors
 from carousel.series.history import History, Origins, in_model_unit, own_scale
-from carousel.series.linear import Moments
 from carousel.series.panel import Panel
 from carousel.series.smoothing import smoothed
 

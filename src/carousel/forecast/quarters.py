@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import thinned
 from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import Smoothing
 from carousel.series.features import phase, phases
 from carousel.series.history import History, Origins, normalise
-from carousel.series.linear import Moments, linear_features, of_the_level, sizes
+from carousel.series.linear import linear_features, of_the_level, sizes
 from carousel.series.smoothing import mixed, mixture
 
 __all__ = ["Quarter", "moments", "quarter_of", "quarters", "total"]
