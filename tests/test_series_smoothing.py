@@ -180,6 +180,30 @@ def test_intervals_of_higher_levels_hold_those_of_lower_ones(n: float) -> None:
     assert widths == sorted(widths)
 
 
+@pytest.mark.parametrize("n", [4.0, 20.0])
+def test_half_widths_do_not_jump_where_the_rule_changes(rng: np.random.Generator, n: float) -> None:
+    scores = scores_table(rng.standard_t(3, size=(300, 1)), np.ones((300, 1), bool))
+    below, above = (half_widths(scores, np.array([n + d]), 80)[0] for d in (-1e-4, 1e-4))
+    assert above == pytest.approx(below, rel=0.05)
+
+
+@pytest.mark.parametrize("law", ["normal", "uniform", "standard_t"])
+def test_errors_that_hang_together_do_not_widen_the_intervals(law: str) -> None:
+    """A walk forecast 24 steps ahead from 120 rows in turn: worth 5 errors, and the largest of 120 was taken."""
+    rng, inside = np.random.default_rng(2), []
+    draw = {"standard_t": lambda size: rng.standard_t(3, size=size)}.get(law, getattr(rng, law, None))
+    shift = 0.5 if law == "uniform" else 0.0
+    for _ in range(300):
+        walk = np.concatenate([[0.0], np.cumsum(draw(size=144) - shift)])
+        errors = np.stack([walk[k + 1 : k + 121] - walk[:120] for k in range(24)], 1)
+        everywhere, follows = np.ones_like(errors, bool), np.arange(120) > 0
+        counts = independent_counts(errors, everywhere, follows)
+        assert 4 <= counts[-1] < 20
+        width = half_widths(scores_table(errors, everywhere), counts, 80)[-1]
+        inside.append((np.abs((draw(size=(20, 24)) - shift).sum(1)) <= width).mean())
+    assert 0.77 < np.mean(inside) < 0.88
+
+
 def test_origins_a_horizon_apart_count_as_independent(rng: np.random.Generator) -> None:
     walk = np.cumsum(rng.normal(size=124))
     errors = np.stack([walk[k + 1 : k + 101] - walk[:100] for k in range(24)], 1)

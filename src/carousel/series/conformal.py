@@ -2,7 +2,8 @@
 
 For n independent scores the half width at level a is the ⌈(n + 1) a⌉-th smallest: if past and future errors
 are exchangeable, the interval covers with probability at least a, whatever the model. Errors of neighbouring
-origins are not independent; n is then what they are worth, and the quantile (n + 1) a / n of all scores is taken.
+origins are not independent; n is then what they are worth, and the quantile (n + 1) a / n of all scores is taken. For
+few of them that is nearly the largest score of many, which is too much: there, errors are taken as normal.
 
 Source: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, section 2.2.
 """
@@ -25,6 +26,7 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 FEW = 4  # independent scores, of which the largest is the half width at 80 %; fewer say nothing of a quantile
+ENOUGH = 20  # that say it by themselves
 PATHS = 200  # whole forecasts whose errors a model keeps, evenly spaced
 MIDDLE = 1e-6  # from 0.5, within which a quantile is the forecast itself
 KEPT = 2000  # scores per step that a model keeps; of more, evenly spaced ones and the largest
@@ -88,7 +90,8 @@ def half_widths(scores: Array, counts: Array, level: float) -> Array:
     """(K,) half widths of the intervals at `level` per cent; NaN without scores.
 
     Where n is below 4, or too small for the level, errors are taken as normal with the mean square of the
-    scores, which n of them estimate: the half width is t_n((1 + a) / 2) times its root.
+    scores, which n of them estimate: the half width is t_n((1 + a) / 2) times its root. From 4 to 20 it goes over from
+    the one to the other, with 1 / n.
 
     Args:
         scores: (N, K) of `scores_table`.
@@ -105,12 +108,15 @@ def half_widths(scores: Array, counts: Array, level: float) -> Array:
         n = min(float(counts[k]), len(column))
         if not n:
             continue
-        share = (n + 1) * a / n
-        if n >= FEW and share <= 1:
-            out[k] = column[ceil(share * len(column) - 1e-9) - 1]
-        else:
+        share, normal = (n + 1) * a / n, 0.0
+        trust = min(max((1 / FEW - 1 / n) / (1 / FEW - 1 / ENOUGH), 0.0), 1.0)
+        if share > 1 or trust < 1:
             normal = _student((1 + a) / 2, n) * sqrt(float(np.mean(column**2)))
-            out[k] = normal if n < FEW else max(normal, column[-1])  # never inside that of a lower level
+        if share <= 1:
+            ranked = column[ceil(share * len(column) - 1e-9) - 1]
+        else:
+            ranked = max(normal, column[-1])  # never inside that of a lower level
+        out[k] = trust * ranked + (1 - trust) * normal
     return out
 
 
