@@ -109,10 +109,10 @@ def ours(cell: str, hidden: int, series: Array, epochs: int) -> Spent:
     spent = Spent()
     train = recurrent_fit.train
 
-    def watched(net: Any, load: Callable[[Array], Any], *rest: Any) -> Any:
-        def timed(rows: Array) -> Any:
+    def watched(net: Any, load: Callable[[Array, Any], Any], *rest: Any) -> Any:
+        def timed(rows: Array, rng: Any) -> Any:
             start = time.perf_counter()
-            batch = load(rows)
+            batch = load(rows, rng)
             spent.loading += time.perf_counter() - start
             spent.windows += len(rows)
             return batch
