@@ -6,7 +6,8 @@
 Each is given our weights in its own order, and its output, in training the gradient of the first W, is checked to be
 ours before it is timed. All run in turn in one process; before each part there is a rest of 20 ms, for idle threads of
 the one before may still keep a core busy. The process may use as many cores as --threads says. What is not installed
-is left out, and said. ONNX Runtime and OpenVINO do not train. Printed is the time of each over ours.
+is left out, and said. ONNX Runtime and OpenVINO do not train; they take NumPy arrays, and so does carousel.stream,
+which stands beside our torch modules for that. Printed is the time of each over that of our modules.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ from carousel.bench.script import begin, options, store
 from carousel.layout import Weights
 from peer.base import Peer
 
-PEERS = ("onnx_models.OnnxRuntime", "onnx_models.OpenVino", "jax_scan.Jax", "keras_layers.Keras")
+PEERS = (
+    "carousel_stream.Stream",
+    "onnx_models.OnnxRuntime",
+    "onnx_models.OpenVino",
+    "jax_scan.Jax",
+    "keras_layers.Keras",
+)
 COLUMNS = ("cell", *SIZES, "mode", "library", "version", "ms", "over_ours", "low", "high")
 
 

@@ -42,6 +42,12 @@ CASES = {  # frequency, season, look-back, horizon, segment, cell, unit
     "quarterly": ("QE", 4, 12, 6, 4, "gru", "root"),
     "counted": ("2", 6, 20, 8, 6, "gru", "identity"),
 }
+RESTLESS = (
+    "hourly",
+    "daily",
+    "weekly",
+    "quarterly",
+)  # cases whose intervals grow with the unrest of the rows before
 SIZES = {
     "identity": (5000, 100, 100),
     "root": (70, 1, 1),
@@ -165,7 +171,9 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, s
         recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and paths else None,
         plain=_plain(rng, cell, (5, 4), K) if plain else None,
         calibration=Calibration(
-            np.sort(rng.exponential(size=(scores, K)), axis=0), np.full(K, float(max(scores, 1)))
+            np.sort(rng.exponential(size=(scores, K)), axis=0),
+            np.full(K, float(max(scores, 1))),
+            volatility=rng.uniform(0, 1, 2) if name in RESTLESS else None,
         ),
         tail=Tail(
             center[:, None] + scale[:, None] * rng.normal(size=(S, L)),

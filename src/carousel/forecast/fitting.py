@@ -34,7 +34,7 @@ from carousel.forecast.covariate_fit import (
     learned,
     needed,
 )
-from carousel.forecast.notes import sentences
+from carousel.forecast.notes import of_intervals, sentences
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.quarters import Quarter
 from carousel.forecast.recurrent_fit import Job, fit_deepar, fit_plain, fit_segments
@@ -64,6 +64,7 @@ from carousel.series.conformal import error_paths, independent_counts, scores_ta
 from carousel.series.covariates import Seen, correction, encoded
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, without_effect
 from carousel.series.panel import Panel
+from carousel.series.volatility import exponents, measures, volatility
 from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["Fitted", "fit"]
@@ -138,7 +139,8 @@ def fit(
         end = "stopped: fitted without the held-out rows"
     # The errors are those of round one, but in units of the scale that the model keeps.
     calibration, covariates = judged.calibration(model.scaling.scale), needed(model.covariates)
-    model = replace(model, calibration=calibration, notes=(*notes, end), covariates=covariates)
+    notes = (*notes, *of_intervals(calibration), end)
+    model = replace(model, calibration=calibration, notes=notes, covariates=covariates)
     return Fitted(model, shape, tuple(run.history), judged.scores, judged.shifted, interrupted)
 
 
@@ -188,6 +190,7 @@ class _Judged:
     Args:
         errors: (B, K) of the forecasts, in the model's unit.
         observed: (B, K) where the truth is known.
+        measured: (B, 2) how restless the rows before them are.
         origins: (B,).
         scores: of the model and the baselines.
         shifted: see `is_shifted`.
@@ -195,20 +198,28 @@ class _Judged:
 
     errors: Array
     observed: Array
+    measured: Array
     origins: Origins
     scores: dict[str, Scores]
     shifted: int
 
     def calibration(self, scale: Array) -> Calibration:
         """The errors in units of a scale (S,) per series."""
-        return _calibration(self.errors, self.observed, self.origins, scale)
+        return _calibration(self.errors, self.observed, self.measured, self.origins, scale)
 
 
-def _calibration(errors: Array, observed: Array, origins: Origins, scale: Array) -> Calibration:
-    rest = errors / scale[origins.series][:, None]
+def _calibration(
+    errors: Array, observed: Array, measured: Array, origins: Origins, scale: Array
+) -> Calibration:
+    unit = scale[origins.series]
+    rest = errors / unit[:, None]
     follows = (np.diff(origins.row, prepend=-2) == 1) & (np.diff(origins.series, prepend=-1) == 0)
     counts = independent_counts(rest, observed, follows)
-    return Calibration(scores_table(rest, observed), counts, error_paths(rest, observed))
+    powers = exponents(rest, observed, measured, unit, counts)
+    if powers is not None:
+        rest /= volatility(measured, unit, powers)[:, None]
+        counts = independent_counts(rest, observed, follows)
+    return Calibration(scores_table(rest, observed), counts, error_paths(rest, observed), powers)
 
 
 @dataclass(frozen=True)
@@ -494,7 +505,9 @@ class _Work:
             truth, observed = history.targets(origins, plan.horizon)
         points = ForecasterModel(value).points(history, origins)
         errors = truth - points
-        calibration = _calibration(errors, observed, origins, history.scale)
+        context = history.context(origins, plan.lookback, 0)
+        measured = measures(context.window, plan.season)
+        calibration = _calibration(errors, observed, measured, origins, history.scale)
 
         runner = ForecasterModel(replace(value, calibration=calibration))
         known = np.where(observed, history.given(origins, plan.horizon), np.nan)
@@ -503,9 +516,8 @@ class _Work:
         scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals(), losses)}
         others = baselines(self.panel, plan, self.split.train, origins)
         scores |= {name: score(known, f, unit) for name, f in others.items()}
-        window = runner.user_window(history.context(origins, plan.lookback, 0))
-        shifted = is_shifted(forecast.mean[:, 0], known[:, 0], window)
-        return _Judged(errors, observed, origins, scores, shifted)
+        shifted = is_shifted(forecast.mean[:, 0], known[:, 0], runner.user_window(context))
+        return _Judged(errors, observed, measured, origins, scores, shifted)
 
     def value(self, fitted: _Round) -> ForecastModel:
         """The learned value of a round that nobody has judged yet."""

@@ -6,12 +6,12 @@ import numpy as np
 
 from carousel.forecast.split import Split
 from carousel.forecast.training import Run
-from carousel.network.forecaster import CovariatePaths, ForecastModel, LinearPath
+from carousel.network.forecaster import Calibration, CovariatePaths, ForecastModel, LinearPath
 from carousel.series.panel import Panel
 from carousel.series.unit import TITLES
 from carousel.stream.sampler import PATHS
 
-__all__ = ["sentences"]
+__all__ = ["of_intervals", "sentences"]
 
 NO_GAIN = "no gain on the held-out rows, left out"
 ROLES = ("past", "future", "static")
@@ -53,6 +53,15 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
         when = f"in epoch {len(run.history)}" if run.history else "before its first epoch"
         said.append(f"the budget ended the training {when}; the best until then is kept")
     return tuple(said)
+
+
+def of_intervals(calibration: Calibration) -> tuple[str, ...]:
+    """What is to be said of intervals that are not as wide everywhere."""
+    if calibration.volatility is None:
+        return ()
+    return (
+        f"intervals: wider after restless rows, narrower after quiet ones (power {calibration.volatility.sum():.1f})",
+    )
 
 
 def _of_linear(path: LinearPath) -> str:

@@ -24,6 +24,7 @@ from carousel.series.conformal import half_widths
 from carousel.series.features import has_interplay
 from carousel.series.smoothing import maps
 from carousel.series.unit import from_unit
+from carousel.series.volatility import LEAST, MOST
 
 __all__ = ["feeds_of", "model_of"]
 
@@ -86,13 +87,31 @@ class _Forecaster:
         K, Q = v.horizon, len(v.level)
         x = self._plain(v.plain.network) if v.plain is not None else self._paths()
         widths = [half_widths(v.calibration.scores, v.calibration.counts, a) for a in v.level]
-        width = g("Mul", np.reshape(widths, (Q, 1, K)), self._scale)
+        width = g("Mul", np.reshape(widths, (Q, 1, K)), self._unit())
         g.output("mean", self._back(x), np.float64, ["B", K])
         g.output("lower", self._back(g("Sub", x, width)), np.float64, [Q, "B", K])
         g.output("upper", self._back(g("Add", x, width)), np.float64, [Q, "B", K])
         g.output("ds", self._calendar.shifted(self._next, np.arange(K)), np.int64, ["B", K])
         about = {"frequency": v.frequency, "level": v.level, "ids": v.ids}
         return g.model(carousel=json.dumps(about, ensure_ascii=False))
+
+    def _unit(self) -> Value:
+        """(B, 1) the scale, times how restless the window is."""
+        g, v, powers = self._g, self._value, self._value.calibration.volatility
+        if powers is None:
+            return self._scale
+        early = v.lookback - v.season
+        distance = g("ReduceMean", g("Abs", self._z), _ints(1), keepdims=1)
+        change = distance
+        if early > 0:
+            before = g("Slice", self._z, _ints(0), _ints(early), _ints(1))
+            apart = g("Sub", self._last(self._z, early), before)
+            change = g("ReduceMean", g("Abs", apart), _ints(1), keepdims=1)
+        unit = self._scale
+        for measured, power in zip((change, distance), powers, strict=True):
+            clipped = g("Min", g("Max", measured, np.float64(LEAST)), np.float64(MOST))
+            unit = g("Mul", unit, g("Pow", clipped, np.float64(power)))
+        return unit
 
     def _back(self, x: Value) -> Value:
         g, unit = self._g, self._value.scaling.unit
@@ -105,7 +124,11 @@ class _Forecaster:
 
     def _rows(self, count: int) -> Value:
         """The last rows of the window."""
-        return self._g("Slice", self._window, _ints(-count), _ints(np.iinfo(np.int64).max), _ints(1))
+        return self._last(self._window, count)
+
+    def _last(self, array: Value, count: int) -> Value:
+        """The last columns of (B, ·)."""
+        return self._g("Slice", array, _ints(-count), _ints(np.iinfo(np.int64).max), _ints(1))
 
     def _paths(self) -> Value:
         v, g = self._value, self._g
@@ -157,7 +180,7 @@ class _Forecaster:
             columns.append(g("Squeeze", calendar, _ints(1)))
         if path.interplay and has_interplay(self._frequency, m):
             u, year = self._u, g("Squeeze", self._calendar.year(self._next, 2), _ints(1))
-            last = g("Slice", self._z, _ints(-m), _ints(np.iinfo(np.int64).max), _ints(1))
+            last = self._last(self._z, m)
             both = g("Mul", g("Unsqueeze", last, _ints(2)), g("Unsqueeze", year, _ints(1)))
             columns += [u, g("Mul", u, u), g("Mul", u, year), g("Reshape", both, _ints(0, 4 * m))]
         return g("Concat", *columns, axis=1)

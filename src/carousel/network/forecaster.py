@@ -237,11 +237,14 @@ class Calibration:
         counts: (K,) how many independent scores they are worth.
         paths: (P, K) the errors of P whole held-out forecasts, signed, in units of the scale: how those of one
             forecast hang together over the steps. None where no forecast was observed whole.
+        volatility: (2,) from 0 to 1: with which powers errors grow with how restless the rows before them are
+            (`series.volatility`), by which scores and paths are then divided. None where they do not.
     """
 
     scores: NDArray[np.float64]
     counts: NDArray[np.float64]
     paths: NDArray[np.float32] | None = later(None, since=3)
+    volatility: NDArray[np.float64] | None = later(None, since=3)
 
 
 @document("forecaster.tail")
@@ -396,6 +399,8 @@ class ForecastModel:
         }
         if self.calibration.paths is not None:
             shapes["calibration.paths"] = (self.calibration.paths.shape[1:], (K,))
+        if self.calibration.volatility is not None:
+            shapes["calibration.volatility"] = (self.calibration.volatility.shape, (2,))
         for name, array in (("tail.rows", self.tail.rows), ("tail.fitted", self.tail.fitted)):
             if array is not None:
                 shapes[name] = (array.shape, (S,))
@@ -440,6 +445,9 @@ class ForecastModel:
             )
         if not all(0 < level < 100 for level in self.level):
             raise FormatError(f"forecaster: `level` must be per cent between 0 and 100, got {self.level}.")
+        powers = self.calibration.volatility
+        if powers is not None and not ((powers >= 0) & (powers <= 1)).all():
+            raise FormatError(f"forecaster: `calibration.volatility` must be from 0 to 1, got {powers}.")
         arrays = {"scaling.center": self.scaling.center, "scaling.scale": self.scaling.scale}
         arrays |= {"tail.window": self.tail.window, "tail.errors": self.tail.errors}
         if self.smoothing is not None:

@@ -23,6 +23,7 @@ from carousel.series.panel import Panel
 from carousel.series.segments import segment_inputs, segments
 from carousel.series.smoothing import expected, mixed, mixture
 from carousel.series.unit import from_unit, in_unit
+from carousel.series.volatility import measures, volatility
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.forecast import Forecast, check_levels, check_quantiles
 from carousel.stream.network import NetworkModel
@@ -310,14 +311,14 @@ class ForecasterModel:
 
     def _around(self, x: Array, context: Context, level: Any) -> Forecast:
         """The forecast in the user's unit, with its intervals, of points x (B, K) in the model's."""
-        v, scale = self.value, context.scale[:, None]
+        v = self.value
         levels = v.level if level is None else check_levels(level)
         if v.covariates is not None and v.covariates.effect is not None and context.covariates is not None:
             seen = context.covariates
             x = x + seen.unit[:, None] * effect(v.covariates.effect, seen.future[:, v.lookback :])
         widths = self._widths if level is None else self._half_widths(levels)
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
-        margin = widths * scale
+        margin = widths * self._unit(context)[:, None]
         mean, lower, upper = map(self._back, (x, x - margin, x + margin))
         return Forecast(ds, mean, levels, lower, upper, x)
 
@@ -342,12 +343,20 @@ class ForecasterModel:
             )
         return self.ahead(context, raw)
 
+    def _unit(self, context: Context) -> Array:
+        """(B,) the unit of the errors of the calibration, in the model's."""
+        powers = self.value.calibration.volatility
+        if powers is None:
+            return context.scale
+        measured = measures(context.window, self.value.season)
+        return context.scale * volatility(measured, context.scale, powers)
+
     @cached_property
     def _widths(self) -> Array:
         return self._half_widths(self.value.level)
 
     def _half_widths(self, levels: tuple[float, ...]) -> Array:
-        """(Q, 1, K) in the model's unit, of scale 1."""
+        """(Q, 1, K) in units of `_unit`."""
         scores, counts = self.value.calibration.scores, self.value.calibration.counts
         widths = [half_widths(scores, counts, a) for a in levels]
         return np.reshape(widths, (len(levels), 1, self.value.horizon))
@@ -372,7 +381,7 @@ class ForecasterModel:
         if self._sampler is not None:
             return self._back(self._sampler.quantiles(context, chosen))
         errors = quantile_errors(c.scores, c.counts, np.array(chosen))
-        return self._with_errors(forecast, errors[:, None] * context.scale[:, None])
+        return self._with_errors(forecast, errors[:, None] * self._unit(context)[:, None])
 
     def samples(self, forecast: Forecast, context: Context, number: int, seed: int = 0) -> Array:
         """(number, B, K) paths in the user's unit; those of different origins are independent.
@@ -389,7 +398,7 @@ class ForecasterModel:
         """
         if self._sampler is not None:
             return self._back(self._sampler.samples(context, number, seed))
-        c, scale = self.value.calibration, context.scale
+        c, unit = self.value.calibration, self._unit(context)
         if c.paths is None:
             raise ArgumentError(
                 "`samples` need at least two held-out forecasts whose rows are all known, but this model has "
@@ -397,9 +406,9 @@ class ForecasterModel:
             )
         rng = np.random.default_rng(seed)
         spread = quantile_errors(c.scores, c.counts, (np.arange(number) + 0.5) / number)
-        errors = np.zeros((number, len(scale), self.value.horizon))
-        for b in range(len(scale)):
-            errors[:, b] = scale[b] * shuffled_errors(spread, c.paths, rng)
+        errors = np.zeros((number, len(unit), self.value.horizon))
+        for b in range(len(unit)):
+            errors[:, b] = unit[b] * shuffled_errors(spread, c.paths, rng)
         return self._with_errors(forecast, errors)
 
     def _with_errors(self, forecast: Forecast, errors: Array) -> Array:
