@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from carousel.forecast.backtest import forecasts_with_crps
-from carousel.forecast.baselines import baselines, seasonal_unit
 from carousel.forecast.closed_form import (
     LinearChoice,
     choose_linear,
@@ -34,17 +32,17 @@ from carousel.forecast.covariate_fit import (
     learned,
     needed,
 )
+from carousel.forecast.judging import JUDGED, judge
 from carousel.forecast.notes import of_intervals, sentences
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.quarters import Quarter
 from carousel.forecast.recurrent_fit import Job, fit_deepar, fit_plain, fit_segments
-from carousel.forecast.scores import Scores, score
+from carousel.forecast.scores import Scores
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import Split, every_origin, split, thinned
 from carousel.forecast.training import Run
 from carousel.forecast.units import choose_unit
-from carousel.forecast.verdict import is_shifted
 from carousel.network.forecaster import (
     Calibration,
     Columns,
@@ -60,11 +58,9 @@ from carousel.network.forecaster import (
     Tail,
     Unit,
 )
-from carousel.series.conformal import error_paths, independent_counts, scores_table
 from carousel.series.covariates import Seen, correction, encoded
 from carousel.series.history import History, Origins, in_model_unit, normalise, own_scale, without_effect
 from carousel.series.panel import Panel
-from carousel.series.volatility import exponents, measures, volatility
 from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["Fitted", "fit"]
@@ -73,9 +69,6 @@ Array = np.ndarray[Any, Any]
 
 YEARS = 2  # that training rows must span for features of the time of the year
 WORTH = 0.99  # of the squared error, below which the effect of covariates is worth having
-JUDGED = 5000  # held-out origins that calibrate and score
-SAMPLED = 200  # held-out origins, at least, of a forecast that is drawn, 200 paths each,
-DRAWN = 60_000  # and rows of all of them: 10 s on one core
 BLOCK = 4096
 
 
@@ -125,7 +118,7 @@ def fit(
     first, again = work.auto() if settings.architecture == "auto" else work.one_network()
     model, run = work.value(first), first.run
     notes = sentences(model, panel, parts, run)
-    judged = work.judge(first.history, model)
+    judged = judge(panel, shape, parts, first.history, model, first.unseen)
     del first  # with its history, which for many rows is most of the memory
     session.second_round()
     try:
@@ -146,11 +139,12 @@ def fit(
 
 @dataclass(frozen=True)
 class _Round:
-    """A history in the unit that was learned, what was learned on it, and the training."""
+    """A history in the unit that was learned, what was learned on it, the training, and `_Base.unseen`."""
 
     history: History
     parts: _Parts
     run: Run
+    unseen: Callable[[Origins], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -181,45 +175,6 @@ class _Chosen:
     unit: Unit
     effect: EffectChoice | None = None
     correction: CorrectionChoice | None = None
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What held-out origins say.
-
-    Args:
-        errors: (B, K) of the forecasts, in the model's unit.
-        observed: (B, K) where the truth is known.
-        measured: (B, 2) how restless the rows before them are.
-        origins: (B,).
-        scores: of the model and the baselines.
-        shifted: see `is_shifted`.
-    """
-
-    errors: Array
-    observed: Array
-    measured: Array
-    origins: Origins
-    scores: dict[str, Scores]
-    shifted: int
-
-    def calibration(self, scale: Array) -> Calibration:
-        """The errors in units of a scale (S,) per series."""
-        return _calibration(self.errors, self.observed, self.measured, self.origins, scale)
-
-
-def _calibration(
-    errors: Array, observed: Array, measured: Array, origins: Origins, scale: Array
-) -> Calibration:
-    unit = scale[origins.series]
-    rest = errors / unit[:, None]
-    follows = (np.diff(origins.row, prepend=-2) == 1) & (np.diff(origins.series, prepend=-1) == 0)
-    counts = independent_counts(rest, observed, follows)
-    powers = exponents(rest, observed, measured, unit, counts)
-    if powers is not None:
-        rest /= volatility(measured, unit, powers)[:, None]
-        counts = independent_counts(rest, observed, follows)
-    return Calibration(scores_table(rest, observed), counts, error_paths(rest, observed), powers)
 
 
 @dataclass(frozen=True)
@@ -267,7 +222,7 @@ class _Work:
             return _Round(history, replace(parts, recurrent=path), training)
 
         choice, reads = base.choice, parts.covariates is not None and parts.covariates.recurrent
-        return _Round(history, replace(parts, recurrent=recurrent), run), again
+        return _Round(history, replace(parts, recurrent=recurrent), run, base.unseen), again
 
     def _base(self, paths: CovariatePaths | None, unit: Unit) -> _Base:
         """Scales and smoothing, fitted on rows before the cut."""
@@ -492,32 +447,6 @@ class _Work:
             return np.repeat(level, self.plan.horizon, 1)
 
         return base
-
-    def judge(self, history: History, value: ForecastModel) -> _Judged:
-        """The held-out origins: errors for the intervals, scores of model and baselines, a shift."""
-        plan = self.plan
-        most = JUDGED if value.deepar is None else max(SAMPLED, DRAWN // plan.horizon)
-        origins = thinned(self.split.judge, most)
-        truth, observed = history.targets(origins, plan.horizon)
-        if not observed.any():
-            # All held-out rows are missing: training origins are better than no intervals at all.
-            origins = thinned(self.split.train, most)
-            truth, observed = history.targets(origins, plan.horizon)
-        points = ForecasterModel(value).points(history, origins)
-        errors = truth - points
-        context = history.context(origins, plan.lookback, 0)
-        measured = measures(context.window, plan.season)
-        calibration = _calibration(errors, observed, measured, origins, history.scale)
-
-        runner = ForecasterModel(replace(value, calibration=calibration))
-        known = np.where(observed, history.given(origins, plan.horizon), np.nan)
-        forecast, losses = forecasts_with_crps(runner, history, origins, known, points)
-        unit = seasonal_unit(self.panel, plan.season, self.split.cut)[origins.series]
-        scores = {"carousel": score(known, forecast.mean, unit, forecast.intervals(), losses)}
-        others = baselines(self.panel, plan, self.split.train, origins)
-        scores |= {name: score(known, f, unit) for name, f in others.items()}
-        shifted = is_shifted(forecast.mean[:, 0], known[:, 0], runner.user_window(context))
-        return _Judged(errors, observed, measured, origins, scores, shifted)
 
     def value(self, fitted: _Round) -> ForecastModel:
         """The learned value of a round that nobody has judged yet."""

@@ -1,9 +1,9 @@
 """How restless the rows before an origin are, and what that says of the errors to come.
 
 Two measures of a window, in units of the scale of its series: the mean change from one season to the next, and the
-mean distance from the level of the last season. Errors grow with them as m_1^a m_2^b; a and b are found on held-out
-origins, and errors divided by that are what the intervals are calibrated with: restless weeks get wide ones, quiet
-weeks narrow ones, of the same coverage.
+mean distance from the level of the last season. Errors grow with them as m_1^a m_2^b; a and b are found on forecasts
+of rows that were not fitted, and errors divided by that are what the intervals are calibrated with: restless weeks get
+wide ones, quiet weeks narrow ones, of the same coverage.
 
 Source: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, section 5.2 (locally weighted conformal prediction).
 """
