@@ -3,6 +3,7 @@
 Source: Lin et al. 2023, SegRNN: recurrence over segments, all future segments decoded in parallel.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -41,9 +42,11 @@ def segments(
     T, J = context.window.shape[1] // segment, -(-horizon // segment)
     calendar = table.at(context.next, segment * np.arange(-T, J))
     past, future = calendar[:, :T], calendar[:, T:]
+    z, level = normal
+    height = ((level - context.center[:, None]) / context.scale[:, None])[..., None]
     return (
-        _past(context, normal, past, segment, covariates),
-        _future(context, normal, future, segment, horizon, covariates),
+        _past(z, past, height, segment, covariates),
+        _future(context, future, height, segment, horizon, covariates),
         future[:, 0],
     )
 
@@ -67,12 +70,9 @@ def year_inputs(frequency: Frequency, segment: int) -> tuple[slice, slice]:
     return slice(segment + first, segment + C), slice(first, C)
 
 
-def _past(
-    context: Context, normal: tuple[Array, Array], calendar: Array, segment: int, covariates: Seen | None
-) -> Array:
-    z, level = normal
+def _past(z: Array, calendar: Array, height: Array, segment: int, covariates: Seen | None) -> Array:
     (B, L), T = z.shape, calendar.shape[1]
-    parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, _height(context, level)]
+    parts = [z[:, L - T * segment :].reshape(B, T, segment), calendar, height]
     if covariates is not None:
         for rows in (covariates.past, covariates.future[:, :L]):
             parts.append(rows[:, L - T * segment :].reshape(B, T, segment * rows.shape[2]))
@@ -82,14 +82,14 @@ def _past(
 
 def _future(
     context: Context,
-    normal: tuple[Array, Array],
     calendar: Array,
+    height: Array,
     segment: int,
     horizon: int,
     covariates: Seen | None,
 ) -> Array:
     B, J = len(context), calendar.shape[1]
-    parts = [calendar, _height(context, normal[1]), np.eye(J)[None]]
+    parts = [calendar, height, _places(J)]
     if covariates is not None:
         if covariates.future.shape[2]:  # else the rows to come need not be there
             L = context.window.shape[1]
@@ -109,7 +109,9 @@ def _steps_first(parts: list[Array], batch: int, steps: int) -> Array:
     return joined
 
 
-def _height(context: Context, level: Array) -> Array:
-    """(B, 1, 1) how high the window lies in its series."""
-    u: Array = (level - context.center[:, None]) / context.scale[:, None]
-    return u[..., None]
+@lru_cache
+def _places(segments: int) -> Array:
+    """(1, J, J) the place of each segment to come."""
+    places = np.eye(segments)[None]
+    places.flags.writeable = False
+    return places

@@ -30,12 +30,14 @@ def measures(window: Array, season: int) -> Array:
         >>> measures(np.array([[1.0, 5.0, 2.0, 8.0]]), 2)
         array([[2. , 2.5]])
     """
-    level = window[:, -season:].mean(1, keepdims=True)
-    distance = np.abs(window - level).mean(1)
-    if window.shape[1] <= season:
-        return np.stack([distance, distance], 1)
-    change = np.abs(window[:, season:] - window[:, :-season]).mean(1)
-    return np.stack([change, distance], 1)
+    B, L = window.shape
+    level = np.add.reduce(window[:, -season:], 1, keepdims=True) / min(season, L)
+    found = np.empty((B, 2))
+    found[:, 1] = np.add.reduce(np.abs(window - level), 1) / L
+    found[:, 0] = found[:, 1]
+    if season < L:
+        found[:, 0] = np.add.reduce(np.abs(window[:, season:] - window[:, :-season]), 1) / (L - season)
+    return found
 
 
 def volatility(measured: Array, scale: Array, powers: Array | None) -> Array:
@@ -83,4 +85,5 @@ def exponents(
 
 
 def _logarithms(measured: Array, scale: Array) -> Array:
-    return np.log(np.clip(measured / scale[:, None], LEAST, MOST))
+    logarithms: Array = np.log(np.minimum(np.maximum(measured / scale[:, None], LEAST), MOST))
+    return logarithms

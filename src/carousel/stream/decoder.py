@@ -9,7 +9,7 @@ import numpy as np
 from carousel import _core
 from carousel.network import LastStep
 from carousel.network.forecaster import RecurrentPath
-from carousel.stream.layers import compiled, zeros
+from carousel.stream.layers import compiled
 
 __all__ = ["SegmentDecoder"]
 
@@ -24,6 +24,7 @@ class SegmentDecoder:
         layers = [compiled(layer) for layer in path.layers]
         self._reader = _core.Stack((compiled(path.embed), *layers, compiled(LastStep())))
         self._writer = _core.Stack((compiled(path.position), *layers, compiled(path.head)))
+        self._states = [(layer.hidden_size, layer.cell == "lstm") for layer in path.layers]
 
     def run(self, past: Array, future: Array) -> Array:
         """What the path says of every row to come, before it is shrunk.
@@ -37,7 +38,10 @@ class SegmentDecoder:
         """
         path = self.path
         J, B, I = future.shape
-        h, c = zeros(path.layers, B)
+        h: tuple[Array, ...] = tuple([np.zeros((B, H), past.dtype) for H, _ in self._states])
+        c: tuple[Array | None, ...] = tuple(
+            [np.zeros((B, H), past.dtype) if has else None for H, has in self._states]
+        )
         read = self._reader.run(past, h, c, np.empty((B, path.layers[-1].output_size), past.dtype))
         assert read
         # Each future segment is one step from the same last state: J segments are a batch of J * B.
