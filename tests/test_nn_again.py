@@ -384,6 +384,15 @@ def test_a_state_may_be_changed_in_place_as_in_torch(kind):
         torch.testing.assert_close(b, a)
 
 
+def test_an_output_that_the_backward_pass_reads_may_not_be_changed_as_in_torch():
+    *cells, x, hx = cell_of("RNNCell")
+    for cell in cells:
+        y = cell(x, hx)
+        y.mul_(0.5)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            y.sum().backward()
+
+
 @pytest.mark.parametrize("kind", CELLS)
 def test_spectral_norm_of_a_cell_is_asked_once(kind):
     """Each time that it is asked in training it is a little nearer to the norm."""

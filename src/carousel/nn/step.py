@@ -68,18 +68,23 @@ def _forward(
 
 
 class _Step(torch.autograd.Function):
-    """`step` with a gradient. The backward pass reads y; the h of the caller is the caller's to change."""
+    """`step` with a gradient. The backward pass reads y, which an RNN returns, as torch does: to change it in place is
+    an error. Of other cells the h of the caller is the caller's to change.
+    """
 
     @staticmethod
     def forward(
         ctx: Any, plan: Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, *weights: Tensor
     ) -> State:
-        y, h, block = x.new_empty(plan.shape), x.new_empty(plan.shape), x.new_empty(plan.block)
+        y, block = x.new_empty(plan.shape), x.new_empty(plan.block)
+        h = None if plan.spec.mode.startswith("RNN") else x.new_empty(plan.shape)
         c = x.new_empty(plan.shape) if plan.spec.has_cells else None
         _forward(plan, x, h_0, c_0, weights, y, h, c, block)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, h_0, c_0, y, block, *weights)
+        if h is None:
+            return y
         return h if c is None else (h, c)
 
     @staticmethod
