@@ -1,8 +1,9 @@
 """From a panel to a learned value, in two rounds.
 
 Round one fits on the rows before the cut; the held-out rows choose penalties, epochs and how much of each
-path is kept, calibrate the intervals and score model and baselines. Round two fits what was chosen again on
-all rows, for the latest rows are the ones that matter most to a forecast; nothing is chosen any more.
+path is kept, and score model and baselines; with what else was forecast and not fitted they calibrate the
+intervals. Round two fits what was chosen again on all rows, for the latest rows are the ones that matter most to
+a forecast; nothing is chosen any more.
 """
 
 from __future__ import annotations

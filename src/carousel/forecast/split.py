@@ -1,4 +1,4 @@
-"""Which rows train, which choose, which calibrate: always in the order of time."""
+"""Which rows train, which choose, which judge: always in the order of time."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Split:
         cut: (S,) rows of each series that train; scalers and weights see nothing after them.
         train: origins whose whole horizon lies before the cut.
         choose: origins after the cut that choose penalties and epochs.
-        judge: origins after the cut that calibrate and score: later ones than `choose` where there are
+        judge: origins after the cut that score, and calibrate: later ones than `choose` where there are
             enough, else the same, which flatters the scores a little.
     """
 
