@@ -447,7 +447,7 @@ def test_peers_without_any(tmp_path: Path) -> None:
     for name in ("OnnxRuntime", "OpenVino", "Jax", "Keras"):
         assert f"# {name} is left out: " in done.stdout
     _, rows = results.read_csv(next(tmp_path.iterdir()))
-    assert {row["library"] for row in rows} == {"carousel", "torch.nn"}
+    assert {row["library"] for row in rows} == {"carousel", "carousel.stream", "torch.nn"}
 
 
 def test_a_peer_with_its_gates_exchanged_is_not_timed(tmp_path: Path) -> None:
