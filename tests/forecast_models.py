@@ -6,6 +6,7 @@ import numpy as np
 
 from carousel.network import Dense, LastStep, Network, Recurrent, Weights
 from carousel.network.forecaster import (
+    LAGS,
     Calibration,
     Columns,
     Covariate,
@@ -92,12 +93,14 @@ def forecast_model(
     plain=False,
     recurrent=True,
     promo=False,
+    beside=False,
     deepar=None,
 ):
     """A model of `series` series of `length` rows each, and the rows (S, N) that it was "fitted" on.
 
     Args:
         promo: it reads a future covariate of that name.
+        beside: it reads several: past, future and static, numbers and categories, and holidays where rows are days.
         deepar: it is one of that likelihood, and "fitted" on whole numbers if that is one of counts.
     """
     paths = not plain and deepar is None
@@ -142,6 +145,8 @@ def forecast_model(
     history = runner.history(panel)
     end = history.context(history.ends(), lookback, memory)
     covariates = _promo(series, lookback) if promo else None
+    if beside:
+        covariates = _beside(rng, series, lookback, horizon, "US" if str(frequency) == "D" else None)
     return replace(model, tail=Tail(end.window, end.errors, end.next), covariates=covariates), y
 
 
@@ -232,6 +237,33 @@ def _deepar(rng, frequency, cell, widths, likelihood):
     layers = [_layer(rng, cell, I, H) for I, H in zip((row_size(frequency), *widths), widths, strict=False)]
     network = Network((*layers, _dense(rng, 2, widths[-1])))
     return DeepARPath(network, likelihood, 4.5 if likelihood == "student" else None)
+
+
+def _beside(rng, S, lookback, horizon, country):
+    columns = [
+        Covariate("news", "past", 3.0, 2.0, None, True),
+        Covariate("mood", "past", 0.0, 1.0, ("bad", "good"), False),
+        Covariate("promo", "future", 0.5, 2.0, None, False),
+        Covariate("shop", "future", 0.0, 1.0, ("none", "open"), False),
+        Covariate("kind", "static", 0.0, 1.0, ("x", "y"), False),
+    ]
+    if country:
+        columns.insert(
+            4, Covariate("holiday", "future", 0.0, 1.0, ("Labor Day", "New Year's Day", "none"), False)
+        )
+    past, future = (sum(c.size for c in columns if c.role == role) for role in ("past", "future"))
+    lags = min(LAGS, lookback)
+    return CovariatePaths(
+        columns=tuple(columns),
+        holidays=country,
+        unit=rng.uniform(1, 2, S),
+        effect=rng.normal(size=future),
+        path=rng.normal(size=(past * (lags + 1) + 2 + 1, horizon)),
+        recurrent=False,
+        static=rng.integers(0, 2, (S, 1)).astype(float),
+        past=rng.normal(size=(S, lookback, past)),
+        future=rng.normal(size=(S, lookback, future)),
+    )
 
 
 def _promo(S, lookback):

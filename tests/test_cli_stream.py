@@ -192,14 +192,23 @@ def test_what_is_refused_at_once(models, text, options, said):
     assert not done.stdout
 
 
-def test_a_model_that_reads_covariates_is_refused(models):
-    done = run(models / "promo", "ds,y,promo\n2024-01-05 04:00,100,1\n")
+def test_a_model_that_reads_covariates(models, tmp_path):
+    """Its rows bring them, and a file those of the rows to come, which must be there."""
+    text = "unique_id,ds,y,promo\ns0,2024-03-01,100,1\n"
+    done = run(models / "promo", text)
     assert done.returncode == 2
-    assert done.stderr.startswith(
-        b"carousel: carousel stream takes rows of a time and a value, but this model "
-    )
-    assert b"covariates (promo)" in done.stderr
+    assert done.stderr.startswith(b"carousel: The model reads future covariates (promo); give --future FILE")
     assert not done.stdout
+    future = tmp_path / "future.csv"
+    future.write_text("unique_id,ds,promo\n" + "".join(f"s0,2024-03-0{d},{d % 2}\n" for d in range(2, 5)))
+    (answer,) = answers(run(models / "promo", text, "--future", future))
+    model = stream.load(models / "promo")
+    state = model.observe(np.datetime64("2024-03-01"), [100.0], model.start(["s0"]), {"promo": [1.0]})
+    wanted = model.forecast(state, future={"promo": [[0.0, 1.0, 0.0]]})
+    np.testing.assert_allclose(answer["carousel"], wanted.mean[0])
+    refused = run(models / "network", "1,2,3\n", "--future", future)
+    assert refused.returncode == 2
+    assert b"--future goes with a forecaster" in refused.stderr
 
 
 def test_a_state_goes_on(models, tmp_path):

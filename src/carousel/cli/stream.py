@@ -33,6 +33,11 @@ __all__ = ["stream"]
     metavar="SECONDS",
     help="Longest time that --state is behind.",
 )
+@click.option(
+    "--future",
+    metavar="FILE",
+    help="CSV of future covariates for rows to come; read again when it changes.",
+)
 @click.option("--id", metavar="COLUMN", help="Column that tells streams apart; that of the model without.")
 @click.option(
     "--header",
@@ -48,6 +53,7 @@ def stream(
     state: str | None,
     goes_on: bool,
     save_every: float,
+    future: str | None,
     id: str | None,
     header: Literal["auto", "yes", "no"],
 ) -> None:
@@ -57,20 +63,21 @@ def stream(
     carousel stream MODEL < rows.csv > forecasts.jsonl
     carousel stream MODEL --follow rows.csv --state state --out forecasts.jsonl
 
-    Rows are CSV: id, time and value of a series, or the features of a network. A row that cannot be used is named
-    on stderr and left out.
+    Rows are CSV: id, time, value and covariates of a series, or the features of a network. A row that cannot be
+    used is named on stderr and left out.
     """
     from carousel.cli.output import check_path
     from carousel.errors import ArgumentError
     from carousel.stream.session import run
 
-    check_path("--state", state, model, follow)
-    check_path("--out", out, model, follow, state)
+    check_path("--state", state, model, follow, future)
+    check_path("--out", out, model, follow, future, state)
     if goes_on and state is None:
         raise ArgumentError("--continue needs --state, which it goes on from.")
     with _signals() as (received, wake):
         run(
-            model, follow=follow, out=out, state=state, goes_on=goes_on, every=save_every, id=id, header=header,
+            model, follow=follow, out=out, state=state, goes_on=goes_on, every=save_every, id=id, future=future,
+            header=header,
             report=_report, stopped=lambda: bool(received), wake=wake,
         )  # fmt: skip
     if signal.SIGINT in received:

@@ -16,16 +16,14 @@ from carousel.forecast.columns import Columns, shown
 from carousel.forecast.dates import moment
 from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
-from carousel.series.calendar import DAY
 from carousel.series.history import Origins
+from carousel.series.holidays import HOLIDAY
 
 __all__ = [
-    "HOLIDAY",
     "Ahead",
     "Wanted",
     "check_known",
     "future_rows",
-    "holiday_column",
     "read_columns",
     "static_rows",
     "with_statics",
@@ -33,7 +31,6 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-HOLIDAY = "holiday"  # the future column that `holidays="US"` makes
 MOST = 50  # categories of a column
 ROLES = ("past", "future", "static")
 
@@ -335,43 +332,3 @@ def check_known(panel: Panel, columns: tuple[Covariate, ...], origins: Origins, 
             f"Series {panel.ids[s]!r} has no {future[c].name!r} at {moment(panel.times(s)[steps[b, k]])}; a future "
             "covariate must be known for every row that is forecast: fill it, or fit it as a past one."
         )
-
-
-def holiday_column(
-    country: str, stamps: Array, frequency: Frequency, known: Covariate | None
-) -> tuple[Array, Covariate]:
-    """(N,) codes of the holiday of each row, one of them "none", and the column.
-
-    Args:
-        country: ISO 3166 code, such as "US" or "DE"; with a subdivision, "DE-BY".
-        stamps: (N,) datetime64.
-
-    Raises:
-        ArgumentError: a country that is not known, or rows that are not days or parts of one.
-    """
-    import holidays
-
-    if frequency.unit in ("index", "month") or (frequency.unit == "us" and frequency.step > DAY):
-        raise ArgumentError(
-            f"`holidays` needs rows of a day or less, but their step is {frequency}; count the holidays of each "
-            "row and give them as a future column."
-        )
-    days = stamps.astype("datetime64[D]")
-    first, last = (int(str(day)[:4]) for day in (days.min(), days.max()))
-    name, _, part = country.partition("-")
-    try:
-        # In one language, for names that followed the locale would be others where a model is loaded.
-        calendar = holidays.country_holidays(
-            name, subdiv=part or None, years=range(first, last + 1), language="en_US"
-        )
-    except NotImplementedError:
-        raise ArgumentError(
-            f'`holidays` must be a country, such as "US", or a part of one, "DE-BY", got {country!r}.'
-        ) from None
-    texts = {np.datetime64(day): text for day, text in calendar.items()}
-    unique, inverse = np.unique(days, return_inverse=True)
-    named = [texts.get(day, "none") for day in unique]
-    categories = (known.categories if known else tuple(sorted(set(named)))) or ()
-    codes = {text: float(code) for code, text in enumerate(categories)}
-    out = np.array([codes.get(text, float(len(categories))) for text in named])
-    return out[inverse], known or Covariate(HOLIDAY, "future", 0.0, 1.0, categories, False)

@@ -10,11 +10,9 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.forecast.covariates import (
-    HOLIDAY,
     Ahead,
     Wanted,
     future_rows,
-    holiday_column,
     read_columns,
     static_rows,
     with_statics,
@@ -23,6 +21,7 @@ from carousel.forecast.read import Reading, columns_of, moment, read_frame
 from carousel.network.forecaster import ForecastModel, Unit
 from carousel.series import Panel
 from carousel.series.covariates import Covariates
+from carousel.series.holidays import HOLIDAY, holiday_column
 from carousel.series.unit import TITLES, without
 
 __all__ = ["read_future", "read_rows", "with_future"]

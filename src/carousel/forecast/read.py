@@ -17,9 +17,7 @@ import numpy as np
 from carousel.errors import ArgumentError, DataError, check_choice
 from carousel.forecast.columns import Columns
 from carousel.forecast.covariates import (
-    HOLIDAY,
     Wanted,
-    holiday_column,
     read_columns,
     static_rows,
     with_statics,
@@ -31,6 +29,7 @@ from carousel.network.forecaster import Columns as ModelColumns
 from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
 from carousel.series.covariates import Covariates
+from carousel.series.holidays import HOLIDAY, holiday_column
 
 __all__ = ["Names", "Reading", "Wanted", "columns_of", "moment", "read_frame", "read_table"]
 

@@ -42,7 +42,7 @@ def create_app(
     Raises:
         ArgumentError: no model, or a name that no address can have.
         FormatError: a file is no model, or the states are of another one.
-        UnsupportedError: a forecaster that reads past or future covariates.
+        UnsupportedError: a forecaster that reads a covariate called `y` or `ds`.
         OSError: the system could not read.
     """
     limits, metrics = limits or Limits(), Metrics()
@@ -241,6 +241,8 @@ def _add_page(app: FastAPI) -> None:
                 "name": one.name,
                 "platform": one.what.platform,
                 "series": list(getattr(one.what, "series", ()))[:200],
+                "ahead": list(getattr(one.what, "ahead", ())),
+                "beside": list(getattr(one.what, "beside", ())),
                 "sequences": list(one.what.sequences.states())[-200:],
             }
             for one in app.state.served.values()

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import CarouselError
+from carousel.errors import CarouselError, UnsupportedError
+from carousel.network.forecaster import Covariate
 from carousel.series.history import Context
 from carousel.serve.limits import Limits
 from carousel.serve.protocol import InferRequest, RequestError, Sequence
 from carousel.serve.sequences import Sequences
+from carousel.stream.cells import stamp
 from carousel.stream.forecast import Forecast
-from carousel.stream.forecaster import ForecasterModel, check_target_alone
-from carousel.stream.rows import forecast_fields, shown, stamp
+from carousel.stream.forecaster import ForecasterModel
+from carousel.stream.rows import forecast_fields, shown
 
 __all__ = ["ForecasterJob", "ServedForecaster"]
 
@@ -31,28 +33,43 @@ class ForecasterJob:
         ds: (N,) their times; None for the rows that come next.
         series: the fitted series that the sequence begins as.
         sequence: None for the forecast of a fitted series.
+        covariates: by name, past ones (N,), future ones (N + K,).
     """
 
     y: Array
     ds: Array | None
     series: str
     sequence: Sequence | None
+    covariates: Mapping[str, Array]
 
 
 class ServedForecaster:
-    """Inputs `y` and, if wanted, `ds`, (N,); outputs the forecast of K steps at Q levels.
+    """Inputs `y` and, if wanted, `ds`, (N,), and the covariates that the model reads; outputs the forecast of K
+    steps at Q levels.
 
-    A sequence begins as the fitted series that the parameter `unique_id` names: after its last fitted row.
+    Past covariates are those of the rows, (N,); future ones those of the rows and of the K next ones, (N + K,). A
+    sequence begins as the fitted series that the parameter `unique_id` names: after its last fitted row.
 
     Raises:
-        UnsupportedError: the model reads past or future covariates.
+        UnsupportedError: a covariate that is called `y` or `ds`, as inputs are.
+        ImportError: the model reads holidays, and the package `holidays` is not there.
     """
 
     platform = "carousel_forecaster"
 
     def __init__(self, model: ForecasterModel, limits: Limits) -> None:
-        check_target_alone(model.value, "carousel serve")
         self.model, self._limits = model, limits
+        self._past: tuple[Covariate, ...] = ()
+        self._future: tuple[Covariate, ...] = ()
+        if model.covariates is not None:
+            model.covariates.check_holidays()
+            self._past, self._future = model.covariates.past, model.covariates.future
+        for column in self._past + self._future:
+            if column.name in ("y", "ds"):
+                raise UnsupportedError(
+                    f"carousel serve cannot take a covariate called {column.name!r}, for that is what the rows are "
+                    "called; fit the model with another name."
+                )
         self.sequences: Sequences[Context] = Sequences(limits)
         self._ids = set(model.value.ids)
 
@@ -64,6 +81,10 @@ class ServedForecaster:
             "inputs": [
                 {"name": "y", "datatype": "FP64", "shape": [-1]},
                 {"name": "ds", "datatype": times, "shape": [-1]},
+                *(
+                    {"name": c.name, "datatype": "FP64" if c.categories is None else "BYTES", "shape": [-1]}
+                    for c in self._past + self._future
+                ),
             ],
             "outputs": [
                 {"name": "ds", "datatype": times, "shape": [K]},
@@ -80,21 +101,26 @@ class ServedForecaster:
         Raises:
             RequestError: it does not fit the model.
         """
-        if not set(request.inputs) <= {"y", "ds"}:
-            raise RequestError(f"`inputs` must be 'y' and, if wanted, 'ds', got {list(request.inputs)}.")
+        names = [column.name for column in self._past + self._future]
+        if not set(request.inputs) <= {"y", "ds", *names}:
+            beside = f" and {', '.join(map(repr, names))}" if names else ""
+            raise RequestError(
+                f"`inputs` must be 'y' and, if wanted, 'ds'{beside}, got {list(request.inputs)}."
+            )
         y, ds = request.inputs.get("y", np.zeros(0)), request.inputs.get("ds")
         if y.dtype.kind not in "fiu":
             raise RequestError("`y` must be numbers.")
-        return self._job(y.astype(np.float64), ds, request.parameters, request.sequence)
+        return self._job(y.astype(np.float64), ds, request.parameters, request.sequence, request.inputs)
 
     def message(self, tree: Mapping[str, Any], sequence: Sequence) -> ForecasterJob:
-        """One row, `ds` and `y`, or none, which asks for the forecast only.
+        """One row, `ds`, `y` and `covariates`, or none, which asks for the forecast only.
 
         Raises:
             RequestError: it is something else.
         """
+        covariates = self._of_message(tree)
         if "y" not in tree:
-            return self._job(np.zeros(0), None, tree, sequence)
+            return self._job(np.zeros(0), None, tree, sequence, covariates)
         y, ds = tree["y"], tree.get("ds")
         if y is not None and type(y) not in (int, float):
             raise RequestError("`y` must be a number, or null where it is missing.")
@@ -104,10 +130,31 @@ class ServedForecaster:
             raise RequestError("`y` is a number that does not fit.") from None
         if ds is not None and type(ds) not in (int, str):
             raise RequestError("`ds` must be a time as a text, or a whole number.")
-        return self._job(value, None if ds is None else np.array([ds], object), tree, sequence)
+        return self._job(value, None if ds is None else np.array([ds], object), tree, sequence, covariates)
+
+    def _of_message(self, tree: Mapping[str, Any]) -> dict[str, Array]:
+        """The covariates of a message by name: a list, or the one value of the row."""
+        given = tree.get("covariates", {})
+        if not isinstance(given, dict):
+            raise RequestError("`covariates` must be an object: for each name a value, or a list of them.")
+        names = [column.name for column in self._past + self._future]
+        arrays = {}
+        for name, values in given.items():
+            if name not in names:
+                raise RequestError(
+                    f"`covariates` must be of {', '.join(names) or 'none'}, got {name[:60]!r}."
+                )
+            listed = values if isinstance(values, list) else [values]
+            arrays[name] = np.array([np.nan if value is None else value for value in listed], object)
+        return arrays
 
     def _job(
-        self, y: Array, ds: Array | None, parameters: Mapping[str, Any], sequence: Sequence | None
+        self,
+        y: Array,
+        ds: Array | None,
+        parameters: Mapping[str, Any],
+        sequence: Sequence | None,
+        covariates: Mapping[str, Array],
     ) -> ForecasterJob:
         if y.ndim != 1 or len(y) > self._limits.steps:
             raise RequestError(
@@ -121,7 +168,28 @@ class ServedForecaster:
             if ds.shape != y.shape:
                 raise RequestError(f"`ds` must be one for each of {len(y)} rows, got shape {list(ds.shape)}.")
             ds = self._times(ds)
-        return ForecasterJob(y, ds, self._series(parameters, sequence), sequence)
+        beside = {c.name: self._checked_covariate(c, covariates, len(y)) for c in self._past + self._future}
+        return ForecasterJob(y, ds, self._series(parameters, sequence), sequence, beside)
+
+    def _checked_covariate(self, column: Covariate, given: Mapping[str, Array], N: int) -> Array:
+        """(N,) or (N + K,) values of a covariate, numbers or categories, NaN where missing."""
+        coming = self.model.value.horizon if column.role == "future" else 0
+        values = given.get(column.name, np.zeros(0))
+        if values.shape != (N + coming,):
+            of = f"{N} row{'s' * (N != 1)}" + f" and the {coming} next ones" * (coming > 0)
+            raise RequestError(
+                f"the covariate {column.name!r} must have shape ({N + coming},), a value for each of {of}, "
+                f"got {list(values.shape) if column.name in given else 'none'}."
+            )
+        if column.categories is None:
+            values = _as_numbers(values, column.name)
+        elif any(type(value) is not str and value == value for value in values.tolist()):
+            raise RequestError(f"the covariate {column.name!r} must be texts, or null where missing.")
+        if coming and any(value != value for value in values[N:].tolist()):
+            raise RequestError(
+                f"the covariate {column.name!r} must be known for all of the {coming} next rows."
+            )
+        return values
 
     def _times(self, ds: Array) -> Array:
         kind = self.model.value.tail.next.dtype
@@ -157,7 +225,7 @@ class ServedForecaster:
             return results
         places, whole = [*states], Context.join([*states.values()])
         whole = self._observed([jobs[k] for k in places], whole)
-        forecast = self.model.forecast(whole)
+        forecast = self.model.forecast(whole, future=self._to_come([jobs[k] for k in places]))
         for b, k in enumerate(places):
             sequence = jobs[k].sequence
             if sequence is not None and sequence.end:
@@ -186,6 +254,16 @@ class ServedForecaster:
     def series(self) -> tuple[str, ...]:
         """The fitted ones."""
         return self.model.value.ids
+
+    @property
+    def ahead(self) -> tuple[str, ...]:
+        """The future covariates that a request must bring."""
+        return tuple(column.name for column in self._future)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """All covariates that rows bring."""
+        return tuple(column.name for column in self._past + self._future)
 
     def recent(self, name: str) -> dict[str, Any]:
         """The rows that the state of a sequence, or a fitted series, remembers, for a picture: `ds` and `y`."""
@@ -219,6 +297,12 @@ class ServedForecaster:
             self.sequences.begin(sequence.id, state)
         return state
 
+    def _to_come(self, jobs: list[ForecasterJob]) -> dict[str, list[Array]] | None:
+        """The future covariates of the rows to forecast, (B, K) by name; None for a model without."""
+        if not self._future:
+            return None
+        return {c.name: [job.covariates[c.name][len(job.y) :] for job in jobs] for c in self._future}
+
     def _observed(self, jobs: list[ForecasterJob], whole: Context) -> Context:
         """The state after all rows: first the first row of each job, then the second of those that have one."""
         order = np.argsort([-len(job.y) for job in jobs], kind="stable")
@@ -230,5 +314,22 @@ class ServedForecaster:
             state = state[:left]
             if left:
                 y = np.array([jobs[k].y[n] for k in order[:left]])
-                state = self.model.observe(state.next, y, state)
+                beside = {
+                    c.name: [jobs[k].covariates[c.name][n] for k in order[:left]]
+                    for c in self._past + self._future
+                }
+                state = self.model.observe(state.next, y, state, beside)
         return Context.join(ended[::-1])[np.argsort(order, kind="stable")]
+
+
+def _as_numbers(values: Array, name: str) -> Array:
+    """(N,) numbers, NaN where missing, true and false as 1 and 0."""
+    listed = values.tolist()
+    try:
+        if all(isinstance(value, int | float) for value in listed):
+            numbers = np.array(listed, np.float64)
+            if not np.isinf(numbers).any():
+                return numbers
+    except OverflowError:
+        pass
+    raise RequestError(f"the covariate {name!r} must be finite numbers, or null where missing.")

@@ -31,6 +31,7 @@ _DTYPES = {
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _LONGEST = 256  # characters of a name that a client gives
+_MOST = 256  # tensors of a request
 
 
 class RequestError(CarouselError):
@@ -104,8 +105,8 @@ def parse_infer(body: bytes, limits: Limits) -> InferRequest:
     if id is not None and (not isinstance(id, str) or len(id) > _LONGEST):
         raise RequestError(f"`id` must be a text of at most {_LONGEST} characters, got {_kind(id)}.")
     listed = tree.get("inputs", [])
-    if not isinstance(listed, list) or len(listed) > 16:
-        raise RequestError("`inputs` must be a list of at most 16 tensors.")
+    if not isinstance(listed, list) or len(listed) > _MOST:
+        raise RequestError(f"`inputs` must be a list of at most {_MOST} tensors.")
     inputs: dict[str, Array] = {}
     for k, item in enumerate(listed):
         name = item.get("name") if isinstance(item, dict) else None

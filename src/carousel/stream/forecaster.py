@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError, DataError, FormatError, UnsupportedError, check_shape
+from carousel.errors import ArgumentError, DataError, FormatError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.autoregression import row_size
 from carousel.series.calendar import Frequency
 from carousel.series.conformal import half_widths, quantile_errors, shuffled_errors
-from carousel.series.covariates import Seen, coded, correction, effect, encode, next_row
+from carousel.series.covariates import Seen, correction, encode
 from carousel.series.features import CalendarTable, phases
 from carousel.series.filling import filled
 from carousel.series.history import Context, History, Origins, normalise
@@ -24,12 +24,13 @@ from carousel.series.segments import segment_inputs, segments
 from carousel.series.smoothing import expected, mixed, mixture
 from carousel.series.unit import from_unit, in_unit
 from carousel.series.volatility import measures, volatility
+from carousel.stream.covariates import CovariateReader
 from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.forecast import Forecast, check_levels, check_quantiles
 from carousel.stream.network import NetworkModel
 from carousel.stream.sampler import PathSampler
 
-__all__ = ["ForecasterModel", "check_target_alone"]
+__all__ = ["ForecasterModel"]
 
 Array = np.ndarray[Any, Any]
 
@@ -50,6 +51,9 @@ class ForecasterModel:
         self.value = value
         self.frequency = _frequency(value)
         _check_features(value, self.frequency)
+        self.covariates = None
+        if value.covariates is not None:
+            self.covariates = CovariateReader(value.covariates, self.frequency, value.lookback, value.horizon)
         self._calendar = CalendarTable(self.frequency)
         self._recurrent = None if value.recurrent is None else SegmentDecoder(value.recurrent)
         self._plain = None if value.plain is None else NetworkModel(value.plain.network)
@@ -65,7 +69,12 @@ class ForecasterModel:
         return History.of(panel, v.season, v.scaling, v.smoothing, v.ids, known, v.covariates, v.horizon)
 
     def start(
-        self, ids: Sequence[str] | None = None, *, y: Sequence[Any] | None = None, ds: Any = None
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        y: Sequence[Any] | None = None,
+        ds: Any = None,
+        covariates: Mapping[str, Any] | None = None,
     ) -> Context:
         """The state of some series: after their last fitted row, or after rows of their own.
 
@@ -74,9 +83,12 @@ class ForecasterModel:
             y: B arrays (N_b,) in the user's unit, NaN where missing: rows to begin with, of series that need not
                 have been fitted; one that was keeps its scale, another gets that of its rows.
             ds: (B,) time stamps of the first row of each, or one for all.
+            covariates: of these rows, past and future ones: B arrays (N_b,) by name; static ones, which only series
+                that were not fitted need: (B,) by name.
 
         Raises:
-            ArgumentError: a name that was not fitted, and no `y`; `ds` without `y`, or `y` without `ds`.
+            ArgumentError: a name that was not fitted, and no `y`; `ds` without `y`, or `y` without `ds`;
+                covariates that are not of these rows.
             DataError: rows that are no numbers, or too few of them.
         """
         if (y is None) != (ds is None):
@@ -84,7 +96,7 @@ class ForecasterModel:
                 "`y` and `ds` must be given together: rows, and the time of the first of each."
             )
         if y is not None:
-            return self._after(y, ds, ids)
+            return self._after(y, ds, ids, covariates or {})
         if ids is None:
             return self.last()
         missing = [name for name in ids if name not in self._places]
@@ -99,7 +111,9 @@ class ForecasterModel:
     def _places(self) -> dict[str, int]:
         return {name: s for s, name in enumerate(self.value.ids)}
 
-    def _after(self, y: Sequence[Any], ds: Any, ids: Sequence[str] | None) -> Context:
+    def _after(
+        self, y: Sequence[Any], ds: Any, ids: Sequence[str] | None, covariates: Mapping[str, Any]
+    ) -> Context:
         """The state after the rows of a panel that the user has spelt out."""
         v = self.value
         try:
@@ -117,8 +131,14 @@ class ForecasterModel:
                     f"`y` of series {name!r} must be at least {least} numbers, finite or NaN, got "
                     f"{'Inf among them' if np.isinf(part).any() else f'shape {part.shape}'}."
                 )
-        history = self.history(Panel.of(rows, ids=names, starts=list(starts), freq=self.frequency))
-        return history.context(history.ends(), v.lookback, v.memory)
+        panel = Panel.of(rows, ids=names, starts=list(starts), freq=self.frequency)
+        if self.covariates is not None:
+            panel = self.covariates.beside(panel, covariates, v.ids)
+        history = self.history(panel)
+        state = history.context(history.ends(), v.lookback, v.memory)
+        if (seen := state.covariates) is not None:  # of the rows to come nothing is known
+            state = replace(state, covariates=replace(seen, future=seen.future[:, : v.lookback]))
+        return state
 
     def _stamps(self, ds: Any) -> Array:
         """Time stamps as the model counts them; a ValueError or TypeError says what is wrong."""
@@ -191,8 +211,10 @@ class ForecasterModel:
             )
         v, m = self.value, self.value.season
         last = state.window[:, -1]
-        seen, added = self._observed(state, covariates or {})
-        x = in_unit(y, v.scaling.unit) - added
+        x, seen = in_unit(y, v.scaling.unit), None
+        if self.covariates is not None:
+            seen, added = self.covariates.observed(state, covariates or {})
+            x = x - added
         missing = np.isnan(x)
         if missing.any():
             before = filled(state.window[:, -m], last, state.window[:, -1 - m]) if m > 1 else last
@@ -210,41 +232,20 @@ class ForecasterModel:
             covariates=seen,
         )
 
-    def _observed(self, state: Context, covariates: Mapping[str, Any]) -> tuple[Seen | None, Array]:
-        """The covariates one row later, and the effect of that row (B,)."""
-        paths, seen, B = self.value.covariates, state.covariates, len(state)
-        if paths is None or seen is None:
-            return None, np.zeros(B)
-        rows = {}
-        for role, before in (("past", seen.past), ("future", seen.future[:, : self.value.lookback])):
-            columns = paths.of(role)
-            row = next_row(columns, coded(columns, covariates, (B,)), before[:, -1])
-            rows[role] = np.concatenate([before[:, 1:], row[:, None]], 1)
-        added = seen.unit * effect(paths.effect, rows["future"][:, -1])
-        return replace(seen, past=rows["past"], future=rows["future"]), added
-
     def ahead(self, context: Context, future: Array) -> Context:
         """A state with the future covariates of the rows to forecast.
 
         Args:
             future: (B, K, F) as given, numbers and codes of categories.
         """
-        v = self.value
-        assert v.covariates is not None
-        assert context.covariates is not None
-        B, K, F = future.shape
-        rows = encode(v.covariates.of("future"), future.reshape(B * K, F), np.repeat(np.arange(B) * K, K))
-        known = context.covariates.future[:, : v.lookback]
-        whole = np.concatenate([known, rows.reshape(B, K, -1)], 1)
-        return replace(context, covariates=replace(context.covariates, future=whole))
+        assert self.covariates is not None
+        return self.covariates.ahead(context, future)
 
     def user_window(self, context: Context) -> Array:
         """(B, L) the windows in the user's unit."""
         window = context.window
-        if self.value.covariates is not None and context.covariates is not None:
-            seen = context.covariates
-            known = seen.future[:, : window.shape[1]]
-            window = window + seen.unit[:, None] * effect(self.value.covariates.effect, known)
+        if self.covariates is not None:
+            window = window + self.covariates.in_window(context)
         return from_unit(window, self.value.scaling.unit)
 
     def _one_each(self, ds: Any, B: int) -> Array:
@@ -262,6 +263,7 @@ class ForecasterModel:
             state.window.shape[1:] != (v.lookback,)
             or state.errors.shape[1:] != (v.memory, G)
             or state.next.dtype.kind != v.tail.next.dtype.kind
+            or (state.covariates is None) != (v.covariates is None)
         ):
             raise ArgumentError("`state` must be of this model: what `start` or `observe` gave.")
 
@@ -286,7 +288,8 @@ class ForecasterModel:
         for b in range(0, max(len(origins), 1), BLOCK):
             block = slice(b, b + BLOCK)
             context = history.context(origins[block], self.value.lookback, self.value.memory)
-            context = self._prepared(context, None)
+            if self.covariates is not None:
+                context = self.covariates.complete(context, None)
             known = self._point(context) if points is None else points[block]
             parts.append(self._around(known, context, level))
         return Forecast.join(parts)
@@ -306,16 +309,16 @@ class ForecasterModel:
             DataError: a future covariate is missing.
         """
         self._check_state(context)
-        context = self._prepared(context, future)
+        if self.covariates is not None:
+            context = self.covariates.complete(context, future)
         return self._around(self._point(context), context, level)
 
     def _around(self, x: Array, context: Context, level: Any) -> Forecast:
         """The forecast in the user's unit, with its intervals, of points x (B, K) in the model's."""
         v = self.value
         levels = v.level if level is None else check_levels(level)
-        if v.covariates is not None and v.covariates.effect is not None and context.covariates is not None:
-            seen = context.covariates
-            x = x + seen.unit[:, None] * effect(v.covariates.effect, seen.future[:, v.lookback :])
+        if self.covariates is not None:
+            x = x + self.covariates.in_forecast(context)
         widths = self._widths if level is None else self._half_widths(levels)
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
         margin = widths * self._unit(context)[:, None]
@@ -326,22 +329,6 @@ class ForecasterModel:
         """From the model's unit, effects included, to the user's."""
         x = from_unit(x, self.value.scaling.unit)
         return np.maximum(x, 0.0) if self.value.nonnegative else x
-
-    def _prepared(self, context: Context, future: Mapping[str, Any] | None) -> Context:
-        """The context with its future covariates, which must all be there."""
-        paths, seen, shape = self.value.covariates, context.covariates, (len(context), self.value.horizon)
-        if paths is None or seen is None or not paths.of("future"):
-            return context
-        if future is None and seen.future.shape[1] > self.value.lookback:
-            return context
-        raw = coded(paths.of("future"), future or {}, shape)
-        missing = np.argwhere(np.isnan(raw))
-        if len(missing):
-            b, k, c = missing[0]
-            raise DataError(
-                f"The future covariate {paths.of('future')[c].name!r} is missing at step {k + 1} of series {b}."
-            )
-        return self.ahead(context, raw)
 
     def _unit(self, context: Context) -> Array:
         """(B,) the unit of the errors of the calibration, in the model's."""
@@ -444,22 +431,6 @@ class ForecasterModel:
             assert self._recurrent is not None
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
-
-
-def check_target_alone(value: ForecastModel, what: str) -> None:
-    """Refuses a model that reads more of a row than its value, where rows have no more.
-
-    Raises:
-        UnsupportedError: it reads past or future covariates.
-    """
-    if value.covariates is None:
-        return
-    names = [column.name for column in value.covariates.columns if column.role != "static"]
-    if names:
-        raise UnsupportedError(
-            f"{what} takes rows of a time and a value, but this model reads covariates ({', '.join(names)}), too; "
-            "`carousel forecast` and, in Python, `carousel.stream.Model.observe` take them."
-        )
 
 
 def _frequency(value: ForecastModel) -> Frequency:

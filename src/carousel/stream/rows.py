@@ -6,31 +6,27 @@ whose answers have gone out: `answer` changes nothing, `keep` makes its state th
 
 from __future__ import annotations
 
-import csv
 import json
-import re
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
 import numpy as np
 
-from carousel.errors import DataError
+from carousel.errors import ArgumentError, DataError
+from carousel.network.forecaster import Covariate
 from carousel.series.history import Context
 from carousel.series.unit import TITLES, without
+from carousel.stream.ahead import NAN, AheadRows
+from carousel.stream.cells import as_number, covariate_cell, is_number, place, split, stamp
 from carousel.stream.forecast import Forecast
-from carousel.stream.forecaster import ForecasterModel, check_target_alone
-from carousel.stream.lines import LINE_LIMIT
+from carousel.stream.forecaster import ForecasterModel
 from carousel.stream.network import NetworkModel, State
 
-__all__ = ["Answer", "ForecasterRows", "NetworkRows", "forecast_fields", "rows", "shown", "stamp"]
+__all__ = ["Answer", "ForecasterRows", "NetworkRows", "forecast_fields", "rows", "shown"]
 
 Array = np.ndarray[Any, Any]
 Header = Literal["auto", "yes", "no"]
-
-_MISSING = {"", "na", "nan", "null", "none"}
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-_TIME = re.compile(r"(\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)(Z|[+-]\d\d:?\d\d)?")
 
 
 @dataclass(frozen=True)
@@ -48,17 +44,25 @@ class Answer:
 
 
 def rows(
-    model: NetworkModel | ForecasterModel, header: Header, id: str | None
+    model: NetworkModel | ForecasterModel, header: Header, id: str | None, future: str | None = None
 ) -> NetworkRows | ForecasterRows:
     """What takes rows for `model`.
 
     Args:
         header: whether the first line names the columns; "auto" looks at it.
         id: column that tells streams apart; without, that of the model.
+        future: path of the future covariates of rows to come, for a forecaster that reads some.
+
+    Raises:
+        ArgumentError: `future` is missing, or there is nothing to read in it.
     """
-    if isinstance(model, NetworkModel):
-        return NetworkRows(model, header, id)
-    return ForecasterRows(model, header, id)
+    if isinstance(model, ForecasterModel):
+        return ForecasterRows(model, header, id, future)
+    if future is not None:
+        raise ArgumentError(
+            "--future goes with a forecaster that reads future covariates; this is a network."
+        )
+    return NetworkRows(model, header, id)
 
 
 class NetworkRows:
@@ -78,12 +82,12 @@ class NetworkRows:
 
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
-        cells = _cells(line)
+        cells = split(line)
         given = self._header == "yes" or (
-            self._header == "auto" and not all(map(_is_number, cells[self._place is not None :]))
+            self._header == "auto" and not all(map(is_number, cells[self._place is not None :]))
         )
         if given and self._id is not None:
-            self._place = _place(cells, (self._id,), "--id")
+            self._place = place(cells, (self._id,), "--id")
         return given
 
     def answer(self, number: int, line: bytes) -> Answer:
@@ -92,14 +96,14 @@ class NetworkRows:
         Raises:
             DataError: it cannot be used; the text says why.
         """
-        cells = _cells(line)
+        cells = split(line)
         name = ""
         if self._place is not None:
             _check_count(cells, self._place + 1, "at least ")
             name = cells.pop(self._place).strip()
         I = 1 if self.model.network.takes_ids else self.model.network.input_size
         _check_count(cells, I)
-        x = np.array([_number(cell, "a feature") for cell in cells])
+        x = np.array([as_number(cell, "a feature") for cell in cells])
         if not np.isfinite(x).all():
             raise DataError("a feature is missing; a network needs all of them")
         y, state = self._step(x, self.states[name] if name in self.states else self.model.start())
@@ -120,37 +124,62 @@ class NetworkRows:
 
 
 class ForecasterRows:
-    """Rows of a series: its name, if there are several, the time, if rows are not merely counted, and the value.
+    """Rows of a series: its name, if there are several, the time, if rows are not merely counted, the value, and
+    the past and future covariates that the model reads.
 
-    Rows that are missing before a row, a look-back of them at most, are observed as missing.
+    Rows that are missing before a row, a look-back of them at most, are observed as missing. Under a header, future
+    covariates may be left to the file of rows to come.
 
     Args:
-        model: reads no covariates but static ones.
+        future: path of that file; see `AheadRows`.
+
+    Raises:
+        ArgumentError: the model reads future covariates and there is no `future`, or the other way round.
+        DataError: `future` cannot be used.
+        ImportError: the model reads holidays, and the package `holidays` is not there.
     """
 
-    def __init__(self, model: ForecasterModel, header: Header = "auto", id: str | None = None) -> None:
-        check_target_alone(model.value, "carousel stream")
+    def __init__(
+        self,
+        model: ForecasterModel,
+        header: Header = "auto",
+        id: str | None = None,
+        future: str | None = None,
+    ) -> None:
         self.model, self.states = model, dict[str, Context]()
         columns, self._header = model.value.columns, header
+        self._past: tuple[Covariate, ...] = ()
+        self._future: tuple[Covariate, ...] = ()
+        if model.covariates is not None:
+            model.covariates.check_holidays()
+            self._past, self._future = model.covariates.past, model.covariates.future
+        self._ahead = _ahead(model, self._future, id, future)
         self._dated = columns.time is not None
         self._names = {
             "id": tuple(filter(None, (id or columns.id, "unique_id"))),
             "ds": tuple(filter(None, (columns.time, "ds"))),
             "y": (columns.target, "y"),
         }
+        beside = {column.name for column in self._past + self._future}
+        self._names = {
+            what: tuple(n for n in names if n not in beside) for what, names in self._names.items()
+        }
         several = columns.id is not None or id is not None or len(model.value.ids) > 1
         wanted = ["id"] * several + ["ds"] * self._dated + ["y"]
         self._places = {what: k for k, what in enumerate(wanted)}
-        self._count: int | None = len(wanted)
+        self._beside = {column.name: len(wanted) + k for k, column in enumerate(self._past + self._future)}
+        self._count: int | None = len(wanted) + len(self._beside)
 
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
-        cells = [cell.strip() for cell in _cells(line)]
+        cells = [cell.strip() for cell in split(line)]
         known = {name for names in self._names.values() for name in names}
         if self._header == "no" or (self._header == "auto" and not known & set(cells)):
             return False
         options = {"id": "--id", "ds": "the time", "y": "the value"}
-        self._places = {what: _place(cells, self._names[what], options[what]) for what in self._places}
+        self._places = {what: place(cells, self._names[what], options[what]) for what in self._places}
+        self._beside = {c.name: place(cells, (c.name,), "a past covariate") for c in self._past}
+        self._beside |= {c.name: cells.index(c.name) for c in self._future if c.name in cells}
         self._count = None
         return True
 
@@ -160,10 +189,10 @@ class ForecasterRows:
         Raises:
             DataError: it cannot be used; the text says why.
         """
-        cells = _cells(line)
+        cells = split(line)
         if self._count is not None:
             _check_count(cells, self._count)
-        _check_count(cells, max(self._places.values()) + 1, "at least ")
+        _check_count(cells, max([*self._places.values(), *self._beside.values()]) + 1, "at least ")
         value = {what: cells[k].strip() for what, k in self._places.items()}
         name = value.get("id", self.model.value.ids[0] if len(self.model.value.ids) == 1 else "")
         state = self.states.get(name)
@@ -171,26 +200,53 @@ class ForecasterRows:
             if name not in self.model.value.ids:
                 raise DataError(f"the series {name!r} was not fitted")
             state = self.model.start([name])
-        y = _number(value["y"], "the value")
+        y = as_number(value["y"], "the value")
         ds, gap = (stamp(value["ds"], state.next.dtype), 0) if self._dated else (state.next, 0)
         if self._dated:
             gap = self._gap(ds, state)
+        remarks = [] if self._ahead is None else [*filter(None, [self._ahead.renew()])]
+        if gap:
+            remarks.append(f"{gap} row{'s' * (gap > 1)} before it {'are' if gap > 1 else 'is'} missing")
         for _ in range(gap):
-            state = self.model.observe(state.next, np.nan, state)
-        state = self.model.observe(ds, y, state)
+            state = self.model.observe(state.next, np.nan, state, self._covariates(name, state, None))
+        state = self.model.observe(ds, y, state, self._covariates(name, state, cells))
         fields = {"line": number, **({"unique_id": name} if "id" in value else {})}
-        text = _json(fields | forecast_fields(self.model.forecast(state)))
-        remarks = (
-            [f"{gap} row{'s' * (gap > 1)} before it {'are' if gap > 1 else 'is'} missing"] if gap else []
-        )
+        future, unknown = self._to_come(name, state)
+        if unknown:
+            remarks.append(f"{unknown}: no forecast")
+        answer = {"error": unknown} if unknown else forecast_fields(self.model.forecast(state, future=future))
         unit = self.model.value.scaling.unit
         if without(np.array(y), unit):
             remarks.append(f"{y:g} has no {TITLES[unit]}, which this model sees: counted as missing")
-        return Answer(text, name, state, "; ".join(remarks))
+        return Answer(_json(fields | answer), name, state, "; ".join(remarks))
 
     def keep(self, answer: Answer) -> None:
         """The row has been answered: its state is the stream's."""
         self.states[answer.stream] = answer.state
+
+    def _covariates(self, name: str, state: Context, cells: list[str] | None) -> dict[str, list[float | str]]:
+        """Those of the next row, whose cells these are: what it does not say is what was known ahead, or missing."""
+        given: dict[str, list[float | str]] = {column.name: [NAN] for column in self._past}
+        if self._ahead is not None:
+            given |= self._ahead.values(name, state.next)
+        if cells is not None:
+            for column in self._past + self._future:
+                if column.name in self._beside:
+                    given[column.name] = [covariate_cell(cells[self._beside[column.name]], column)]
+        return given
+
+    def _to_come(self, name: str, state: Context) -> tuple[dict[str, list[list[float | str]]] | None, str]:
+        """The future covariates of the rows to forecast (1, K) by name; and, where one is missing, which."""
+        if self._ahead is None:
+            return None, ""
+        times = self.model.frequency.grid(state.next[0], self.model.value.horizon)
+        values = self._ahead.values(name, times)
+        for column, of_column in values.items():
+            for time, value in zip(times, of_column, strict=True):
+                if value != value:
+                    when = shown(np.atleast_1d(time))[0]
+                    return None, f"the future covariate {column!r} is not known at {when}"
+        return {column: [of_column] for column, of_column in values.items()}, ""
 
     def _gap(self, ds: Any, state: Context) -> int:
         gap = int(self.model.missing(ds, state)[0])
@@ -207,6 +263,20 @@ class ForecasterRows:
         return gap
 
 
+def _ahead(
+    model: ForecasterModel, columns: tuple[Covariate, ...], id: str | None, future: str | None
+) -> AheadRows | None:
+    names = ", ".join(column.name for column in columns)
+    if future is None and columns:
+        raise ArgumentError(
+            f"The model reads future covariates ({names}); give --future FILE, a CSV with their values for rows to "
+            "come."
+        )
+    if future is not None and not columns:
+        raise ArgumentError("--future: the model reads no future covariates that a file could give.")
+    return None if future is None else AheadRows(future, model, id)
+
+
 def forecast_fields(forecast: Forecast, b: int = 0) -> dict[str, Any]:
     """The forecast of series `b` for JSON: `ds`, `carousel`, and the bounds as in a forecast's table."""
     fields: dict[str, Any] = {"ds": shown(forecast.ds[b]), "carousel": _floats(forecast.mean[b])}
@@ -218,62 +288,9 @@ def forecast_fields(forecast: Forecast, b: int = 0) -> dict[str, Any]:
     return fields
 
 
-def _cells(line: bytes) -> list[str]:
-    if len(line) > LINE_LIMIT:
-        raise DataError(f"it is longer than {LINE_LIMIT} bytes")
-    try:
-        text = line.decode("utf-8-sig")
-        return next(csv.reader([text], strict=True), [])
-    except UnicodeDecodeError:
-        raise DataError("it is not UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"it is not CSV: {error}") from None
-
-
 def _check_count(cells: list[str], count: int, least: str = "") -> None:
     if len(cells) < count or (len(cells) > count and not least):
         raise DataError(f"it must have {least}{count} column{'s' * (count > 1)}, got {len(cells)}")
-
-
-def _place(cells: list[str], names: tuple[str, ...], option: str) -> int:
-    for name in names:
-        if name in cells:
-            return cells.index(name)
-    wanted = " or ".join(map(repr, dict.fromkeys(names)))
-    raise DataError(f"The header has no column for {option}: {wanted} is not among {', '.join(cells)}.")
-
-
-def _is_number(cell: str) -> bool:
-    return cell.strip().lower() in _MISSING or _NUMBER.fullmatch(cell.strip()) is not None
-
-
-def _number(cell: str, what: str) -> float:
-    """A number; NaN where it is missing."""
-    cell = cell.strip()
-    if cell.lower() in _MISSING:
-        return float("nan")
-    if _NUMBER.fullmatch(cell) is None or not isfinite(float(cell)):
-        raise DataError(f"{what} must be a finite number, or empty where it is missing, got {cell[:40]!r}")
-    return float(cell)
-
-
-def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
-    """The time stamp in a text, as a model of `dtype` counts; time zones are dropped, as in fitting.
-
-    Raises:
-        DataError: it is none.
-    """
-    if dtype.kind == "i":
-        if not re.fullmatch(r"[+-]?\d{1,18}", cell):
-            raise DataError(f"the time must be a whole number, got {cell[:40]!r}")
-        return np.int64(cell)
-    match = _TIME.fullmatch(cell)
-    try:
-        if match is None:
-            raise ValueError
-        return np.datetime64(match[1].replace(" ", "T"), "us")
-    except ValueError:
-        raise DataError(f"the time must be as in 2024-01-31 23:00, got {cell[:40]!r}") from None
 
 
 def shown(ds: Array) -> list[Any]:

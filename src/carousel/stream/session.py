@@ -28,6 +28,7 @@ def run(
     goes_on: bool = False,
     every: float = 1.0,
     id: str | None = None,
+    future: str | None = None,
     header: Literal["auto", "yes", "no"] = "auto",
     report: Callable[[str, int], None],
     stopped: Callable[[], bool] = lambda: False,
@@ -43,6 +44,7 @@ def run(
         goes_on: the input goes on after the rows of the state.
         every: seconds that the state may be behind.
         id: column that tells streams apart.
+        future: path of the future covariates of rows to come, read again when it changes.
         header: whether the first line names the columns.
         report: is called with a remark and the number of its line, 0 for none.
         wake: a descriptor that ends waiting as soon as it can be read.
@@ -54,7 +56,7 @@ def run(
     runner = load(model)
     fingerprint = sha256(Path(model).read_bytes()).hexdigest()
     checkpoint = Checkpoint(fingerprint, (), None) if state is None else resumed(state, fingerprint, goes_on)
-    taken = rows(runner, header, id)
+    taken = rows(runner, header, id, future)
     taken.states.update(checkpoint.states())  # type: ignore[arg-type]
     if checkpoint.ids or checkpoint.lines:
         report(f"goes on from {state}: {len(checkpoint.ids)} series, {checkpoint.lines} lines.", 0)

@@ -1,0 +1,102 @@
+"""A line of CSV, and what its cells say."""
+
+from __future__ import annotations
+
+import csv
+import re
+from math import isfinite
+from typing import Any
+
+import numpy as np
+
+from carousel.errors import DataError
+from carousel.network.forecaster import Covariate
+from carousel.stream.lines import LINE_LIMIT
+
+__all__ = ["as_number", "covariate_cell", "is_number", "place", "split", "stamp"]
+
+_MISSING = {"", "na", "nan", "null", "none"}
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_TIME = re.compile(r"(\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)(Z|[+-]\d\d:?\d\d)?")
+_FLAGS = {"true": 1.0, "false": 0.0}
+
+
+def split(line: bytes) -> list[str]:
+    """The cells of a line.
+
+    Raises:
+        DataError: it is no CSV, not UTF-8 or too long.
+    """
+    if len(line) > LINE_LIMIT:
+        raise DataError(f"it is longer than {LINE_LIMIT} bytes")
+    try:
+        text = line.decode("utf-8-sig")
+        return next(csv.reader([text], strict=True), [])
+    except UnicodeDecodeError:
+        raise DataError("it is not UTF-8") from None
+    except csv.Error as error:
+        raise DataError(f"it is not CSV: {error}") from None
+
+
+def place(cells: list[str], names: tuple[str, ...], what: str) -> int:
+    """Where the first of `names` that is there stands in a header.
+
+    Raises:
+        DataError: none of them is there; `what` says for what it was.
+    """
+    for name in names:
+        if name in cells:
+            return cells.index(name)
+    wanted = " or ".join(map(repr, dict.fromkeys(names)))
+    raise DataError(f"The header has no column for {what}: {wanted} is not among {', '.join(cells)}.")
+
+
+def is_number(cell: str) -> bool:
+    """Whether it is a number, or missing."""
+    return cell.strip().lower() in _MISSING or _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def as_number(cell: str, what: str) -> float:
+    """A number; NaN where it is missing.
+
+    Raises:
+        DataError: it is something else; `what` says what should be one.
+    """
+    cell = cell.strip()
+    if cell.lower() in _MISSING:
+        return float("nan")
+    if _NUMBER.fullmatch(cell) is None or not isfinite(float(cell)):
+        raise DataError(f"{what} must be a finite number, or empty where it is missing, got {cell[:40]!r}")
+    return float(cell)
+
+
+def covariate_cell(cell: str, column: Covariate) -> float | str:
+    """The value of a covariate: a number, 1 and 0 for true and false, or a category; NaN where it is missing.
+
+    Raises:
+        DataError: a number was fitted, and it is none.
+    """
+    cell = cell.strip()
+    if column.categories is None:
+        flag = _FLAGS.get(cell.lower())
+        return as_number(cell, f"the covariate {column.name!r}") if flag is None else flag
+    return cell or float("nan")  # "none" may be a category
+
+
+def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
+    """The time stamp in a text, as a model of `dtype` counts; time zones are dropped, as in fitting.
+
+    Raises:
+        DataError: it is none.
+    """
+    if dtype.kind == "i":
+        if not re.fullmatch(r"[+-]?\d{1,18}", cell):
+            raise DataError(f"the time must be a whole number, got {cell[:40]!r}")
+        return np.int64(cell)
+    match = _TIME.fullmatch(cell)
+    try:
+        if match is None:
+            raise ValueError
+        return np.datetime64(match[1].replace(" ", "T"), "us")
+    except ValueError:
+        raise DataError(f"the time must be as in 2024-01-31 23:00, got {cell[:40]!r}") from None
