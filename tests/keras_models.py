@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers
 
 from carousel import stream
-from carousel.interop.keras import read, save
+from carousel.interop.keras import load, read, save
 
 T, B, I = 7, 4, 3
 RNG = np.random.default_rng(0)
@@ -109,7 +109,13 @@ def cases():
     yield (
         "activations",
         lambda: sequential(
-            layers.LSTM(4), layers.ReLU(), layers.Dense(3), layers.Softmax(), layers.Identity()
+            layers.LSTM(4),
+            layers.ReLU(),
+            layers.Dense(3),
+            layers.Softmax(),
+            layers.Identity(),
+            layers.AlphaDropout(0.2),
+            layers.ActivityRegularization(0.1),
         ),
     )
     yield "normalized", lambda: sequential(adapted(), layers.LSTM(4))
@@ -191,6 +197,7 @@ def tried(directory, name, make):
         found[f"largest{ending}"] = conversion.largest
     again = directory / f"{name}-again.keras"
     save(conversion.network, again)
+    found["in_memory"] = difference(load(model), x, expected)
     found["written"] = float(np.abs(predicted(keras.saving.load_model(again), x) - expected).max())
     found["written"] /= max(1, float(np.abs(expected).max()))
     return found

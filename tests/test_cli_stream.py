@@ -137,7 +137,7 @@ def test_bad_rows_are_named_and_left_out(models):
         8: ("s1,2029-01-02,1", "off the MS grid"),
         9: (good[2].rpartition(",")[0] + ",12 MW", "the value must be a finite number, or empty"),
         10: (good[2].rpartition(",")[0] + ",inf", "the value must be a finite number"),
-        11: ("s1", "it must have at least 3 columns, got 1"),
+        11: ("s1", "it must have 3 columns, got 1"),
         12: ('s1,"2029', "it is not CSV"),
         13: (b"s1,\xff\xfe,1", "it is not UTF-8"),
         14: ("x" * (1 << 21), "it is longer than 1048576 bytes"),
@@ -190,6 +190,26 @@ def test_what_is_refused_at_once(models, text, options, said):
     assert said.format(**names).lower() in done.stderr.decode().lower()
     assert done.stderr.count(b"\n") == 1
     assert not done.stdout
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+@pytest.mark.parametrize("header", [True, False])
+def test_other_separators(models, separator, header):
+    """As `fit` reads them: with decimal commas."""
+    text = panel(models, 7, header=header)
+    other = text.replace(",", separator).replace(".", ",")
+    assert answers(run(models / "months", other)) == answers(run(models / "months", text))
+    rows = "1,2.5,3\n4,5,6\n" if not header else "a,b,c\n1,2.5,3\n"
+    other = rows.replace(",", separator).replace(".", ",")
+    assert answers(run(models / "network", other)) == answers(run(models / "network", rows))
+
+
+def test_more_cells_than_columns_are_refused(models):
+    """With a header, too: a decimal comma would be cut off."""
+    text = "unique_id,ds,y\ns0,2029-01-01,52,5\n"
+    done = run(models / "months", text)
+    assert answers(done) == []
+    assert done.stderr == b"carousel: line 2: it must have 3 columns, got 4; the row is left out.\n"
 
 
 def test_a_model_that_reads_covariates(models, tmp_path):

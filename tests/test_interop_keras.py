@@ -124,10 +124,27 @@ def test_keras_agrees_on_every_model(tried):
     errors = [f"{name}: {found['error']}" for name, found in tried.items() if "error" in found]
     assert not errors, "\n".join(errors)
     for name, found in tried.items():
-        for way in ("read.keras", "written", "largest.keras", *({"read.h5", "largest.h5"} & set(found))):
+        for way in (
+            "read.keras",
+            "in_memory",
+            "written",
+            "largest.keras",
+            *({"read.h5", "largest.h5"} & set(found)),
+        ):
             assert found[way] < 1e-6, (name, way, found)
         assert "keras 3" in found["check.keras"]
     assert sum("read.h5" in found for found in tried.values()) > 50
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    for nothing in (None, 3, np.ones(3)):
+        with pytest.raises(ArgumentError, match="`path` must be a path or a model of Keras, got"):
+            load(nothing)
+        with pytest.raises(
+            ArgumentError, match="`model` must be a Network, a torch module or a model of Keras, got"
+        ):
+            save(nothing, tmp_path / "m.keras")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("form", ["list", "Sequential", "Model"])

@@ -133,7 +133,7 @@ def test_a_torch_module_is_taken_too(tmp_path):
     network = save(module, tmp_path / "m.onnx").network
     assert load(tmp_path / "m.onnx") == network
     with pytest.raises(
-        ArgumentError, match="`model` must be a Network, a torch module or a fitted forecaster, got int"
+        ArgumentError, match="`model` must be a Network, a torch module, a model of Keras or a fitted .*, got int"
     ):
         save(3, tmp_path / "m.onnx")
 
@@ -275,6 +275,137 @@ def test_what_torch_exports_is_read(tmp_path):
     with torch.no_grad():
         expected = module(x).numpy()
     np.testing.assert_allclose(Model(network).run(x.numpy().swapaxes(0, 1)), expected, rtol=0, atol=1e-6)
+
+
+def exported(module, path, *inputs, **options):
+    """What torch makes of a module in its older way of exporting."""
+    torch = pytest.importorskip("torch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module.eval(), inputs, path, dynamo=False, opset_version=17, **options)
+    return load(path)
+
+
+def torch_net(read, cell="LSTM", **options):
+    """A module of one recurrent layer and a head over what `read(y, h)` takes of its outputs."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = getattr(torch.nn, cell)(3, 5, **options)
+            self.head = torch.nn.Linear(10 if options.get("bidirectional") else 5, 1)
+
+        def forward(self, x):
+            y, h = self.cell(x)
+            return self.head(read(y, h[0] if isinstance(h, tuple) else h))
+
+    return Net()
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("sizes", [(1, 4), (4, 7), (3, 3)])
+def test_a_graph_of_fixed_sizes_is_read(tmp_path, cell, batch_first, sizes):
+    """As torch exports where nobody names free axes: the network has them all the same."""
+    torch = pytest.importorskip("torch")
+    net = torch_net(lambda y, h: y, cell, batch_first=batch_first, num_layers=2)
+    network = exported(net, tmp_path / "m.onnx", torch.randn(*sizes, 3))
+    x = torch.randn(6, 2, 3)
+    with torch.no_grad():
+        expected = net(x.transpose(0, 1)).transpose(0, 1) if batch_first else net(x)
+    np.testing.assert_allclose(Model(network).run(x.numpy()), expected.numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_graph_too_large_to_try_is_refused(rng, tmp_path):
+    model = lstm_model(rng, inputs={"X": [2**14, 2**14, I]})
+    refused(kept(model, tmp_path / "m.onnx"), UnsupportedError, r"16,384 steps of 16,384 rows only, too many")
+
+
+@pytest.mark.parametrize(
+    ("read", "options"),
+    [
+        (lambda y, h: h[-1], {}),
+        (lambda y, h: h[0], {}),
+        (lambda y, h: h.squeeze(0), {}),
+        (lambda y, h: h[-1], {"num_layers": 2}),
+        (lambda y, h: h[2], {"num_layers": 3}),
+        (lambda y, h: _both(h[-2], h[-1]), {"bidirectional": True}),
+        (lambda y, h: _both(h[2], h[3]), {"bidirectional": True, "num_layers": 2}),
+    ],
+)
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_last_states_are_read(tmp_path, cell, read, options):
+    """The ways in which people write "the last state of the top layer"."""
+    torch = pytest.importorskip("torch")
+    net = torch_net(read, cell, batch_first=True, **options)
+    network = exported(net, tmp_path / "m.onnx", torch.randn(2, 4, 3))
+    x = torch.randn(3, 6, 3)
+    with torch.no_grad():
+        expected = net(x).numpy()
+    assert not network.per_step
+    np.testing.assert_allclose(Model(network).run(x.numpy().swapaxes(0, 1)), expected, rtol=0, atol=1e-6)
+
+
+def _both(a, b):
+    import torch
+
+    return torch.cat((a, b), 1)
+
+
+def test_a_model_in_memory_is_read(rng, tmp_path):
+    model = lstm_model(rng)
+    path = kept(model, tmp_path / "m.onnx")
+    assert load(model) == load(path)
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    with pytest.raises(UnsupportedError, match=r"^the model: it keeps tensors in other files"):
+        load(model)
+    with pytest.raises(ArgumentError, match=r"`path` must be a path or an onnx.ModelProto, got int"):
+        load(3)
+
+
+def test_the_state_of_a_lower_layer_leaves_the_upper_ones_out(tmp_path):
+    torch = pytest.importorskip("torch")
+    net = torch_net(lambda y, h: h[0], num_layers=2)
+    network = exported(net, tmp_path / "m.onnx", torch.randn(4, 2, 3))
+    assert len(network.recurrent) == 1
+    x = torch.randn(6, 3, 3)
+    np.testing.assert_allclose(Model(network).run(x.numpy()), net(x).detach().numpy(), rtol=0, atol=1e-6)
+
+
+def test_directions_the_other_way_round_are_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    net = torch_net(lambda y, h: _both(h[-1], h[-2]), bidirectional=True)
+    with pytest.raises(UnsupportedError, match="Concat"):
+        exported(net, tmp_path / "m.onnx", torch.randn(4, 2, 3))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("cell", ["LSTM", "GRU"])
+def test_states_of_all_layers_are_inputs(tmp_path, cell, layers):
+    """torch gives them as one, which the graph cuts; they come out joined."""
+    torch = pytest.importorskip("torch")
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.cell = getattr(torch.nn, cell)(3, 5, layers)
+            self.head = torch.nn.Linear(5, 1)
+
+        def forward(self, x, *state):
+            y, after = self.cell(x, state if cell == "LSTM" else state[0])
+            return self.head(y).squeeze(-1), after
+
+    names = ["h", "c"][: 1 + (cell == "LSTM")]
+    free = {"x": {0: "T", 1: "B"}} | {name: {1: "B"} for name in names}
+    inputs = (torch.randn(4, 2, 3), *(torch.randn(layers, 2, 5) for _ in names))
+    net, path = Net(), tmp_path / "m.onnx"
+    network = exported(net, path, *inputs, input_names=["x", *names], dynamic_axes=free)
+    assert read(path).largest < 2e-6
+    x = torch.randn(6, 2, 3)
+    zeros = tuple(torch.zeros(layers, 2, 5) for _ in names)
+    expected = net(x, *zeros)[0].detach().numpy()
+    np.testing.assert_allclose(Model(network).run(x.numpy())[..., 0], expected, rtol=0, atol=1e-6)
 
 
 def lstm_model(rng, **changes):

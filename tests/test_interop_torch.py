@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from carousel.errors import UnsupportedError
+from carousel.errors import ArgumentError, FormatError, UnsupportedError
 from carousel.network import (
     Activation,
     Dense,
@@ -19,7 +19,7 @@ from carousel.network import (
 
 torch = pytest.importorskip("torch")
 from carousel import nn, stream  # noqa: E402
-from carousel.interop.torch import difference, load, save  # noqa: E402
+from carousel.interop.torch import difference, load, read, save  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -213,3 +213,39 @@ def test_masks_are_refused_and_an_embedding_goes_there():
     for layer in (Masking(0.0), Embedding(np.eye(4, 3), mask_zero=True)):
         with pytest.raises(UnsupportedError, match=r"no masks, .*; it runs in carousel\.stream"):
             nn.module(Network((layer, dense)))
+
+
+def test_files_and_state_dicts(tmp_path):
+    """A state_dict, in memory or in a file, both ways; the file is torch's own."""
+    module = torch.nn.Sequential(torch.nn.LSTM(3, 5, 2), torch.nn.Linear(5, 1))
+    network, path = load(module), tmp_path / "m.pt"
+    report = save(module, path)
+    assert report.network == network
+    assert report.largest < 1e-6
+    assert load(path) == load(str(path)) == load(torch.load(path, weights_only=True)) == network
+    torch.save(module.state_dict(), path)
+    assert load(path) == load(module.state_dict()) == network
+    assert read(module.state_dict()).layers == (("0", "LSTM + LSTM"), ("1", "Dense"))
+    told = read(torch.nn.Sequential(torch.nn.GRU(3, 5), torch.nn.Dropout(0.5), torch.nn.Linear(5, 1))).layers
+    assert told == (
+        ("module.0 (GRU)", "GRU"),
+        ("module.1 (Dropout)", "nothing"),
+        ("module.2 (Linear)", "Dense"),
+    )
+
+
+def test_what_is_no_model_is_refused(tmp_path):
+    for nothing in (None, 3, torch.ones(3)):
+        with pytest.raises(
+            ArgumentError, match=r"`module` must be a torch module, a state_dict or a path of one"
+        ):
+            load(nothing)
+        with pytest.raises(
+            ArgumentError, match=r"`model` must be a Network, a torch module or a model of Keras"
+        ):
+            save(nothing, tmp_path / "m.pt")
+    with pytest.raises(UnsupportedError, match=r"^the state_dict: .* whether tanh or relu"):
+        load(torch.nn.RNN(3, 5).state_dict())
+    with pytest.raises(FormatError, match=r"^the state_dict: .* tensors by name, and nothing else"):
+        load({"weight": 3})
+    assert not list(tmp_path.iterdir())

@@ -523,6 +523,31 @@ def test_names_that_no_address_can_have(paths, name):
         create_app({name: paths["net"]})
 
 
+def test_a_connection_begins_when_there_is_room(paths):
+    """Refused at first, its own sequence begins with the next message: nobody has named it."""
+    app = create_app({"net": paths["net"]}, limits=Limits(sequences=1))
+    with testclient.TestClient(app) as client, client.websocket_connect("/v2/models/net/stream") as one:
+        one.send_json({"x": [1.0, 2.0, 3.0]})
+        first = one.receive_json()["y"]
+        with client.websocket_connect("/v2/models/net/stream") as two:
+            for _ in range(2):
+                two.send_json({"x": [1.0, 2.0, 3.0]})
+                assert "1 sequences are held" in two.receive_json()["error"]
+            one.close()
+            for _ in range(200):
+                two.send_json({"x": [1.0, 2.0, 3.0]})
+                reply = two.receive_json()
+                if "y" in reply:
+                    break
+                time.sleep(0.05)
+            assert reply["y"] == first
+
+
+def test_a_number_of_thousands_of_digits():
+    with pytest.raises(RequestError, match=r"a number in it is too long\.$"):
+        parse_infer(b'{"inputs": [' + b"9" * 6000 + b"]}", Limits())
+
+
 @pytest.fixture
 def shop(tmp_path):
     """A model that reads covariates, past and future ones, numbers and categories; and a client of it."""

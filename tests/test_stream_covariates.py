@@ -222,7 +222,7 @@ def test_rows_that_are_counted(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", r"line 0: The header has no column for the series"),
+        ("", r"line 1: The header has no column for the series"),
         ("unique_id,ds,promo\n", r"line 1: .* no column for a future covariate: 'shop'"),
         ("unique_id,ds,promo,shop\ns0,2024-05-01,high,open\n", r"line 2: .* 'promo' must be a finite number"),
         ("unique_id,ds,promo,shop\ns0,2024-05-01,1\n", r"line 2: it must have 4 columns, got 3"),

@@ -35,6 +35,8 @@ _SILENT = (
     "SpatialDropout1D",
     "GaussianNoise",
     "GaussianDropout",
+    "AlphaDropout",
+    "ActivityRegularization",
     "Identity",
 )  # nothing in inference
 _SUPPORTED = (
@@ -315,8 +317,9 @@ def _function(activation: Any) -> str:
 def _options(layer: KerasLayer, kind: str, config: dict[str, Any]) -> dict[str, Any]:
     """What the weights do not say of a cell."""
     function = _function(config.get("activation", "tanh"))
-    if function not in (("tanh", "relu") if kind == "SimpleRNN" else ("tanh",)):
-        raise UnsupportedError(f"{layer.title} has `activation` = {function!r}; 'tanh' is supported")
+    if function not in (functions := ("tanh", "relu") if kind == "SimpleRNN" else ("tanh",)):
+        supported = f"{' and '.join(map(repr, functions))} {'are' if len(functions) > 1 else 'is'} supported"
+        raise UnsupportedError(f"{layer.title} has `activation` = {function!r}; {supported}")
     recurrent = _function(config.get("recurrent_activation", "sigmoid"))
     if kind != "SimpleRNN" and recurrent != "sigmoid":
         raise UnsupportedError(

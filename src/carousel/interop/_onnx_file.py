@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from carousel.errors import FormatError, UnsupportedError
 
-__all__ = ["model_at"]
+__all__ = ["model_at", "model_of"]
 
 LIMIT = 2**31 - 1  # bytes: protobuf's own
 
@@ -35,11 +35,28 @@ def model_at(path: str | os.PathLike[str]) -> onnx.ModelProto:
         model.ParseFromString(Path(path).read_bytes())
     except DecodeError:
         raise FormatError("it is no ONNX model") from None
+    return _checked(model, Path(os.path.realpath(path)).parent)
+
+
+def model_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The checked model of one in memory.
+
+    Raises:
+        FormatError, UnsupportedError: as of a file; also tensors that are kept in other files.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return _checked(copy, None)
+
+
+def _checked(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
     if not model.graph.node:
         raise FormatError("it is no ONNX model, or one without nodes")
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
-            _take_in(tensor, Path(os.path.realpath(path)).parent)
+            if folder is None:
+                raise UnsupportedError("it keeps tensors in other files; give the path of its own")
+            _take_in(tensor, folder)
         _check_size(tensor)
     try:
         onnx.checker.check_model(model)

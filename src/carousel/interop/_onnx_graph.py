@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from carousel.errors import CarouselError, FormatError, UnsupportedError
 from carousel.interop._onnx_node import INPUTS, KINDS, recurrent
+from carousel.interop._onnx_states import Given, States
 from carousel.network import (
     Activation,
     Dense,
@@ -35,18 +36,6 @@ Array = NDArray[Any]
 
 _FUNCTIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "Softmax": "softmax"}
 _MERGES = {"ReduceSum": "sum", "ReduceProd": "mul", "ReduceMean": "ave"}
-_SIZES = (
-    "Shape",
-    "Gather",
-    "Unsqueeze",
-    "Squeeze",
-    "Concat",
-    "Cast",
-    "Slice",
-    "Identity",
-)  # of a state of zeros
-_MOVES = ("Slice", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Cast", "Concat")
-_LARGEST = 2**24  # elements along an axis of a state
 
 
 @dataclass(frozen=True)
@@ -54,11 +43,17 @@ class Value:
     """What `layers` give, or of the last of them the state that is no output.
 
     `open` says what the next node may complete: a "product" lacks its bias, "centred" its scale, "scaled" its mean.
+    `states` are what h and c of every recurrent layer begin with.
     """
 
     axes: str
     layers: tuple[Layer, ...]
     open: str = ""
+    states: tuple[tuple[Given | None, Given | None], ...] = ()
+
+    def then(self, layers: tuple[Layer, ...], axes: str | None = None, **changes: Any) -> Value:
+        """What these layers give, which nothing may complete if `changes` do not say so."""
+        return replace(self, **{"layers": layers, "axes": axes or self.axes, "open": "", **changes})
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Reading:
         axes: of the input.
         output, output_axes: the name of the graph's output that the network gives, and its axes.
         input: the name of the graph's input.
-        states: names of the inputs for h and c of every recurrent layer; None where it begins with zeros.
+        states: the inputs for h and c of every recurrent layer; None where it begins with zeros.
         lengths: the name of the input that tells the steps of each row, if there is one.
         told: for every node what it is, and what became of it.
     """
@@ -80,7 +75,7 @@ class Reading:
     output: str
     output_axes: str
     input: str
-    states: tuple[tuple[str | None, str | None], ...]
+    states: tuple[tuple[Given | None, Given | None], ...]
     lengths: str | None
     told: tuple[tuple[str, str], ...]
 
@@ -116,11 +111,7 @@ class _Walk:
             if i.name not in self._constants
         }
         self._values: dict[str, Value] = {}
-        self._sizes: set[str] = set()  # values that only say how large something is
-        self._zeros: set[str] = set()
-        self._side: set[str] = set()  # last states, which may be outputs of the graph
-        self._used: set[str] = set()  # inputs that are states or lengths
-        self._states: list[tuple[str | None, str | None]] = []
+        self._states = States(set(self._shapes) & States.taken(self._graph), self._constants)
         self._lengths: str | None = None
         self._told: list[tuple[str, str]] = []
         self._opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
@@ -136,7 +127,7 @@ class _Walk:
             self._node(node)
         output = self._output()
         value = self._values[output]
-        rest = set(self._shapes) - {start} - self._used
+        rest = set(self._shapes) - {start, self._lengths} - self._states.used
         if rest:
             raise UnsupportedError(
                 f"the input {min(rest)!r} is neither the sequence nor a state; it is not supported"
@@ -146,12 +137,12 @@ class _Walk:
         except CarouselError as error:
             raise FormatError(f"its layers do not fit one another: {str(error).rstrip('.')}") from None
         return Reading(
-            network, axes, output, value.axes, start, tuple(self._states), self._lengths, tuple(self._told)
+            network, axes, output, value.axes, start, value.states, self._lengths, tuple(self._told)
         )
 
     def _start(self) -> str:
         """The input that is the sequence: the one with features, or else ids."""
-        taken = {name for node in self._graph.node if node.op_type in KINDS for name in list(node.input)[1:]}
+        taken = States.taken(self._graph)
         found = [name for name, rank in self._shapes.items() if rank in (2, 3) and name not in taken]
         if len(found) != 1:
             raise UnsupportedError(
@@ -163,9 +154,10 @@ class _Walk:
     def _output(self) -> str:
         names = [o.name for o in self._graph.output]
         main = [name for name in names if name in self._values]
-        if not main or any(name not in self._side and name not in main for name in names):
+        side = self._states.outputs
+        if not main or any(name not in side and name not in main for name in names):
             raise UnsupportedError("an output of the graph is none of its layers")
-        candidates = [name for name in main if name not in self._side] or main[:1]
+        candidates = [name for name in main if name not in side] or main[:1]
         found, others = candidates[0], candidates[1:]
         if others:
             raise UnsupportedError(
@@ -180,7 +172,7 @@ class _Walk:
         if node.domain not in ("", "ai.onnx"):
             raise UnsupportedError(f"{title} is of the domain {node.domain!r}, which is not supported")
         attributes = {a.name: _plain(helper.get_attribute_value(a)) for a in node.attribute}
-        if self._is_constant(node, attributes):
+        if self._is_constant(node, attributes) or self._is_last_state(title, node, attributes):
             return
         source = next((name for name in node.input if name in self._values), None)
         if source is None or node.op_type not in _READ:
@@ -202,33 +194,29 @@ class _Walk:
         self._told.append((title.removeprefix("node "), told or "the order of the axes"))
 
     def _is_constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
-        """Whether a node gives a constant, a size, or zeros of some size; then its output is noted as that."""
+        """Whether a node gives a constant, or only leads to a state; then its output is noted as that."""
         if node.op_type == "Constant" and "value" in attributes:
             self._constants[node.output[0]] = attributes["value"]
-        elif node.op_type in _MOVES and node.input[0] in self._zeros:
-            self._zeros.add(node.output[0])
-        elif node.op_type == "Shape" or (
-            node.op_type in _SIZES and any(name in self._sizes for name in node.input)
+            return True
+        return self._states.follow(node, attributes)
+
+    def _is_last_state(self, title: str, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
+        """Whether a node joins last states, or takes one of them; then its output is noted as that."""
+        made: Value | bool | None = False
+        if node.op_type == "Concat":
+            made = self._states.join(node, attributes)
+        elif (
+            node.op_type == "Gather" and self._states.is_last(node.input[0]) and not attributes.get("axis", 0)
         ):
-            self._sizes.add(node.output[0])
-        elif node.op_type in ("Expand", "ConstantOfShape") and node.input[-1] in self._sizes | set(
-            self._constants
-        ):
-            filled = (
-                self._constants.get(node.input[0])
-                if node.op_type == "Expand"
-                else attributes.get("value", np.zeros(1))
-            )
-            if filled is None or np.any(filled):
-                return False
-            self._zeros.add(node.output[0])
-        else:
+            index = self._constant(title, node.input[1])
+            if index.shape != ():
+                raise UnsupportedError(f"{title} takes several last states at once")
+            made = self._states.pick(title, node, int(index))
+        if made is False:
             return False
-        numbers = [self._constants[name] for name in node.input if name in self._constants]
-        if any(a.dtype.kind in "iu" and a.size and _LARGEST < int(a.max()) < 2**62 for a in numbers):
-            raise FormatError(
-                f"node {node.name or node.output[0]!r} ({node.op_type}) makes an array above {_LARGEST}"
-            )
+        if isinstance(made, Value):
+            self._values[node.output[0]] = made
+        self._told.append((title.removeprefix("node "), "last states"))
         return True
 
     def _constant(self, title: str, name: str) -> Array:
@@ -262,18 +250,17 @@ class _Walk:
             layer = replace(layer, zero_output_for_mask=False)
         else:
             self._note_lengths(title, lengths)
-        self._states.append(
-            (self._state(title, given.get("initial_h")), self._state(title, given.get("initial_c")))
-        )
+        begins = self._states.begins_with
+        states = (*x.states, (begins(title, given.get("initial_h")), begins(title, given.get("initial_c"))))
         outputs = [*node.output, "", "", ""]
         whole, last = (*x.layers, layer), (*x.layers, replace(layer, return_sequences=False))
         if lengths is None and not layer.reads_backwards:
             last = (*whole, LastStep())
         found = {
-            outputs[0]: Value("BTDF" if layout else "TDBF", whole),
-            outputs[1]: Value("BDF" if layout else "DBF", last),
+            outputs[0]: x.then(whole, "BTDF" if layout else "TDBF", states=states),
+            outputs[1]: x.then(last, "BDF" if layout else "DBF", states=states),
         }
-        self._side.update(name for name in outputs[1:3] if name)
+        self._states.ends_with(outputs[1:3], found[outputs[1]], len(layer.directions))
         return {name: value for name, value in found.items() if name}
 
     def _note_lengths(self, title: str, name: str) -> None:
@@ -282,19 +269,6 @@ class _Walk:
                 f"{title} has `sequence_lens` {name!r}, which must be one input of the graph"
             )
         self._lengths = name
-        self._used.add(name)
-
-    def _state(self, title: str, name: str | None) -> str | None:
-        if name is None or name in self._zeros:
-            return None
-        if name in self._shapes:
-            self._used.add(name)
-            return name
-        if name not in self._constants or np.any(self._constants[name]):
-            raise UnsupportedError(
-                f"{title} begins with the state {name!r}, which is neither an input nor zeros"
-            )
-        return None
 
     def _turned(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -319,8 +293,10 @@ class _Walk:
         layer = x.layers[-1] if x.layers else None
         named = [x.axes[k] for k in places] or (["D"] if "D" in x.axes else [])
         owner = next((l for l in reversed(x.layers) if isinstance(l, Recurrent)), layer)
+        if named == ["F"] and self._features(x) == 1:
+            return {node.output[0]: replace(x, axes=x.axes.replace("F", ""))}
         if named != ["D"] or not isinstance(owner, Recurrent) or owner.bidirectional:
-            raise UnsupportedError(f"{title} squeezes another axis than that of one direction")
+            raise UnsupportedError(f"{title} squeezes another axis than that of one direction or one feature")
         return {node.output[0]: replace(x, axes=x.axes.replace("D", ""))}
 
     def _reshaped(
@@ -345,7 +321,7 @@ class _Walk:
         if not isinstance(last, Recurrent) or not last.bidirectional:
             raise UnsupportedError(f"{title} does not follow two directions")
         merged = replace(last, merge=cast(Any, _MERGES[node.op_type]))
-        return {node.output[0]: Value(x.axes.replace("D", ""), (*x.layers[:-1], merged))}
+        return {node.output[0]: x.then((*x.layers[:-1], merged), x.axes.replace("D", ""))}
 
     def _features(self, x: Value) -> int:
         sized = [l for l in x.layers if isinstance(l, Recurrent | Dense | Embedding | Normalization)]
@@ -357,7 +333,7 @@ class _Walk:
         axis = attributes.get("axis", 0)
         if node.input[0] in self._constants and x.axes in ("TB", "BT") and axis == 0:
             table = Embedding(cast(Any, self._weights(title, node.input[0])))
-            return {node.output[0]: Value(x.axes + "F", (*x.layers, table))}
+            return {node.output[0]: x.then((*x.layers, table), x.axes + "F")}
         index = self._constant(title, node.input[1])
         if index.shape != () or int(index) != -1 or "D" in x.axes:
             raise UnsupportedError(f"{title} takes other steps than the last")
@@ -366,7 +342,7 @@ class _Walk:
     def _last(self, title: str, node: onnx.NodeProto, axis: int, x: Value) -> dict[str, Value]:
         if x.axes[axis % len(x.axes)] != "T":
             raise _OtherAxes(f"{title} takes the last of another axis than that of the steps")
-        return {node.output[0]: Value(x.axes.replace("T", ""), (*x.layers, LastStep()))}
+        return {node.output[0]: x.then((*x.layers, LastStep()), x.axes.replace("T", ""))}
 
     def _sliced(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -378,7 +354,7 @@ class _Walk:
             raise UnsupportedError(f"{title} is no turning round of the steps, which is supported")
         if x.axes[axis[0] % len(x.axes)] != "T":
             raise _OtherAxes(f"{title} turns another axis round than that of the steps")
-        return {node.output[0]: Value(x.axes, (*x.layers, Reverse()))}
+        return {node.output[0]: x.then((*x.layers, Reverse()))}
 
     def _gemm(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -408,7 +384,7 @@ class _Walk:
         if bias is not None:
             bias = np.broadcast_to(bias, (len(W),)) if bias.size in (1, len(W)) else bias
         dense = Dense(cast(Any, W), cast(Any, bias))
-        return {node.output[0]: Value(x.axes, (*x.layers, dense), "product" if bias is None else "")}
+        return {node.output[0]: x.then((*x.layers, dense), open="product" if bias is None else "")}
 
     def _added(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -438,7 +414,7 @@ class _Walk:
         a = np.broadcast_to(a.ravel(), (F,)).copy()
         if node.op_type == "Add" and x.open == "product":
             assert isinstance(last, Dense)
-            return {node.output[0]: Value(x.axes, (*x.layers[:-1], replace(last, b=cast(Any, a))))}
+            return {node.output[0]: x.then((*x.layers[:-1], replace(last, b=cast(Any, a))))}
         if node.op_type in ("Mul", "Div") and not (a > 0).all():
             raise UnsupportedError(f"{title} scales by what is not above 0, which is not supported")
         zeros, ones = np.zeros_like(a), np.ones_like(a)
@@ -447,14 +423,14 @@ class _Walk:
             ("Add", "scaled"),
         ):
             made = replace(last, variance=a * a) if node.op_type == "Div" else replace(last, mean=a)
-            return {node.output[0]: Value(x.axes, (*x.layers[:-1], made))}
+            return {node.output[0]: x.then((*x.layers[:-1], made))}
         made, still = {
             "Sub": (Normalization(cast(Any, a), cast(Any, ones)), "centred"),
             "Div": (Normalization(cast(Any, zeros), cast(Any, a * a)), ""),
             "Mul": (Normalization(cast(Any, zeros), cast(Any, a * a), invert=True), "scaled"),
             "Add": (Normalization(cast(Any, a), cast(Any, ones), invert=True), ""),
         }[node.op_type]
-        return {node.output[0]: Value(x.axes, (*x.layers, made), still)}
+        return {node.output[0]: x.then((*x.layers, made), open=still)}
 
     def _activated(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -469,8 +445,8 @@ class _Walk:
         last = x.layers[-1] if x.layers else None
         if isinstance(last, Dense) and last.activation == "identity" and function != "softmax":
             layers = (*x.layers[:-1], replace(last, activation=cast(Any, function)))
-            return {node.output[0]: Value(x.axes, layers)}
-        return {node.output[0]: Value(x.axes, (*x.layers, Activation(cast(Any, function))))}
+            return {node.output[0]: x.then(layers)}
+        return {node.output[0]: x.then((*x.layers, Activation(cast(Any, function))))}
 
     def _passed(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value

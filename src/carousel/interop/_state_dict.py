@@ -17,7 +17,7 @@ from carousel.interop import torch as interop
 from carousel.interop.verification import Conversion, check_difference
 from carousel.network import Dense, Layer, Network, Recurrent, Weights, atomic
 
-__all__ = ["read", "save"]
+__all__ = ["conversion", "read", "save"]
 
 _CHECK = "torch's own layers with these weights"
 _NAME = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?")
@@ -50,14 +50,19 @@ def read(path: str | os.PathLike[str]) -> Conversion:
     ) as error:  # of a damaged file; torch's unpickler and zipfile raise whatever they stumble over
         text = " ".join(str(error).split(". ")[0].split())[:160]
         raise FormatError(f"{os.fspath(path)}: torch cannot read it as weights alone: {text}.") from None
+    return conversion(state, os.fspath(path))
+
+
+def conversion(state: Any, name: str = "the state_dict") -> Conversion:
+    """As `read`, of what a file held; errors begin with `name`."""
     try:
         network, told = _network(state)
         largest = interop.difference(interop.save(network), network)
         check_difference(largest, network, "in torch, the model")
     except UnsupportedError as error:
-        raise UnsupportedError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+        raise UnsupportedError(f"{name}: {str(error).rstrip('.')}.") from error
     except CarouselError as error:
-        raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+        raise FormatError(f"{name}: {str(error).rstrip('.')}.") from error
     return Conversion(network, largest, _CHECK, told)
 
 

@@ -25,6 +25,7 @@ from carousel.interop._keras_equations import evaluate
 from carousel.interop._keras_file import KerasLayer, layers_of
 from carousel.interop._keras_layers import ours
 from carousel.interop._keras_write import written
+from carousel.interop._models import as_network
 from carousel.interop.verification import Conversion, check_difference, distance, random_state, sample
 from carousel.network import Network, atomic
 
@@ -34,8 +35,11 @@ _EQUATIONS = "Keras's equations in NumPy, over the arrays of the file"
 T, B = 7, 3  # of the trial
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: Any) -> Network:
     """The Network of a Keras model, saved whole as `.keras` or `.h5`.
+
+    Args:
+        path: of the file; or a model of Keras that is there, which is saved to a folder of its own and read.
 
     Sequential, or a functional model that is one line of layers, of LSTM, GRU (reset_after or not), SimpleRNN and
     Bidirectional of them, Dense, TimeDistributed(Dense), Embedding, Masking, Normalization, Activation, ReLU, Softmax
@@ -44,30 +48,55 @@ def load(path: str | os.PathLike[str]) -> Network:
     Raises:
         FormatError: the file is damaged, hostile or no Keras model, or has weights that are not finite.
         UnsupportedError: something in it that a Network cannot express; the text names the layer and the option.
+        ArgumentError: `path` is neither.
         OSError: the system could not read.
     """
     network: Network = read(path).network
     return network
 
 
-def read(path: str | os.PathLike[str]) -> Conversion:
+def read(path: Any) -> Conversion:
     """As `load`, with the largest difference of the trial, which check ran, and what became of every layer."""
-    with _naming(path), _opened(path) as file:
+    if isinstance(path, str | os.PathLike):
+        return _read_file(path, path)
+    if not _is_keras(path):
+        raise ArgumentError(f"`path` must be a path or a model of Keras, got {type(path).__name__}.")
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "model.keras"
+        path.save(file)
+        return _read_file(file, f"the model {path.name!r}")
+
+
+def _is_keras(model: Any) -> bool:
+    keras = sys.modules.get("keras")
+    return keras is not None and isinstance(model, keras.Model)
+
+
+def _read_file(path: str | os.PathLike[str], name: str | os.PathLike[str]) -> Conversion:
+    with _naming(name), _opened(path) as file:
         layers, network, told = _read(file)
         largest, check = _trial(layers, network, Path(path), written=False)
     return Conversion(network, largest, check, tuple(told))
 
 
-def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
+def save(network: Any, path: str | os.PathLike[str]) -> Conversion:
     """Writes a `.keras` file that Keras opens, and that gives the same predictions; atomically.
+
+    Args:
+        network: a Network, or a torch module that `carousel.interop.torch.load` takes.
+        path: exactly this file.
 
     Raises:
         UnsupportedError: the network has something that Keras's layers cannot express; nothing is written.
-        ArgumentError: `path` does not end in .keras, as Keras wants it, or is a directory or a device.
+        ArgumentError: `network` is something else; `path` does not end in .keras, as Keras wants it, or is a
+            directory or a device.
         OSError: the system could not write.
     """
     if not os.fspath(path).endswith(".keras"):
         raise ArgumentError(f"`path` must end in .keras, for Keras opens no other, got {os.fspath(path)!r}.")
+    if _is_keras(network):
+        raise ArgumentError("`model` is Keras's own already; its method `save` writes it.")
+    network = as_network(network)
     content = written(network)
     with _naming(path):
         layers, again, told = _read(io.BytesIO(content))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel import layout
-from carousel.errors import CarouselError, FormatError, UnsupportedError
+from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
 from carousel.interop.verification import Conversion, check_difference, distance, random_state, sample
 from carousel.network import Network, Recurrent, Weights
 
@@ -84,11 +84,15 @@ def save(network: Network) -> tuple[dict[str, Array], ...]:
 
 
 def _layer(k: int, layer: Layer) -> Recurrent:
+    if not isinstance(layer, Mapping):
+        raise ArgumentError(
+            f"`layers[{k}]` must be a dictionary of arrays by name, got {type(layer).__name__}."
+        )
     cell = next((cell for cell, names in _NAMES.items() if names[0] in layer), None)
     if cell is None or set(layer) != set(_NAMES[cell]):
         wanted = "; or ".join(" ".join(names) for names in _NAMES.values())
         raise FormatError(
-            f"`layers[{k}]` must have the names {wanted}, got {' '.join(map(str, layer))[:160]}."
+            f"`layers[{k}]` must have the names {wanted}, got {' '.join(map(str, layer))[:160] or 'none'}."
         )
     arrays = [np.asarray(layer[name]) for name in _NAMES[cell]]
     count = len(arrays) // 2

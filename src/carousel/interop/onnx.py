@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
+from carousel.interop._models import as_network
 from carousel.interop.verification import Conversion, check_difference, distance, sample
 from carousel.network import ForecastModel, Network, atomic
 from carousel.network.forecaster import Unit
@@ -28,13 +29,15 @@ from carousel.series.unit import in_unit
 if TYPE_CHECKING:
     from carousel.interop._onnx_graph import Reading
     from carousel.interop._onnx_run import Backend
+    from carousel.stream import State
 
 __all__ = ["Backend", "load", "read", "save"]
 
 Array = NDArray[Any]
 
 _EQUATIONS = "the equations of the specification in NumPy"
-T, B = 7, 3  # of the trial
+T, B = 7, 3  # of the trial, where the graph fixes none
+LARGEST_TRIAL = 2**16  # steps times rows
 FORECAST_TOLERANCE = 1e-5  # of a series' scale: its recurrent path is float32
 
 
@@ -44,28 +47,36 @@ def __getattr__(name: str) -> Any:
     return _late("_onnx_run").Backend
 
 
-def load(path: str | os.PathLike[str]) -> Network:
+def load(path: Any) -> Network:
     """The Network of an ONNX model: LSTM, GRU and RNN nodes, alone or with dense layers, in one line.
+
+    Args:
+        path: of the file; or an `onnx.ModelProto` that holds all its tensors.
 
     Nodes may have peepholes, clip, input_forget, linear_before_reset, any direction and layout, states as inputs or
     zeros, and sequence_lens as an input (the `lengths` of `carousel.stream.NetworkModel.run_from`). Beside them: Gemm,
     MatMul, Add, Sub, Mul and Div with a constant, Sigmoid, Tanh, Relu, Softmax, an embedding's Gather, the last step,
-    reductions over the directions, Dropout, and what moves axes.
+    the last state of the top layer, reductions over the directions, Dropout, and what moves axes. States of several
+    layers may be one input. A last axis of one feature that the graph squeezes stays.
 
     Raises:
         FormatError: the file is damaged, hostile or no ONNX model, or has weights that are not finite.
         UnsupportedError: something in it that a Network cannot express; the text names the node.
+        ArgumentError: `path` is neither.
         OSError: the system could not read.
     """
     network: Network = read(path).network
     return network
 
 
-def read(path: str | os.PathLike[str]) -> Conversion:
+def read(path: Any) -> Conversion:
     """As `load`, with the largest difference of the trial, which check ran, and what became of every node."""
     file, graph = _late("_onnx_file"), _late("_onnx_graph")
-    with _naming(path):
-        model = file.model_at(path)
+    at_path = isinstance(path, str | os.PathLike)
+    if not at_path and not isinstance(path, import_module("onnx").ModelProto):
+        raise ArgumentError(f"`path` must be a path or an onnx.ModelProto, got {type(path).__name__}.")
+    with _naming(path if at_path else "the model"):
+        model = file.model_at(path) if at_path else file.model_of(path)
         found = graph.reading(model)
         largest, check = _trial(model, found, found.network, written=False)
     return Conversion(found.network, largest, check, found.told)
@@ -78,8 +89,8 @@ def save(model: Any, path: str | os.PathLike[str]) -> Conversion:
     h_n_k and c_n_k. T and B are free. Those of a forecaster are in docs/interop.md. It is of opset 18.
 
     Args:
-        model: a Network, a torch module that `carousel.interop.torch.load` takes, or a fitted forecaster: a
-            `carousel.Forecaster`, its `model_`, or a `carousel.stream` model of it.
+        model: a Network, a torch module that `carousel.interop.torch.load` takes, a model of Keras, or a fitted
+            forecaster: a `carousel.Forecaster`, its `model_`, or a `carousel.stream` model of it.
         path: exactly this file.
 
     Raises:
@@ -90,7 +101,7 @@ def save(model: Any, path: str | os.PathLike[str]) -> Conversion:
     value = _forecast_model(model)
     if value is not None:
         return _save_forecaster(value, path)
-    network = _network(model)
+    network = as_network(model, "a Network, a torch module, a model of Keras or a fitted forecaster")
     made = _late("_onnx_write").model_of(network)
     with _naming(path):
         found = _late("_onnx_graph").reading(made)
@@ -167,44 +178,19 @@ def _off(found: Array, expected: Array, scale: Array, unit: Unit) -> float:
     return float(np.nanmax(np.abs(found - expected) / scale, initial=0))
 
 
-def _network(model: Any) -> Network:
-    if isinstance(model, Network):
-        return model
-    if find_spec("torch") is not None:
-        import torch
-
-        from carousel.interop.torch import load as from_torch
-
-        if isinstance(model, torch.nn.Module):
-            return from_torch(model)
-    raise ArgumentError(
-        f"`model` must be a Network, a torch module or a fitted forecaster, got {type(model).__name__}."
-    )
-
-
 def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple[float, str]:
     """The largest difference and the checks; raises an UnsupportedError above the tolerance."""
     from carousel.stream import Model, State
 
-    rng = np.random.default_rng(0)
+    rng, (T, B) = np.random.default_rng(0), _sizes(model, found)
     runner, x = Model(network), sample(network, rng, T, B)
-    feeds = {found.input: x if found.axes.startswith("T") else x.swapaxes(0, 1)}
-    h: list[Any] = list(runner.start(B).h)
-    c: list[Any] = list(runner.start(B).c)
-    place = 0
-    for layer, names in zip(network.recurrent, found.states, strict=True):
-        D = len(layer.directions)
-        for arrays, name in zip((h, c), names, strict=True):
-            if name is not None:
-                drawn = rng.normal(size=(D, B, layer.hidden_size)).astype(network.dtype)
-                feeds[name] = drawn if _rank_first(model, name) else drawn.swapaxes(0, 1)
-                arrays[place : place + D] = drawn
-        place += D
+    state, feeds = _random_state(model, found, network, runner.start(B), rng)
+    feeds[found.input] = x if found.axes.startswith("T") else x.swapaxes(0, 1)
     lengths = None
     if found.lengths is not None:
         lengths = rng.integers(1, T + 1, size=B).astype(np.int32)
         feeds[found.lengths] = lengths
-    y, _ = runner.run_from(x, State(tuple(h), tuple(c)), lengths)
+    y, _ = runner.run_from(x, State(*state), lengths)
     try:
         (theirs,) = _late("_onnx_run").by_equations(model).run([found.output], dict(feeds))
     except Exception as error:  # of a model whose sizes do not fit; its errors have no common base
@@ -223,6 +209,55 @@ def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple
     off = distance(y, _arranged(values, found.output_axes))
     check_difference(off, network, "in ONNX Runtime, the model")
     return max(largest, off), f"{_EQUATIONS}, and ONNX Runtime {version}"
+
+
+def _sizes(model: Any, found: Reading) -> tuple[int, int]:
+    """Steps and rows of the trial: those that the graph fixes, others where it does not.
+
+    Raises:
+        UnsupportedError: more of them than a trial can have.
+    """
+    (given,) = (i for i in model.graph.input if i.name == found.input)
+    fixed = dict(zip(found.axes, (axis.dim_value for axis in given.type.tensor_type.shape.dim), strict=False))
+    sizes = (fixed.get("T") or T, fixed.get("B") or B)
+    if sizes[0] * sizes[1] > LARGEST_TRIAL:
+        raise UnsupportedError(
+            f"the graph is of {sizes[0]:,} steps of {sizes[1]:,} rows only, too many to try it; export it with "
+            "free axes (in torch, dynamic_axes)"
+        )
+    return sizes
+
+
+def _random_state(
+    model: Any, found: Reading, network: Network, zeros: State, rng: np.random.Generator
+) -> tuple[tuple[tuple[Any, ...], tuple[Any, ...]], dict[str, Array]]:
+    """h and c of every direction, `zeros`, but random where they are inputs of the graph; and these inputs.
+
+    Raises:
+        FormatError: the layers do not take every row of an input once.
+    """
+    h: list[Any] = list(zeros.h)
+    c: list[Any] = list(zeros.c)
+    B = len(zeros.h[0]) if zeros.h else 0
+    parts: dict[str, list[tuple[int, Array]]] = {}
+    place = 0
+    for layer, given in zip(network.recurrent, found.states, strict=True):
+        D = len(layer.directions)
+        for arrays, part in zip((h, c), given, strict=True):
+            if part is not None:
+                drawn = rng.normal(size=(D, B, layer.hidden_size)).astype(network.dtype)
+                parts.setdefault(part.name, []).append((part.start, drawn))
+                arrays[place : place + D] = drawn
+        place += D
+    feeds = {}
+    for name, rows in parts.items():
+        rows.sort(key=lambda row: row[0])
+        starts = np.cumsum([0, *(len(drawn) for _, drawn in rows)])
+        if [start for start, _ in rows] != starts[:-1].tolist() or len({d.shape[2] for _, d in rows}) > 1:
+            raise FormatError(f"the layers do not take every row of the state {name!r} once")
+        whole = np.concatenate([drawn for _, drawn in rows])
+        feeds[name] = whole if _rank_first(model, name) else whole.swapaxes(0, 1)
+    return (tuple(h), tuple(c)), feeds
 
 
 def _rank_first(model: Any, name: str) -> bool:
@@ -257,6 +292,8 @@ def _session(model: Any) -> Any:
 
 def _arranged(y: Array, axes: str) -> Array:
     """An output of these axes as a Network gives it: (T, B, O) or (B, O)."""
+    if "F" not in axes:  # squeezed: one feature
+        y, axes = y[..., None], axes + "F"
     order = [axes.index(axis) for axis in "TBDF" if axis in axes]
     y = y.transpose(order)
     return y.reshape(*y.shape[:-2], -1) if "D" in axes else y

@@ -3,20 +3,23 @@
 torch's gate order is ours, so weights cross unchanged, bit by bit. A Network is always (T, B, I): of a
 `batch_first` module the numbers are the same, the first two axes change places.
 
-Every `load` ends with a trial: module and Network run on the same random sequence.
+Every `load` ends with a trial: module and Network run on the same random sequence. Of a file only a `state_dict` is
+read and written, weights by name and no code: what it does not say of the model around them is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 
-from carousel.errors import UnsupportedError
-from carousel.interop.verification import check_difference, distance, sample
+from carousel.errors import ArgumentError, UnsupportedError
+from carousel.interop._models import as_network
+from carousel.interop.verification import Conversion, check_difference, distance, sample
 from carousel.network import (
     Activation,
     Dense,
@@ -35,23 +38,28 @@ if TYPE_CHECKING:
 
     from carousel.interop._torch_layers import Layers
 
-__all__ = ["difference", "load", "recurrent_layers", "save"]
+__all__ = ["difference", "load", "read", "recurrent_layers", "save"]
 
 _SHARED = ("peephole", "coupled_gates", "reset", "clip")  # options of carousel.nn that a Network has
 
 
-def load(module: torch.nn.Module) -> Network:
+def load(module: torch.nn.Module | str | os.PathLike[str] | Mapping[str, torch.Tensor]) -> Network:
     """The Network that computes what `module` computes in evaluation mode.
 
     Args:
         module: LSTM, GRU, RNN or Linear of `torch.nn`, or a Sequential of them, nested at will. A Linear
             may be followed by Sigmoid, Tanh, ReLU or Softmax; Dropout and Identity leave nothing behind. Of a
-            recurrent module the outputs go on to the next one. What `save` makes comes back equal.
+            recurrent module the outputs go on to the next one. What `save` makes comes back equal. Or a
+            `state_dict`, or the path of a file that holds one: LSTM or GRU layers, and at most one Linear.
 
     Raises:
         UnsupportedError: a module or an option that a Network cannot express; the text names it. Or the
-            module, a subclass or one with hooks, computes something else than its weights say.
+            module, a subclass or one with hooks, computes something else than its weights say. Or weights whose
+            use their names do not say.
         ShapeError: modules that do not fit one another, or neither float32 nor float64.
+        FormatError: the file is damaged, or holds anything but tensors by name.
+        ArgumentError: `module` is none of these.
+        OSError: the system could not read.
 
     Example:
         >>> import torch
@@ -59,12 +67,37 @@ def load(module: torch.nn.Module) -> Network:
         >>> network
         Network(Recurrent(LSTM, 3 -> 8), Recurrent(LSTM, 8 -> 8), Dense(identity, 8 -> 1))
     """
-    layers: list[Layer] = []
-    for name, leaf in _leaves("module", module):
-        _append(layers, name, leaf)
-    network = Network(tuple(layers))
-    check_difference(difference(module, network), network, "`module`")
+    network: Network = read(module).network
     return network
+
+
+def read(module: torch.nn.Module | str | os.PathLike[str] | Mapping[str, torch.Tensor]) -> Conversion:
+    """As `load`, with the largest difference of the trial, which check ran, and what became of every module."""
+    import torch
+
+    from carousel.interop import _state_dict
+
+    if isinstance(module, str | os.PathLike):
+        return _state_dict.read(module)
+    if isinstance(module, Mapping):
+        return _state_dict.conversion(module)
+    if not isinstance(module, torch.nn.Module):
+        raise ArgumentError(
+            f"`module` must be a torch module, a state_dict or a path of one, got {type(module).__name__}."
+        )
+    layers: list[Layer] = []
+    told: list[tuple[str, str]] = []
+    for name, leaf in _leaves("module", module):
+        before = list(layers)
+        _append(layers, name, leaf)
+        new = [layer for layer in layers if not any(layer is old for old in before)]
+        told.append(
+            (f"{name} ({type(leaf).__name__})", " + ".join(layer.title for layer in new) or "nothing")
+        )
+    network = Network(tuple(layers))
+    largest = difference(module, network)
+    check_difference(largest, network, "`module`")
+    return Conversion(network, largest, "torch's own modules", tuple(told))
 
 
 def difference(module: torch.nn.Module, network: Network) -> float:
@@ -90,16 +123,31 @@ def difference(module: torch.nn.Module, network: Network) -> float:
     return distance(Model(network).run(x), expected)
 
 
-def save(network: Network) -> Layers:
+@overload
+def save(network: Network | torch.nn.Module) -> Layers: ...
+@overload
+def save(network: Network | torch.nn.Module, path: str | os.PathLike[str]) -> Conversion: ...
+def save(
+    network: Network | torch.nn.Module, path: str | os.PathLike[str] | None = None
+) -> Layers | Conversion:
     """A torch module of the same numbers: a Sequential of torch's own layers, (T, B, I) in.
+
+    Args:
+        network: a Network, a torch module that `load` takes, or a model of Keras.
+        path: of a file to write the `state_dict` of that module to, atomically, instead of giving the module; what
+            comes back is what `read` tells.
 
     Raises:
         UnsupportedError: masks, and what torch.nn has no option for, such as a GRU whose reset gate acts before
             the product; the text names it.
+        ArgumentError: `network` is something else, or `path` is a directory or a device.
+        OSError: the system could not write.
     """
+    from carousel.interop import _state_dict
     from carousel.interop._torch_layers import Layers
 
-    return Layers.of(network)
+    network = as_network(network)
+    return Layers.of(network) if path is None else _state_dict.save(network, path)
 
 
 def recurrent_layers(module: torch.nn.RNNBase) -> tuple[Recurrent, ...]:

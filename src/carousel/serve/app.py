@@ -207,12 +207,15 @@ class _Conversation:
 
     async def _answer(self, text: str | bytes) -> None:
         reply: dict[str, Any] = {}
-        status = 200
+        status, sequence = 200, None
         try:
             tree = parse_json(text)
             reply |= {key: tree[key] for key in ("id", "sequence_id") if key in tree}
-            reply |= await self._model.step(tree, self._sequence(tree))
+            sequence = self._sequence(tree)
+            reply |= await self._model.step(tree, sequence)
         except RequestError as error:
+            if sequence is not None and sequence == Sequence(self._own, True):
+                self._begun = False  # the next message begins it
             status = error.status
             reply["error"] = str(error)
         self._metrics.answered(self._model.name, status)

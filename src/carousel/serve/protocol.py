@@ -87,7 +87,8 @@ def parse_json(body: bytes | str) -> dict[str, Any]:
     try:
         tree = json.loads(body, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:200]
+        why = str(error)[:200] if isinstance(error, json.JSONDecodeError) else "a number in it is too long"
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else why
         raise RequestError(f"The body must be a JSON object: {why}.") from None
     if not isinstance(tree, dict):
         raise RequestError(f"The body must be a JSON object, got {_kind(tree)}.")

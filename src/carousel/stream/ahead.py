@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import DataError
-from carousel.stream.cells import covariate_cell, place, stamp
+from carousel.stream.cells import Dialect, place, stamp
 from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["AheadRows"]
@@ -72,22 +72,29 @@ class AheadRows:
         rows: dict[str, dict[int, Values]] = {}
         lines: dict[tuple[str, int], int] = {}
         with open(self._path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
+            reader: Any = csv.reader(())
             try:
-                for name, time, values in self._parsed(reader):
+                dialect = Dialect.of(file.readline().encode(), len)
+                file.seek(0)
+                reader = csv.reader(file, strict=True, delimiter=dialect.separator)
+                for name, time, values in self._parsed(reader, dialect):
                     before = lines.setdefault((name, time), reader.line_num)
                     if before != reader.line_num:
                         raise DataError(f"it has the time and series of line {before}; remove one of them")
                     rows.setdefault(name, {})[time] = values
             except csv.Error as error:
-                raise DataError(f"{self._path}: line {reader.line_num}: it is not CSV: {error}.") from None
+                raise DataError(
+                    f"{self._path}: line {max(1, reader.line_num)}: it is not CSV: {error}."
+                ) from None
             except UnicodeDecodeError:
                 raise DataError(f"{self._path} is not UTF-8.") from None
             except DataError as error:
-                raise DataError(f"{self._path}: line {reader.line_num}: {str(error).rstrip('.')}.") from None
+                raise DataError(
+                    f"{self._path}: line {max(1, reader.line_num)}: {str(error).rstrip('.')}."
+                ) from None
         return rows
 
-    def _parsed(self, reader: Any) -> Iterator[tuple[str, int, Values]]:
+    def _parsed(self, reader: Any, dialect: Dialect) -> Iterator[tuple[str, int, Values]]:
         """Name of the series, time and values of each row."""
         ids = self._model.value.ids
         header = [cell.strip() for cell in next(reader, [])]
@@ -109,8 +116,5 @@ class AheadRows:
                 due[name] = self._model.frequency.shift(time, np.int64(1))
             else:
                 time = np.asarray(stamp(cells[of_time].strip(), time.dtype)).astype(time.dtype)
-            yield (
-                name,
-                int(time.astype(np.int64)),
-                tuple(map(covariate_cell, (cells[p] for p in places), self.columns)),
-            )
+            given = (cells[p] for p in places)
+            yield name, int(time.astype(np.int64)), tuple(map(dialect.covariate, given, self.columns))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
@@ -13,29 +15,77 @@ from carousel.errors import DataError
 from carousel.network.forecaster import Covariate
 from carousel.stream.lines import LINE_LIMIT
 
-__all__ = ["as_number", "covariate_cell", "is_number", "place", "split", "stamp"]
+__all__ = ["Dialect", "place", "stamp"]
 
+_SEPARATORS = ",;\t|"
 _MISSING = {"", "na", "nan", "null", "none"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TIME = re.compile(r"(\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)(Z|[+-]\d\d:?\d\d)?")
 _FLAGS = {"true": 1.0, "false": 0.0}
 
 
-def split(line: bytes) -> list[str]:
-    """The cells of a line.
+@dataclass(frozen=True)
+class Dialect:
+    """What separates the cells of a line; where that is no comma, a number may have a decimal comma."""
 
-    Raises:
-        DataError: it is no CSV, not UTF-8 or too long.
-    """
-    if len(line) > LINE_LIMIT:
-        raise DataError(f"it is longer than {LINE_LIMIT} bytes")
-    try:
-        text = line.decode("utf-8-sig")
-        return next(csv.reader([text], strict=True), [])
-    except UnicodeDecodeError:
-        raise DataError("it is not UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"it is not CSV: {error}") from None
+    separator: str = ","
+
+    @classmethod
+    def of(cls, line: bytes, fit: Callable[[list[str]], int]) -> Dialect:
+        """That whose cells of `line` fit best, a comma in doubt."""
+        dialects = [cls(separator) for separator in _SEPARATORS]
+        return max(dialects, key=lambda dialect: fit(dialect.split(line)))
+
+    def split(self, line: bytes) -> list[str]:
+        """The cells of a line.
+
+        Raises:
+            DataError: it is no CSV, not UTF-8 or too long.
+        """
+        if len(line) > LINE_LIMIT:
+            raise DataError(f"it is longer than {LINE_LIMIT} bytes")
+        try:
+            text = line.decode("utf-8-sig")
+            return next(csv.reader([text], strict=True, delimiter=self.separator), [])
+        except UnicodeDecodeError:
+            raise DataError("it is not UTF-8") from None
+        except csv.Error as error:
+            raise DataError(f"it is not CSV: {error}") from None
+
+    def is_number(self, cell: str) -> bool:
+        """Whether it is a number, or missing."""
+        text = self._plain(cell)
+        return text.lower() in _MISSING or _NUMBER.fullmatch(text) is not None
+
+    def number(self, cell: str, what: str) -> float:
+        """A number; NaN where it is missing.
+
+        Raises:
+            DataError: it is something else; `what` says what should be one.
+        """
+        text = self._plain(cell)
+        if text.lower() in _MISSING:
+            return float("nan")
+        if _NUMBER.fullmatch(text) is None or not isfinite(float(text)):
+            raise DataError(
+                f"{what} must be a finite number, or empty where it is missing, got {cell.strip()[:40]!r}"
+            )
+        return float(text)
+
+    def covariate(self, cell: str, column: Covariate) -> float | str:
+        """A number, 1 and 0 for true and false, or a category; NaN where it is missing.
+
+        Raises:
+            DataError: a number was fitted, and it is none.
+        """
+        cell = cell.strip()
+        if column.categories is not None:
+            return cell or float("nan")  # "none" may be a category
+        flag = _FLAGS.get(cell.lower())
+        return self.number(cell, f"the covariate {column.name!r}") if flag is None else flag
+
+    def _plain(self, cell: str) -> str:
+        return cell.strip() if self.separator == "," else cell.strip().replace(",", ".")
 
 
 def place(cells: list[str], names: tuple[str, ...], what: str) -> int:
@@ -49,38 +99,6 @@ def place(cells: list[str], names: tuple[str, ...], what: str) -> int:
             return cells.index(name)
     wanted = " or ".join(map(repr, dict.fromkeys(names)))
     raise DataError(f"The header has no column for {what}: {wanted} is not among {', '.join(cells)}.")
-
-
-def is_number(cell: str) -> bool:
-    """Whether it is a number, or missing."""
-    return cell.strip().lower() in _MISSING or _NUMBER.fullmatch(cell.strip()) is not None
-
-
-def as_number(cell: str, what: str) -> float:
-    """A number; NaN where it is missing.
-
-    Raises:
-        DataError: it is something else; `what` says what should be one.
-    """
-    cell = cell.strip()
-    if cell.lower() in _MISSING:
-        return float("nan")
-    if _NUMBER.fullmatch(cell) is None or not isfinite(float(cell)):
-        raise DataError(f"{what} must be a finite number, or empty where it is missing, got {cell[:40]!r}")
-    return float(cell)
-
-
-def covariate_cell(cell: str, column: Covariate) -> float | str:
-    """The value of a covariate: a number, 1 and 0 for true and false, or a category; NaN where it is missing.
-
-    Raises:
-        DataError: a number was fitted, and it is none.
-    """
-    cell = cell.strip()
-    if column.categories is None:
-        flag = _FLAGS.get(cell.lower())
-        return as_number(cell, f"the covariate {column.name!r}") if flag is None else flag
-    return cell or float("nan")  # "none" may be a category
 
 
 def stamp(cell: str, dtype: np.dtype[Any]) -> Any:

@@ -18,7 +18,7 @@ from carousel.network.forecaster import Covariate
 from carousel.series.history import Context
 from carousel.series.unit import TITLES, without
 from carousel.stream.ahead import NAN, AheadRows
-from carousel.stream.cells import as_number, covariate_cell, is_number, place, split, stamp
+from carousel.stream.cells import Dialect, place, stamp
 from carousel.stream.forecast import Forecast
 from carousel.stream.forecaster import ForecasterModel
 from carousel.stream.network import NetworkModel, State
@@ -79,12 +79,15 @@ class NetworkRows:
         )
         self.model, self.states = model, dict[str, State]()
         self._header, self._id, self._place = header, id, None if id is None else 0
+        self._count = (1 if model.network.takes_ids else model.network.input_size) + (id is not None)
+        self._dialect = Dialect()
 
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
-        cells = split(line)
+        self._dialect = Dialect.of(line, lambda cells: len(cells) == self._count)
+        cells = self._dialect.split(line)
         given = self._header == "yes" or (
-            self._header == "auto" and not all(map(is_number, cells[self._place is not None :]))
+            self._header == "auto" and not all(map(self._dialect.is_number, cells[self._place is not None :]))
         )
         if given and self._id is not None:
             self._place = place(cells, (self._id,), "--id")
@@ -96,14 +99,10 @@ class NetworkRows:
         Raises:
             DataError: it cannot be used; the text says why.
         """
-        cells = split(line)
-        name = ""
-        if self._place is not None:
-            _check_count(cells, self._place + 1, "at least ")
-            name = cells.pop(self._place).strip()
-        I = 1 if self.model.network.takes_ids else self.model.network.input_size
-        _check_count(cells, I)
-        x = np.array([as_number(cell, "a feature") for cell in cells])
+        cells = self._dialect.split(line)
+        _check_count(cells, self._count)
+        name = "" if self._place is None else cells.pop(self._place).strip()
+        x = np.array([self._dialect.number(cell, "a feature") for cell in cells])
         if not np.isfinite(x).all():
             raise DataError("a feature is missing; a network needs all of them")
         y, state = self._step(x, self.states[name] if name in self.states else self.model.start())
@@ -168,19 +167,25 @@ class ForecasterRows:
         wanted = ["id"] * several + ["ds"] * self._dated + ["y"]
         self._places = {what: k for k, what in enumerate(wanted)}
         self._beside = {column.name: len(wanted) + k for k, column in enumerate(self._past + self._future)}
-        self._count: int | None = len(wanted) + len(self._beside)
+        self._count = len(wanted) + len(self._beside)
+        self._dialect = Dialect()
 
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
-        cells = [cell.strip() for cell in split(line)]
         known = {name for names in self._names.values() for name in names}
+
+        def fit(cells: list[str]) -> int:
+            return 2 * len(known & {cell.strip() for cell in cells}) + (len(cells) == self._count)
+
+        self._dialect = Dialect.of(line, fit)
+        cells = [cell.strip() for cell in self._dialect.split(line)]
         if self._header == "no" or (self._header == "auto" and not known & set(cells)):
             return False
         options = {"id": "--id", "ds": "the time", "y": "the value"}
         self._places = {what: place(cells, self._names[what], options[what]) for what in self._places}
         self._beside = {c.name: place(cells, (c.name,), "a past covariate") for c in self._past}
         self._beside |= {c.name: cells.index(c.name) for c in self._future if c.name in cells}
-        self._count = None
+        self._count = len(cells)
         return True
 
     def answer(self, number: int, line: bytes) -> Answer:
@@ -189,10 +194,8 @@ class ForecasterRows:
         Raises:
             DataError: it cannot be used; the text says why.
         """
-        cells = split(line)
-        if self._count is not None:
-            _check_count(cells, self._count)
-        _check_count(cells, max([*self._places.values(), *self._beside.values()]) + 1, "at least ")
+        cells = self._dialect.split(line)
+        _check_count(cells, self._count)
         value = {what: cells[k].strip() for what, k in self._places.items()}
         name = value.get("id", self.model.value.ids[0] if len(self.model.value.ids) == 1 else "")
         state = self.states.get(name)
@@ -200,7 +203,7 @@ class ForecasterRows:
             if name not in self.model.value.ids:
                 raise DataError(f"the series {name!r} was not fitted")
             state = self.model.start([name])
-        y = as_number(value["y"], "the value")
+        y = self._dialect.number(value["y"], "the value")
         ds, gap = (stamp(value["ds"], state.next.dtype), 0) if self._dated else (state.next, 0)
         if self._dated:
             gap = self._gap(ds, state)
@@ -232,7 +235,7 @@ class ForecasterRows:
         if cells is not None:
             for column in self._past + self._future:
                 if column.name in self._beside:
-                    given[column.name] = [covariate_cell(cells[self._beside[column.name]], column)]
+                    given[column.name] = [self._dialect.covariate(cells[self._beside[column.name]], column)]
         return given
 
     def _to_come(self, name: str, state: Context) -> tuple[dict[str, list[list[float | str]]] | None, str]:
@@ -288,9 +291,9 @@ def forecast_fields(forecast: Forecast, b: int = 0) -> dict[str, Any]:
     return fields
 
 
-def _check_count(cells: list[str], count: int, least: str = "") -> None:
-    if len(cells) < count or (len(cells) > count and not least):
-        raise DataError(f"it must have {least}{count} column{'s' * (count > 1)}, got {len(cells)}")
+def _check_count(cells: list[str], count: int) -> None:
+    if len(cells) != count:
+        raise DataError(f"it must have {count} column{'s' * (count > 1)}, got {len(cells)}")
 
 
 def shown(ds: Array) -> list[Any]:
