@@ -468,7 +468,8 @@ def test_a_time_zone_leaves_its_wall_clock() -> None:
     for kind in (pd.DataFrame, lambda columns: pl.from_pandas(pd.DataFrame(columns))):
         reading = read_frame(kind({"ds": times, "y": [1, 2, 3]}))
         assert str(reading.panel.starts[0]) == "2024-07-01T00:00:00.000000"
-        assert "the time zone of ds is dropped: times are read as its wall clock shows them" in reading.notes
+        assert reading.names.zone == "Europe/Berlin"
+        assert "times are read as the wall clock of Europe/Berlin shows them" in reading.notes
 
 
 @pytest.mark.parametrize(
@@ -557,12 +558,23 @@ def test_a_wide_frame_that_cannot_be_read(
         read_frame(frame, **({"layout": "wide"} | arguments))
 
 
+@pytest.mark.parametrize(
+    ("zone", "named"),
+    [("America/New_York", None), ("Etc/GMT+5", None), ("UTC", None), ("+05:30", "+05:30"), ("Asia/Kolkata", None)],
+)
+def test_any_zone_of_pandas_is_read(zone: str, named: str | None) -> None:
+    times = pd.date_range("2024-07-01", periods=3, freq="h", tz=zone)
+    reading = read_frame(pd.DataFrame({"when": times, "y": [1, 2, 3]}))
+    assert reading.names == Names(None, "when", "y", named or zone)
+    assert str(reading.panel.starts[0]) == "2024-07-01T00:00:00.000000"
+
+
 @pytest.mark.parametrize(("start", "gaps"), [("2024-03-30", 1), ("2024-06-01", 0)])
 def test_zones_are_read_by_the_wall_clock(start: str, gaps: int) -> None:
     hours = pd.date_range(start, periods=48, freq="h", tz="Europe/Berlin")
     reading = read_frame(pd.DataFrame({"ds": hours, "y": np.arange(48.0)}))
     assert len(reading.panel.values) == 48 + gaps
-    assert any("the time zone of ds is dropped" in note for note in reading.notes)
+    assert any("the wall clock of Europe/Berlin" in note for note in reading.notes)
 
 
 def test_the_repeated_hour_of_autumn_is_refused_with_the_way_out() -> None:

@@ -156,9 +156,15 @@ def put(content: bytes) -> None:
 
 
 def _short_times(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
-    """Time stamps as text: 2024-01-31 where all are midnight, else 2024-01-31 23:00:00, or finer."""
+    """Time stamps as text, by the wall clock: 2024-01-31 where all are midnight, else 2024-01-31 23:00:00, or finer."""
     import pyarrow
     import pyarrow.compute as pc
+
+    from carousel.forecast.zones import wall_clock
+
+    if column.type.tz is not None:
+        utc = column.cast(pyarrow.timestamp("us")).to_numpy()
+        column = pyarrow.chunked_array([pyarrow.array(wall_clock(utc, column.type.tz))])
 
     for unit, form in (("day", "%Y-%m-%d"), ("second", "%Y-%m-%d %H:%M:%S")):
         if pc.all(pc.equal(pc.floor_temporal(column, unit=unit), column)).as_py():

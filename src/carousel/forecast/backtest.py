@@ -43,7 +43,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-STAGES = ("smoothing", "linear path", "recurrent path")
+STAGES = ("smoothing", "covariates", "linear path", "recurrent path")  # covariates where a model reads them
 USUAL = 10  # origins of every series
 BLOCK = 512  # origins whose many intervals are in memory at a time
 
@@ -60,7 +60,9 @@ class Backtest:
         origins: how many forecasts were made.
         gains: of the model over every baseline, with an interval.
         fits: how many models were fitted for them.
-        parts: RMSE of the model cut short after its smoothing, after its linear path, and whole.
+        parts: RMSE of the model cut short after its smoothing, after its covariates if it reads some, after its
+            linear path, and whole.
+        cutoffs: (B,) the last row that was known at each origin, by the wall clock.
     """
 
     forecasts: Any
@@ -70,6 +72,7 @@ class Backtest:
     gains: dict[str, Gain]
     fits: int = 1
     parts: dict[str, float] = field(default_factory=dict)
+    cutoffs: Array = field(default_factory=lambda: np.zeros(0, "datetime64[us]"), repr=False)
 
     def plot(self, path: str | os.PathLike[str] | None = None, *, kind: str = "step") -> Figure:
         """Errors or coverage as a matplotlib figure.
@@ -220,18 +223,25 @@ def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Ori
     train = every_origin(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - plan.horizon + 1)
     others = baselines(panel, plan, train, origins)
     recent = history.context(origins, min(plan.lookback, 3), 0).window
-    unit = model.value.scaling.unit
-    stages = {name: from_unit(cut.points(history, origins), unit) for name, cut in cut_short(model).items()}
-    return Part(origins, forecast, losses, others, from_unit(recent, unit), stages)
+    stages = {name: cut.forecasts(history, origins, ()).mean for name, cut in cut_short(model).items()}
+    return Part(origins, forecast, losses, others, from_unit(recent, model.value.scaling.unit), stages)
 
 
 def cut_short(model: ForecasterModel) -> dict[str, ForecasterModel]:
-    """The model after its smoothing, after its linear path, and whole; nothing without them."""
+    """The model after each of `STAGES`, and whole; nothing without them."""
     value = model.value
     if value.smoothing is None:
         return {}
-    values = (replace(value, linear=None, recurrent=None), replace(value, recurrent=None))
-    return dict(zip(STAGES, (*map(ForecasterModel, values), model), strict=True))
+    levelled = replace(value, linear=None, recurrent=None)
+    cuts = {"covariates": levelled, "linear path": replace(value, recurrent=None)}
+    if (paths := value.covariates) is None:
+        cuts["smoothing"] = cuts.pop("covariates")
+    else:
+        cuts["smoothing"] = replace(
+            levelled, covariates=replace(paths, effect=None, path=None, recurrent=False)
+        )
+    runners = {name: ForecasterModel(cut) for name, cut in cuts.items()} | {STAGES[-1]: model}
+    return {name: runners[name] for name in STAGES if name in runners}
 
 
 def forecasts_with_crps(
@@ -291,7 +301,8 @@ def fitted_backtest(
     if not fitted_rows:
         check_unseen(model, panel, origins)
     part = forecast_part(runner, panel, plan, origins, first_rows(panel, origins))
-    result = summary([part], panel, plan, replace(model.columns, frame=kind))
+    columns = replace(model.columns, frame=kind, zone=reading.names.zone)
+    result = summary([part], panel, plan, columns)
     seen = int(seen_origins(model, panel, origins).sum())
     if not seen:
         return result
@@ -333,8 +344,10 @@ def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits:
     worth = {
         name: score(truth, np.concatenate([part.stages[name] for part in parts])[order], unit).rmse
         for name in parts[0].stages
+        if all(name in part.stages for part in parts)
     }
-    return Backtest(to_frame(frame, columns.frame), scores, said, len(origins), gains, fits, worth)
+    answer = to_frame(frame, columns.frame, columns.zone, every=True)
+    return Backtest(answer, scores, said, len(origins), gains, fits, worth, cutoff)
 
 
 def overlapping(origins: Origins, horizon: int) -> int:

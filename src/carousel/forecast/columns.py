@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from carousel.errors import DataError
 from carousel.forecast.dates import integer_dates, looks_like_dates, parse_dates
 from carousel.forecast.table import Origin
+from carousel.forecast.zones import canonical
 
 __all__ = ["Columns", "shown"]
 
@@ -50,6 +51,7 @@ class Columns:
     frame: nw.DataFrame[Any]
     origin: Origin
     remarks: list[str] = field(default_factory=list)
+    zones: dict[str, str] = field(default_factory=dict)  # of columns of times that were read
     series: Callable[[int], str] | None = None  # the name of a row's series, for messages
 
     def at(self, row: int, name: str) -> str:
@@ -73,7 +75,7 @@ class Columns:
     def kind(self, name: str) -> str:
         """What most of a column is: `time`, `integer`, `number`, `text`, or `empty`."""
         dtype = self.frame.schema[name]
-        if dtype in (nw.Date, nw.Datetime):
+        if dtype in (nw.Date, nw.Datetime) or self._pandas_zone(name):
             return "time"
         if dtype.is_integer():
             return "integer"
@@ -115,7 +117,7 @@ class Columns:
     def times(self, name: str) -> Array:
         """(N,) datetime64[us] by the wall clock, or int64 where the column holds whole numbers."""
         dtype = self.frame.schema[name]
-        if dtype in (nw.Date, nw.Datetime):
+        if dtype in (nw.Date, nw.Datetime) or self._pandas_zone(name):
             return self._stamps(name)
         if dtype.is_numeric():
             numbers = self._plain_numbers(name)
@@ -175,13 +177,28 @@ class Columns:
             pc.fill_null(self._arrow(name).cast(pa.float64(), safe=False), float("nan")).to_numpy()
         )
 
+    def is_whole(self, name: str) -> bool:
+        """Whether a column holds integers."""
+        return bool(self.frame.schema[name].is_integer())
+
+    def _pandas_zone(self, name: str) -> str:
+        """The time zone of a column of pandas whose dtype narwhals does not know, such as America/New_York; or ""."""
+        if self.frame.schema[name] != nw.Unknown:
+            return ""
+        zone = getattr(getattr(self.frame[name].to_native(), "dtype", None), "tz", None)
+        return "" if zone is None else str(zone)
+
     def _stamps(self, name: str) -> Array:
         series = self.frame[name]
-        if isinstance(series.dtype, nw.Datetime) and series.dtype.time_zone is not None:
-            self.remarks.append(
-                f"the time zone of {name} is dropped: times are read as its wall clock shows them"
-            )
+        zone = self._pandas_zone(name)
+        if zone:
+            series = nw.from_native(series.to_native().dt.tz_localize(None), series_only=True)
+        elif isinstance(series.dtype, nw.Datetime) and series.dtype.time_zone is not None:
+            zone = series.dtype.time_zone
             series = series.dt.replace_time_zone(None)
+        if zone:
+            self.zones[name] = canonical(zone)
+            self.remarks.append(f"times are read as the wall clock of {zone} shows them")
         if null := int(series.null_count()):
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""

@@ -57,7 +57,7 @@ def gain(truth: Array, model: Array, other: Array, moments: Array, series: Array
     """
     errors = np.stack([np.nansum((f - truth) ** 2, 1) for f in (model, other)], 1)
     moment, at = np.unique(moments, return_inverse=True)
-    length = max(span, round(len(moment) ** (1 / 3)))
+    length = max(span, min(round(len(moment) ** (1 / 3)), len(moment) // BLOCKS))
     if len(moment) >= BLOCKS * length:
         sums, drawn = _sums(errors, at, len(moment)), f"{len(moment)} origins"
         drawn += f" in blocks of {length}" if length > 1 else ""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 import narwhals as nw
 import numpy as np
 
+from carousel.forecast.zones import instants
 from carousel.network.forecaster import Columns
 from carousel.stream.forecast import Forecast
 
@@ -46,10 +48,18 @@ def forecast_columns(forecast: Forecast, ids: Any, columns: Columns) -> dict[str
 def _point_columns(ds: Array, mean: Array, ids: Any, columns: Columns) -> dict[str, Array]:
     """Id, time and `carousel` of B forecasts (B, K)."""
     return {
-        columns.id or "unique_id": np.repeat(np.asarray(ids, object), mean.shape[1]),
+        columns.id or "unique_id": np.repeat(_ids(ids, columns), mean.shape[1]),
         columns.time or "ds": ds.reshape(-1),
         "carousel": mean.reshape(-1),
     }
+
+
+def _ids(ids: Any, columns: Columns) -> Array:
+    """Names, or whole numbers where the fitted ones were, and these are."""
+    if columns.whole_ids:
+        with suppress(ValueError, OverflowError):
+            return np.array([int(name) for name in ids], np.int64)
+    return np.asarray(ids, object)
 
 
 def quantile_columns(
@@ -68,19 +78,34 @@ def sample_columns(ds: Array, paths: Array, ids: Any, columns: Columns) -> dict[
     out = _point_columns(
         np.repeat(ds, number, 0),
         paths.swapaxes(0, 1).reshape(-1, K),
-        np.repeat(np.asarray(ids, object), number),
+        np.repeat(_ids(ids, columns), number),
         columns,
     )
     values = out.pop("carousel")
     return out | {"sample": np.tile(np.repeat(np.arange(number), K), B), "carousel": values}
 
 
-def to_frame(columns: dict[str, Array], kind: str) -> Any:
-    """A frame of that kind: pandas, polars or pyarrow."""
+def to_frame(columns: dict[str, Array], kind: str, zone: str | None = None, every: bool = False) -> Any:
+    """A frame of that kind: pandas, polars or pyarrow.
+
+    Args:
+        columns: times by the wall clock.
+        zone: that the times are given back in; rows at an hour that its clock leaves out are none.
+        every: keeps them, without a time.
+    """
     import pyarrow as pa
 
-    arrays = {
-        name: pa.array(values.tolist(), pa.string()) if values.dtype == object else pa.array(values)
-        for name, values in columns.items()
-    }
-    return nw.from_arrow(pa.table(arrays), backend=cast(Any, kind)).to_native()
+    arrays: dict[str, pa.Array] = {}
+    shown = np.ones(len(next(iter(columns.values()))), bool)
+    for name, values in columns.items():
+        if values.dtype == object:
+            arrays[name] = pa.array(values.tolist(), pa.string())
+        elif zone is None or values.dtype.kind != "M" or (found := instants(values, zone)) is None:
+            arrays[name] = pa.array(values)
+        else:
+            arrays[name] = pa.array(found[0], pa.timestamp("us", zone), mask=~found[1])
+            shown &= found[1]
+    table = pa.table(arrays)
+    if not (every or shown.all()):
+        table = table.filter(pa.array(shown))
+    return nw.from_arrow(table, backend=cast(Any, kind)).to_native()

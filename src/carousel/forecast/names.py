@@ -42,6 +42,8 @@ class Names:
     id: str | None
     time: str | None
     target: str
+    zone: str | None = None  # of the times
+    whole_ids: bool = False  # they are whole numbers
 
 
 def find_names(

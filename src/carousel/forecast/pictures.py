@@ -100,9 +100,10 @@ def _errors(result: Backtest) -> tuple[Array, dict[str, Array]]:
     """(B,) the last known rows, and the absolute errors (B, K) of model and baselines, the best first."""
     frame = nw.from_native(result.forecasts, eager_only=True)
     truth = frame["y"].to_numpy().reshape(result.origins, -1)
-    cutoff = frame["cutoff"].to_numpy().reshape(result.origins, -1)[:, 0]
     names = sorted(result.scores, key=lambda name: result.scores[name].mae)
-    return cutoff, {name: np.abs(frame[name].to_numpy().reshape(truth.shape) - truth) for name in names}
+    return result.cutoffs, {
+        name: np.abs(frame[name].to_numpy().reshape(truth.shape) - truth) for name in names
+    }
 
 
 def _mean(error: Array, axis: int) -> Array:

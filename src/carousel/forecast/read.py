@@ -56,7 +56,8 @@ class Reading:
 
     def columns(self, kind: str) -> ModelColumns:
         """The names of the columns, and the kind of frame to answer with."""
-        return ModelColumns(self.names.id, self.names.time, self.names.target, kind)
+        names = self.names
+        return ModelColumns(names.id, names.time, names.target, kind, names.zone, names.whole_ids)
 
     def reduced(self, paths: CovariatePaths | None) -> Reading:
         """With the covariates alone that a fitted model reads."""
@@ -157,7 +158,10 @@ def read_frame(
         rows, ids, names = _wide(columns, id, time, target, wanted)
     else:
         names = find_names(columns, id, time, target, wanted.names)
+        names = replace(names, whole_ids=names.id is not None and columns.is_whole(names.id))
         rows, ids, columns = _long(columns, names)
+    if names.time:
+        names = replace(names, zone=columns.zones.get(names.time))
     rows, unsorted = _sorted(rows)
     rows, averaged = _distinct(rows, ids, names, origin, duplicates)
     panel, places = _gridded(rows, ids, freq, origin)

@@ -15,6 +15,7 @@ __all__ = ["is_shifted", "table", "verdict"]
 Array = np.ndarray[Any, Any]
 
 MODEL = "carousel"
+EQUAL = 5e-4  # of an RMSE: a difference that would be printed as 0.0 %
 
 
 def verdict(
@@ -31,17 +32,22 @@ def verdict(
     if len(ranked) == 1 or not np.isfinite(model.rmse):
         return ("There is nothing to compare the model with.",)
     sentences = []
-    if best == MODEL:
-        second = ranked[1]
-        gain = 1 - model.rmse / scores[second].rmse if scores[second].rmse > 0 else 0.0
-        sentences.append(f"The model wins: its RMSE is {gain:.1%} below that of {second}, the best baseline.")
+    rival = ranked[1] if best == MODEL else best
+    tie = abs(scores[rival].rmse - model.rmse) <= EQUAL * scores[rival].rmse
+    if tie:
+        sentences.append(
+            f"A tie: the RMSE of the model and of {rival}, the best baseline, is {model.rmse:.4g}."
+        )
+    elif best == MODEL:
+        gain = 1 - model.rmse / scores[rival].rmse
+        sentences.append(f"The model wins: its RMSE is {gain:.1%} below that of {rival}, the best baseline.")
     else:
         name = best[0].upper() + best[1:]
         sentences.append(f"{name} wins: RMSE {scores[best].rmse:.4g} against {model.rmse:.4g} of the model.")
         worse = [name for name in ranked if name != MODEL and scores[name].rmse <= model.rmse]
         sentences += [f"The model does not beat {name}." for name in worse]
-    if gains and len(ranked) > 1:
-        sentences.append(_sureness(gains[ranked[1] if best == MODEL else best]))
+    if gains and not tie:
+        sentences.append(_sureness(gains[rival]))
     if shifted:
         steps = "the last value" if shifted == 1 else f"the value of {shifted} steps ago"
         sentences.append(

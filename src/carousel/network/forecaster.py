@@ -49,6 +49,8 @@ class Columns:
     time: str | None  # None: the rows were counted
     target: str
     frame: str  # "pandas", "polars" or "pyarrow"
+    zone: str | None = later(None, since=3)  # time zone that forecasts are given back in
+    whole_ids: bool = later(False, since=3)  # ids were whole numbers
 
 
 @document("forecaster.scaling")

@@ -63,6 +63,10 @@ class ForecasterModel:
                 value.deepar, value.scaling, self._calendar, value.season, value.horizon
             )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as the value that it runs."""
+        return type(self), (self.value,)
+
     def history(self, panel: Panel, known: Any = None) -> History:
         """A panel in the model's unit; `known` (S,) are the rows that may set the scale of a new series."""
         v = self.value

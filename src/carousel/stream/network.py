@@ -93,6 +93,10 @@ class NetworkModel:
         self._dtype, self._bidirectional = network.dtype, network.bidirectional
         self._takes_ids = network.takes_ids
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as the network that it runs."""
+        return type(self), (self.network, "bfloat16" if self._low else "full")
+
     def run(self, x: Array) -> Array:
         """A whole sequence, from a state of zeros.
 

@@ -1,0 +1,72 @@
+"""Time zones: forecasts are counted by the wall clock, and given back in the zone of the rows.
+
+The hour that a clock leaves out in spring is no row; that which it shows twice in autumn is the first of the two.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+__all__ = ["canonical", "instants", "wall_clock"]
+
+Array = np.ndarray[Any, Any]
+
+_OFFSET = re.compile(r"(?:UTC)?([+-])(\d\d):?(\d\d)")
+
+
+def canonical(zone: str) -> str:
+    """The name of a zone as arrow has it: an offset without "UTC" before it."""
+    match = _OFFSET.fullmatch(zone)
+    return zone if match is None else f"{match[1]}{match[2]}:{match[3]}"
+
+
+def instants(stamps: Array, zone: str) -> tuple[Array, Array] | None:
+    """Wall clock times as UTC (N,) datetime64[us], and whether the clock of the zone shows them, (N,).
+
+    None where this machine does not know the zone.
+
+    Args:
+        stamps: (N,) datetime64[us].
+        zone: a name, such as "Europe/Berlin", or an offset, "+05:30".
+    """
+    try:
+        there = _zone(zone)
+    except (KeyError, ValueError, OSError):  # zoneinfo raises each of them
+        return None
+    unique, inverse = np.unique(stamps.astype("datetime64[us]"), return_inverse=True)
+    offsets = np.zeros(len(unique), "timedelta64[us]")
+    shown = np.ones(len(unique), bool)
+    for k, stamp in enumerate(unique.tolist()):
+        local = stamp.replace(tzinfo=there)
+        offsets[k] = local.utcoffset()
+        shown[k] = _again(local) == stamp
+    return (unique - offsets)[inverse], shown[inverse]
+
+
+def wall_clock(stamps: Array, zone: str) -> Array:
+    """What the clock of a known zone shows at UTC times (N,) datetime64[us], NaT where there is none."""
+    there = _zone(zone)
+    unique, inverse = np.unique(stamps.astype("datetime64[us]"), return_inverse=True)
+    shown = [
+        stamp and stamp.replace(tzinfo=timezone.utc).astimezone(there).replace(tzinfo=None)
+        for stamp in unique.tolist()
+    ]
+    out: Array = np.array(shown, "datetime64[us]")[inverse]
+    return out
+
+
+def _again(local: datetime) -> datetime:
+    """What the clock shows at that instant."""
+    return local.astimezone(timezone.utc).astimezone(local.tzinfo).replace(tzinfo=None)
+
+
+def _zone(name: str) -> tzinfo:
+    if (match := _OFFSET.fullmatch(name)) is not None:
+        ahead = timedelta(hours=int(match[2]), minutes=int(match[3]))
+        return timezone(ahead if match[1] == "+" else -ahead)
+    return timezone.utc if name == "UTC" else ZoneInfo(name)
