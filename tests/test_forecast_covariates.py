@@ -169,6 +169,15 @@ def leading(seed: int, rows: int = 320, id: str = "a") -> pd.DataFrame:
     return pd.DataFrame({"unique_id": id, "ds": days(rows), "y": y, "news": x})
 
 
+def test_the_worth_of_covariates_is_a_part(fitted: Fitted) -> None:
+    """Each part on top of those before it, and the last is the whole model."""
+    forecaster, past, _ = fitted
+    result = forecaster.backtest(past, origins=3, fitted_rows="allow")
+    assert list(result.parts) == ["smoothing", "covariates", "linear path", "recurrent path"]
+    assert result.parts["covariates"] < 0.7 * result.parts["smoothing"]
+    assert result.parts["recurrent path"] == pytest.approx(result.scores["carousel"].rmse)
+
+
 def test_a_past_covariate_leads() -> None:
     frame = leading(2)
     forecaster = Forecaster(1, **QUICK).fit(frame[:240], past="news")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from carousel.forecast.comparison import gain
 from carousel.forecast.scores import Scores, score
 from carousel.forecast.verdict import is_shifted, verdict
 
@@ -46,6 +47,24 @@ def test_verdicts() -> None:
         "The model does not beat seasonal naive.",
     )
     assert "equals the last value" in verdict({"carousel": scores(1), "ridge": scores(2)}, 1)[1]
+
+
+@pytest.mark.parametrize(("model", "ridge"), [(0, 0), (1, 1.0004), (1.0004, 1)])
+def test_a_tie_is_no_win(model: float, ridge: float) -> None:
+    """A difference that would be printed as 0.0 %, and two that are right."""
+    said = verdict({"carousel": scores(model), "ridge": scores(ridge), "persistence": scores(5)})
+    assert said == (f"A tie: the RMSE of the model and of ridge, the best baseline, is {model:.4g}.",)
+
+
+@pytest.mark.parametrize(
+    ("origins", "said"), [(4, False), (5, True), (6, True), (8, True), (9, True), (40, True)]
+)
+def test_five_origins_that_do_not_overlap_say_how_sure(origins: int, said: bool) -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.normal(size=(origins, 3))
+    near, far = truth + rng.normal(size=truth.shape), truth + 2 * rng.normal(size=truth.shape)
+    found = gain(truth, near, far, np.arange(origins), np.zeros(origins), 1)
+    assert np.isfinite(found.lower) == said
 
 
 def test_a_shifted_input_is_noticed() -> None:

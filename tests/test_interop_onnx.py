@@ -133,7 +133,8 @@ def test_a_torch_module_is_taken_too(tmp_path):
     network = save(module, tmp_path / "m.onnx").network
     assert load(tmp_path / "m.onnx") == network
     with pytest.raises(
-        ArgumentError, match="`model` must be a Network, a torch module, a model of Keras or a fitted .*, got int"
+        ArgumentError,
+        match=r"`model` must be a Network, a torch module, a model of Keras or a fitted .*, got int",
     ):
         save(3, tmp_path / "m.onnx")
 

@@ -560,7 +560,13 @@ def test_a_wide_frame_that_cannot_be_read(
 
 @pytest.mark.parametrize(
     ("zone", "named"),
-    [("America/New_York", None), ("Etc/GMT+5", None), ("UTC", None), ("+05:30", "+05:30"), ("Asia/Kolkata", None)],
+    [
+        ("America/New_York", None),
+        ("Etc/GMT+5", None),
+        ("UTC", None),
+        ("+05:30", "+05:30"),
+        ("Asia/Kolkata", None),
+    ],
 )
 def test_any_zone_of_pandas_is_read(zone: str, named: str | None) -> None:
     times = pd.date_range("2024-07-01", periods=3, freq="h", tz=zone)

@@ -1,0 +1,95 @@
+"""Forecasts come back in the zone of the rows, and with their ids."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+import carousel
+from carousel import Forecaster
+from carousel.forecast.zones import instants, wall_clock
+
+QUICK: dict[str, Any] = {"epochs": 1, "hidden_size": 8, "lookback": 48, "progress": False}
+
+
+def hours(zone: str | None, end: str = "2024-03-30 21:00", rows: int = 240, id: Any = 7) -> pd.DataFrame:
+    ds = pd.date_range(end=end, periods=rows, freq="h", tz=zone)
+    y = 10 + np.sin(np.arange(rows) * np.pi / 12) + np.random.default_rng(0).normal(size=rows) / 10
+    return pd.DataFrame({"unique_id": id, "ds": ds, "y": y})
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Kolkata", "Etc/GMT+5", "+05:30"])
+def test_forecasts_follow_on_the_last_row(zone: str, tmp_path: Path) -> None:
+    frame = hours(zone)
+    forecaster = Forecaster(5, **QUICK).fit(frame)
+    found = forecaster.predict()
+    wanted = pd.date_range(frame["ds"].iloc[-1], periods=6, freq="h")[1:]
+    assert found["ds"].tolist() == wanted.tolist()
+    assert found["ds"].dt.tz is not None
+    assert forecaster.predict(hours(None))["ds"].dt.tz is None
+    forecaster.save(tmp_path / "model")
+    pd.testing.assert_frame_equal(carousel.load(tmp_path / "model").predict(), found)
+    assert forecaster.predict(hours(zone))["ds"].tolist() == wanted.tolist()
+    ours = Forecaster(5, **QUICK).fit(pl.from_pandas(frame)) if zone[0] != "+" else None
+    assert ours is None or ours.predict()["ds"].to_list() == wanted.tolist()
+
+
+def test_the_hour_that_is_left_out_in_spring_is_no_row() -> None:
+    frame = hours("Europe/Berlin")
+    forecaster = Forecaster(6, **QUICK).fit(frame)
+    found = forecaster.predict()
+    assert (
+        found["ds"].tolist()
+        == pd.date_range("2024-03-30 22:00", periods=5, freq="h", tz="Europe/Berlin").tolist()
+    )
+    later = hours("Europe/Berlin", "2024-04-05 00:00", 240)
+    result = forecaster.backtest(later, start="2024-03-30 22:00", origins=2)
+    lost = result.forecasts["ds"].isna()
+    assert lost.sum() == 1  # a row without a time, for it has no truth
+    assert result.forecasts["y"][lost].isna().all()
+    result.plot(kind="origin")
+
+
+def test_an_hour_shown_twice_is_the_first() -> None:
+    stamps = np.array(["2024-10-27T01:00", "2024-10-27T02:00", "2024-10-27T03:00"], "datetime64[us]")
+    found, shown = instants(stamps, "Europe/Berlin")  # type: ignore[misc]
+    assert shown.all()
+    assert found.astype("datetime64[m]").astype(str).tolist() == [
+        "2024-10-26T23:00", "2024-10-27T00:00", "2024-10-27T02:00",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(wall_clock(found, "Europe/Berlin"), stamps)
+    np.testing.assert_array_equal(
+        wall_clock(np.array(["NaT"], "datetime64[us]"), "UTC"), np.array(["NaT"], "M8[us]")
+    )
+    assert instants(stamps, "Nowhere/Else") is None
+
+
+def test_ids_are_of_the_kind_that_was_fitted() -> None:
+    """Whole numbers come back as such, and as text where a new series has a name."""
+    frame = pd.concat([hours(None, id=10), hours(None, id=-2)])
+    forecaster = Forecaster(5, **QUICK).fit(frame)
+    found = forecaster.predict()
+    assert found["unique_id"].unique().tolist() == [10, -2]
+    found.merge(frame, on="unique_id")
+    assert forecaster.predict(samples=2)["unique_id"].dtype == np.int64
+    assert forecaster.predict(hours(None, id="new"))["unique_id"].unique().tolist() == ["new"]
+    text = Forecaster(5, **QUICK).fit(hours(None, id="10")).predict()["unique_id"]
+    assert text.unique().tolist() == ["10"]
+
+
+def test_a_forecaster_that_has_forecast_is_copied_and_pickled() -> None:
+    rng = np.random.default_rng(3)
+    frame = hours("UTC", rows=600)
+    frame["y"] = np.sin(np.arange(600) / 3) * np.cos(np.arange(600) / 7) + rng.normal(size=600) / 50
+    for options in (QUICK, {**QUICK, "architecture": "plain"}):
+        forecaster = Forecaster(5, **options).fit(frame)
+        found = forecaster.predict()
+        for again in (copy.deepcopy(forecaster), pickle.loads(pickle.dumps(forecaster))):
+            pd.testing.assert_frame_equal(again.predict(), found)
