@@ -145,7 +145,7 @@ def test_refusals_name_what_they_refuse(rng, tmp_path):
     drawn = forecaster(rng, "daily", deepar="student")
     with pytest.raises(UnsupportedError, match="architecture='deepar' draws its paths at random"):
         save(drawn, tmp_path / "m.onnx")
-    with pytest.raises(ArgumentError, match="a Network, a torch module or a fitted forecaster, got dict"):
+    with pytest.raises(ArgumentError, match="a model of Keras or a fitted forecaster, got dict"):
         save({}, tmp_path / "m.onnx")
     for ending in ("keras", "h5", "pt"):
         with pytest.raises(UnsupportedError, match=rf"can be written as .onnx, not as \.{ending}"):

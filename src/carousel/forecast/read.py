@@ -428,7 +428,7 @@ def _check_step(times: Array, offsets: Array, frequency: Frequency) -> None:
         return
     start = times[:1]
     wide, fine = found.shift(start, np.ones(1, np.int64)), frequency.shift(start, np.full(1, 2))
-    if found != frequency and found.unit != "business" and (wide >= fine).all():
+    if found != frequency and found.unit not in ("business", "open") and (wide >= fine).all():
         raise DataError(
             f"The step of the rows is {found}, not {frequency} as asked for (or as the model was fitted); "
             "give rows of that step."

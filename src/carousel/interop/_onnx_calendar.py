@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from carousel.interop._onnx_build import Graph, Value
 from carousel.series.calendar import DAY, WEEK, Frequency
 from carousel.series.features import DAY_HARMONICS, YEAR_HARMONICS, phases
+from carousel.series.opening import MONDAY, times
 
 __all__ = ["Calendar"]
 
@@ -34,6 +35,12 @@ class Calendar:
         rows = np.asarray(frequency.step * steps, np.int64)
         if frequency.unit in ("index", "us"):
             return g("Add", stamps, rows)
+        if frequency.unit == "open":
+            times = self._week()
+            row = g("Add", self._row(stamps), np.asarray(steps, np.int64))
+            within = g("Gather", times, g("Mod", row, self._int(len(times))))
+            week = self._times(self._over(row, len(times)), WEEK)
+            return g("Add", g("Add", week, within), self._int(MONDAY))
         day = self._over(stamps, DAY)
         clock = g("Sub", stamps, self._times(day, DAY))
         if frequency.unit == "business":
@@ -54,7 +61,7 @@ class Calendar:
         if frequency.unit == "index":
             return None
         columns = []
-        fixed = frequency.unit == "us"
+        fixed = frequency.unit in ("us", "open")
         if fixed and frequency.step < DAY:
             time = g("Cast", g("Mod", stamps, self._int(DAY)), to=11)
             columns.append(self._harmonics(g("Div", time, np.float64(DAY)), DAY_HARMONICS))
@@ -85,12 +92,27 @@ class Calendar:
             year, month, _ = self._date(self._over(stamps, DAY))
             months = g("Add", self._times(g("Sub", year, self._int(1970)), 12), month)
             place = self._over(months, frequency.step)
+        elif frequency.unit == "open":
+            place = self._row(stamps)
         elif frequency.unit == "business":
             days = self._over(stamps, DAY)
             place = g("Sub", self._workdays(days), self._int(3))  # 1970-01-01 was the fourth of its week
         else:
             place = self._over(self._times(stamps, P), season * frequency.step)
         return g("Mod", place, self._int(P))
+
+    def _week(self) -> Array:
+        return times(self._frequency.anchor, self._frequency.step)
+
+    def _row(self, stamps: Value) -> Value:
+        """As `Frequency.row`: how many rows of opening hours there are up to a stamp, less one, in all weeks."""
+        g, times = self._g, self._week()
+        since = g("Sub", stamps, self._int(MONDAY))
+        within = g("Unsqueeze", g("Mod", since, self._int(WEEK)), self._axes(-1))
+        passed = g("Cast", g("LessOrEqual", times, within), to=7)
+        row = g("ReduceSum", passed, self._axes(-1), keepdims=0)
+        weeks = self._times(self._over(since, WEEK), len(times))
+        return g("Add", weeks, g("Sub", row, self._int(1)))
 
     def _workdays(self, day: Value) -> Value:
         """Days from Monday to Friday since 1969-12-29; of a weekend those of the Monday after it."""

@@ -13,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 
 from carousel.errors import ArgumentError, DataError
+from carousel.series import opening
 
 __all__ = ["Frequency"]
 
 Array = np.ndarray[Any, Any]
-Unit = Literal["us", "business", "month", "index"]
+Unit = Literal["us", "open", "business", "month", "index"]
 
 MICROSECOND, SECOND, MINUTE, HOUR, DAY, WEEK = (
     1,
@@ -46,7 +47,14 @@ MONTHLY: dict[str, tuple[int, str]] = {
     "qs": (3, "start"), "qe": (3, "end"), "q": (3, "end"),
     "ys": (12, "start"), "as": (12, "start"), "ye": (12, "end"), "y": (12, "end"), "a": (12, "end"),
 }  # fmt: skip
-LONGEST: dict[Unit, int] = {"us": 10**18, "business": 8 * 10**6, "month": 380_000, "index": 10**18}
+LONGEST: dict[Unit, int] = {
+    "us": 10**18,
+    "open": DAY,
+    "business": 8 * 10**6,
+    "month": 380_000,
+    "index": 10**18,
+}
+BUSINESS_HOURS = "h Mon-Fri 09:00-16:00"
 WORDS = {"hourly": "h", "daily": "D", "weekly": "W", "monthly": "MS", "quarterly": "QS", "yearly": "YS"}
 
 
@@ -56,8 +64,10 @@ class Frequency:
 
     Args:
         step: steps of `unit` from one row to the next, at least 1.
-        unit: "us" (a fixed duration), "business" (Monday to Friday), "month" or "index" (plain integers).
-        anchor: "start", "end" or "same" day of the month for months; a weekday ("SUN") for whole weeks.
+        unit: "us" (a fixed duration), "open" (one within opening hours), "business" (Monday to Friday), "month" or
+            "index" (plain integers).
+        anchor: "start", "end" or "same" day of the month for months; a weekday ("SUN") for whole weeks; the opening
+            hours of a week.
         month: first month of the quarter or year (1 = January) that a multiple of months is anchored at.
 
     Example:
@@ -74,7 +84,8 @@ class Frequency:
 
     @classmethod
     def parse(cls, text: str | int | Frequency) -> Frequency:
-        """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), or of an integer step (2, "2").
+        """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), of an integer step (2, "2"), or of
+        a step and opening hours ("h Mon-Fri 09:00-16:00", which is "bh").
 
         Raises:
             ArgumentError: an alias that is not known, or a step of more than some 30,000 years.
@@ -94,6 +105,15 @@ class Frequency:
             if text < 1:
                 raise ArgumentError(f"`freq` as an integer must be at least 1, got {text}.")
             return cls(int(text), "index")
+        text = BUSINESS_HOURS if str(text).lower() == "bh" else text
+        if isinstance(text, str) and re.match(r"\S+ [A-Za-z]{3}(-[A-Za-z]{3})? ", text.strip()):
+            step, _, week = text.strip().partition(" ")
+            every = cls.parse(step)
+            if every.unit != "us" or every.step >= DAY or len(opening.times(week, every.step)) < 2:
+                raise ArgumentError(
+                    f"`freq` of opening hours must have a step of less than a day, got {_shown(text)}."
+                )
+            return cls(every.step, "open", opening.written(week, every.step))
         match = re.fullmatch(
             r"([0-9]{0,19})\s*([A-Za-z]+)(?:-([A-Za-z]{3}))?", WORDS.get(str(text).lower(), str(text)).strip()
         )
@@ -145,6 +165,9 @@ class Frequency:
         step = _common_step(gaps, lambda gap: str(cls(int(gap))))
         if step == DAY and gaps.max() >= 3 * DAY and _weekdays(stamps).max() < 5:
             return cls(1, "business")
+        bounds = np.array([0, len(stamps)]) if offsets is None else np.asarray(offsets)
+        if step < DAY and (week := opening.infer(stamps, bounds, step)) is not None:
+            return cls(step, "open", week)
         weekday = WEEKDAYS[int(_weekdays(stamps[:1])[0])] if step % WEEK == 0 else ""
         return cls(step, "us", weekday)
 
@@ -157,6 +180,8 @@ class Frequency:
             return f"{count}B"
         if self.unit == "month":
             return self._month_alias()
+        if self.unit == "open":
+            return f"{Frequency(self.step)} {self.anchor}"
         sizes = (
             (WEEK, "W"),
             (DAY, "D"),
@@ -188,6 +213,8 @@ class Frequency:
         """Season lengths in rows, shortest first: (24, 168) for hours; (1,) where there is none."""
         if self.unit == "index":
             return (1,)
+        if self.unit == "open":
+            return opening.seasons(self.anchor, self.step)
         if self.unit == "business":
             return (5,) if self.step == 1 else (1,)
         if self.unit == "month":
@@ -229,6 +256,8 @@ class Frequency:
         if self.unit == "us":
             stamp = stamp + (self.step * steps).astype("timedelta64[us]")
             return stamp
+        if self.unit == "open":
+            return opening.shift(self.anchor, self.step, stamp, steps)
         day = stamp.astype("datetime64[D]")
         clock = stamp - day
         if self.unit == "business":
@@ -262,6 +291,8 @@ class Frequency:
             first = np.asarray(start, "datetime64[us]")
             if self.unit == "us":
                 steps = (stamps - first).astype(np.int64) // self.step
+            elif self.unit == "open":
+                steps = self.row(stamps) - self.row(first)
             elif self.unit == "business":
                 steps = (
                     np.busday_count(first.astype("datetime64[D]"), stamps.astype("datetime64[D]"))
@@ -279,6 +310,10 @@ class Frequency:
                 "give the true `freq`, or resample the data to a regular grid."
             )
         return np.asarray(steps, np.int64)
+
+    def row(self, stamps: Array) -> Array:
+        """(...) the number of a row of opening hours, counted from the first week of 1970."""
+        return opening.position(self.anchor, self.step, stamps)
 
 
 def segment_of(season: int) -> int:

@@ -41,7 +41,7 @@ def calendar_features(frequency: Frequency, stamps: Array) -> Array:
         return np.zeros((*stamps.shape, 0))
     columns = []
     microseconds = stamps.astype("datetime64[us]", copy=False).view(np.int64)
-    fixed = frequency.unit == "us"
+    fixed = frequency.unit in ("us", "open")
     if fixed and frequency.step < DAY:
         columns.append(_harmonics((microseconds % DAY) / DAY, DAY_HARMONICS))
     if frequency.unit == "business" or (fixed and frequency.step < WEEK):
@@ -136,6 +136,8 @@ def phase(frequency: Frequency, season: int, stamps: Array) -> Array:
         return stamps.astype(np.int64) // frequency.step % P
     if frequency.unit == "month":
         return stamps.astype("datetime64[M]").astype(np.int64) // frequency.step % P
+    if frequency.unit == "open":
+        return frequency.row(stamps) % P
     if frequency.unit == "business":
         return np.busday_count("1970-01-01", stamps.astype("datetime64[D]")) % P
     microseconds = stamps.astype("datetime64[us]", copy=False).view(np.int64)
