@@ -244,7 +244,7 @@ def test_numbers_as_people_write_them(tmp_path: Path, cells: tuple[str, ...], ex
         ("1,5", "got '1,5'"),
         ("0x10", "got '0x10'"),
         ("inf", "line 3, column 'y': expected a finite number, got Inf"),
-        ("-Infinity", "got Inf"),
+        ("-Infinity", "got -Inf"),
         ("1e999", "got Inf"),
     ],
 )
@@ -590,3 +590,72 @@ def test_the_repeated_hour_of_autumn_is_refused_with_the_way_out() -> None:
         read_frame(frame)
     assert len(read_frame(frame, duplicates="mean").panel.values) == 47
     assert len(read_frame(frame.assign(ds=frame["ds"].dt.tz_convert("UTC"))).panel.values) == 48
+
+
+def season_of_days(rows: int = 100) -> np.ndarray[Any, Any]:
+    return 100 + 10 * np.sin(np.arange(rows) * 2 * np.pi / 7) + np.random.default_rng(0).normal(size=rows)
+
+
+def far(y: Any, **columns: Any) -> list[str]:
+    frame = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=len(y)), "y": y, **columns})
+    return [note for note in read_frame(frame).notes if "far from" in note]
+
+
+def test_a_value_that_nothing_comes_near_is_named() -> None:
+    y = season_of_days()
+    y[97] *= 10
+    assert far(y) == [
+        "1 value lies far from all others of the season, first 915.962 at 2024-04-07: "
+        "if it is an error, leave its cell empty"
+    ]
+    y[40] = -5000
+    assert far(y)[0].startswith("2 values lie far from all others of the season, first -5000 at 2024-02-10: ")
+
+
+def test_seasons_steps_jumps_and_few_rows_are_nothing_odd() -> None:
+    y = season_of_days()
+    assert far(y) == []
+    assert far(np.where(np.arange(100) < 60, y, y + 1000)) == []  # a new level
+    assert far(np.where(np.arange(100) % 7 == 3, 5000, y)) == []  # a high day every week
+    assert far(np.where(np.isin(np.arange(100), (50, 51)), 5000, y)) == []  # two days alike
+    assert far(np.where(np.arange(100) % 10 == 0, y, 0)) == []  # mostly zero
+    assert far(y[:20]) == []
+
+
+def test_a_series_of_another_step_is_named() -> None:
+    days = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=50), "y": 1.0})
+    hours = pd.DataFrame(
+        {"unique_id": "b", "ds": pd.date_range("2024-01-01", periods=1200, freq="h"), "y": 1.0}
+    )
+    notes = read_frame(pd.concat([days, hours])).notes
+    assert "series a: 50 of 1,177 rows of the step h are there; is its own step another?" in notes
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (
+            pd.DataFrame(
+                {"unique_id": np.repeat(["a", "b"], 60), "ds": [*pd.date_range("2024-01-01", periods=60)] * 2}
+            ),
+            r"No regular frequency: .* row 83 of series 'b', 2024-01-24 05:00, is the first that is off\.$",
+        ),
+        (
+            pd.DataFrame({"ds": pd.date_range("2018-01-01", periods=63, freq="MS")}),
+            r"No regular frequency: .* row 23, 2019-12-01 05:00, is the first that is off\.$",
+        ),
+    ],
+)
+def test_the_row_that_breaks_the_step_is_named(frame: pd.DataFrame, says: str) -> None:
+    row = 83 if len(frame) > 100 else 23
+    frame = frame.assign(y=1.0)
+    frame.loc[row, "ds"] += pd.Timedelta(hours=5)
+    with pytest.raises(DataError, match=says):
+        read_frame(frame)
+
+
+def test_a_day_that_is_off_among_months_is_named() -> None:
+    frame = pd.DataFrame({"ds": pd.date_range("2018-01-01", periods=63, freq="MS"), "y": 1.0})
+    frame.loc[26, "ds"] += pd.Timedelta(days=1)
+    with pytest.raises(DataError, match=r"row 26, 2020-03-02, is the first that is off\.$"):
+        read_frame(frame)

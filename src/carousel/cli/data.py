@@ -26,6 +26,7 @@ class Data:
     time: str | None
     target: str | None
     freq: str | None
+    layout: Literal["long", "wide"]
     duplicates: Literal["error", "mean"]
     past: tuple[str, ...]
     future: tuple[str, ...]
@@ -53,6 +54,7 @@ class Data:
             target=self.target,
             freq=self.freq,
             duplicates=self.duplicates,
+            layout=self.layout,
             wanted=Wanted.of(self.past, self.future, (), self.holidays),
             static=None if self.static is None else read_table(self.static),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import Whole, coming_options, duplicates_option
+from carousel.cli.options import Whole, coming_options, duplicates_option, layout_option
 
 __all__ = ["forecast"]
 
@@ -15,6 +15,7 @@ __all__ = ["forecast"]
 @click.argument("model", metavar="MODEL")
 @click.option("--data", metavar="DATA", help="File to forecast from; without it, the end of the fitted data.")
 @coming_options
+@layout_option
 @duplicates_option
 @click.option(
     "--level", type=float, multiple=True, metavar="PERCENT", help="Of the intervals; may be repeated."
@@ -30,6 +31,7 @@ def forecast(
     data: str | None,
     future: str | None,
     static: str | None,
+    layout: Any,
     duplicates: Any,
     level: tuple[float, ...],
     quantile: tuple[float, ...],
@@ -65,7 +67,7 @@ def forecast(
     history = None
     if data is not None:
         table = read_table(data)
-        history = read_rows(table, forecaster.model_, duplicates=duplicates, static=statics)
+        history = read_rows(table, forecaster.model_, duplicates=duplicates, layout=layout, static=statics)
     answer = forecaster.predict(
         history, future=future_rows, level=level or None, quantiles=quantile or None, samples=samples
     )

@@ -47,6 +47,15 @@ duplicates_option = click.option(
 )
 
 
+layout_option = click.option(
+    "--layout",
+    type=click.Choice(["long", "wide"]),
+    default="long",
+    show_default=True,
+    help="wide: a column per series, beside the time.",
+)
+
+
 def frame_options(command: F) -> F:
     """Where a file has its series."""
     return _all(
@@ -58,6 +67,7 @@ def frame_options(command: F) -> F:
         click.option(
             "--freq", metavar="STEP", help="Step of the series, such as h, D or MS; found if regular."
         ),
+        layout_option,
         duplicates_option,
     )(command)
 

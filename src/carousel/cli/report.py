@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from carousel.cli.options import coming_options, duplicates_option, origin_options
+from carousel.cli.options import coming_options, duplicates_option, layout_option, origin_options
 
 __all__ = ["report"]
 
@@ -17,6 +17,7 @@ __all__ = ["report"]
     "--data", metavar="DATA", required=True, help="File to forecast from, and to judge the model on."
 )
 @coming_options
+@layout_option
 @duplicates_option
 @origin_options
 @click.option("--out", metavar="PAGE", required=True, help="HTML file; exactly this path.")
@@ -25,6 +26,7 @@ def report(
     data: str,
     future: str | None,
     static: str | None,
+    layout: Any,
     duplicates: Any,
     origins: int | None,
     step: int | None,
@@ -44,7 +46,9 @@ def report(
     check_path("--out", out, model, data, future, static)
     forecaster = fitted_forecaster(model)
     future_rows, statics = (None if path is None else read_table(path) for path in (future, static))
-    reading = read_rows(read_table(data), forecaster.model_, duplicates=duplicates, static=statics)
+    reading = read_rows(
+        read_table(data), forecaster.model_, duplicates=duplicates, layout=layout, static=statics
+    )
     say(*reading.notes)
     page = forecaster.report(reading, future=future_rows, origins=origins, step=step, start=start)
     write(out, page.encode())

@@ -53,13 +53,14 @@ class Columns:
     remarks: list[str] = field(default_factory=list)
     zones: dict[str, str] = field(default_factory=dict)  # of columns of times that were read
     series: Callable[[int], str] | None = None  # the name of a row's series, for messages
+    argument: str = ""  # what the caller gave the frame as, likewise
 
     def at(self, row: int, name: str) -> str:
         """How a message about one cell begins."""
         place = self.origin.at(row, name)
-        return (
-            place if self.series is None else f"{place.removesuffix(': ')} of series {self.series(row)!r}: "
-        )
+        owners = [f"`{self.argument}`"] * bool(self.argument)
+        owners += [] if self.series is None else [f"series {self.series(row)!r}"]
+        return f"{place.removesuffix(': ')} of {', '.join(owners)}: " if owners else place
 
     def texts(self, name: str, rows: int | None = None) -> pa.ChunkedArray:
         """(N,) text without white space around it, or its first rows; null for any spelling of missing."""
@@ -240,7 +241,8 @@ class Columns:
         if len(infinite):
             several = f" ({len(infinite)} such rows)" if len(infinite) > 1 else ""
             place = self.at(int(infinite[0]), name)
-            raise DataError(f"{place}expected a finite number, got Inf{several}; {_REPAIR}.")
+            found = "-Inf" if numbers[infinite[0]] < 0 else "Inf"
+            raise DataError(f"{place}expected a finite number, got {found}{several}; {_REPAIR}.")
         sizes = np.nan_to_num(np.abs(numbers), copy=False)
         row = int(sizes.argmax())
         if sizes[row] > _LARGEST or 0 < sizes[row] < _SMALLEST:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import narwhals as nw
@@ -192,10 +192,11 @@ def with_statics(
         absent = [name for name in names if name not in frame]
         if absent:
             raise DataError(f"{columns.origin.prefix()}`static` has no column {absent[0]!r}.")
-    block, kept = read_columns(columns, names, "static", wanted)
+    codes, found = columns.ids(id) if id is not None else (np.zeros(1, np.int64), ids)
+    named = replace(columns, argument="static", series=lambda row: found[codes[row]])
+    block, kept = read_columns(named, names, "static", wanted)
     if id is None:
         return block, kept
-    codes, found = columns.ids(id)
     if len(found) < len(codes):
         row = int(np.flatnonzero(np.bincount(codes)[codes] > 1)[1])
         raise DataError(
@@ -257,7 +258,8 @@ def future_rows(
     codes, found = columns.ids(id) if id else (np.zeros(len(frame), np.int64), ids)
     places = {name: s for s, name in enumerate(ids)}
     series = np.array([places.get(name, -1) for name in found], np.int64)[codes]
-    values, _ = read_columns(columns, wanted.future, "future", wanted)
+    named = replace(columns, argument="future", series=lambda row: found[codes[row]])
+    values, _ = read_columns(named, wanted.future, "future", wanted)
     grid = ahead.times
     times = columns.times(names[1]) if names[1] else _counted_from(ahead, series)
     if times.dtype.kind != grid.dtype.kind:

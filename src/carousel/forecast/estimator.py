@@ -219,7 +219,7 @@ class Forecaster:
             duplicates: as in `fit`.
 
         Raises:
-            ArgumentError: a model with covariates, and a series shorter than its season.
+            ArgumentError: an argument that cannot be.
             DataError: a series that begins too early or too late, or a new one that is too short.
         """
         from carousel.forecast.update import update

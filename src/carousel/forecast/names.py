@@ -75,6 +75,12 @@ def find_names(
     if id is None:
         id = _find_id({name: kind for name, kind in kinds.items() if name != time}, columns)
     if target is None:
+        taken = next((name for name in covariates if _bare(name) in _TARGET_NAMES), None)
+        if taken is not None and "y" not in kinds:
+            raise DataError(
+                f"{origin.prefix()}the covariate {taken!r} is what would be forecast; name another target "
+                "(--target, in Python target_col)."
+            )
         target = _find_target({name: kind for name, kind in kinds.items() if name not in (time, id)}, origin)
     kinds = {name: kind for name, kind in kinds.items() if name not in (time, id, target)}
     if time is None:
@@ -150,7 +156,7 @@ def _find_target(kinds: Mapping[str, str], origin: Origin) -> str:
         raise DataError(f"{origin.prefix()}there is no column of numbers to forecast{left}.")
     raise DataError(
         f"{origin.prefix()}several columns hold numbers ({_listed(numeric)}); name the one to forecast "
-        "(--target, in Python target_col)."
+        "(--target, in Python target_col), or say that each is a series (--layout wide, in Python layout='wide')."
     )
 
 

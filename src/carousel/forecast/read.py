@@ -28,6 +28,7 @@ from carousel.forecast.table import Origin, read_table
 from carousel.network.forecaster import Columns as ModelColumns
 from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
+from carousel.series.calendar import DAY
 from carousel.series.covariates import Covariates
 from carousel.series.holidays import HOLIDAY, holiday_column
 
@@ -35,6 +36,8 @@ __all__ = ["Names", "Reading", "Wanted", "columns_of", "moment", "read_frame", "
 
 Array = np.ndarray[Any, Any]
 _BLOCK = 1 << 17  # rows
+FAR = 25  # times the median change over a season
+MEASURED = 20  # changes, below which that median says little
 _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
 
 
@@ -377,7 +380,10 @@ def _gridded(
     offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
     starts = rows.time[offsets[:-1]]
     with _blamed(origin):
-        frequency = Frequency.infer(rows.time, offsets) if freq is None else Frequency.parse(freq)
+        try:
+            frequency = Frequency.infer(rows.time, offsets) if freq is None else Frequency.parse(freq)
+        except DataError as error:
+            raise DataError(f"{str(error).rstrip('.')}{_first_off(rows, ids, origin)}.") from None
         if (frequency.unit == "index") != (rows.time.dtype.kind == "i"):
             kind = "whole numbers" if rows.time.dtype.kind == "i" else "dates"
             raise DataError(f"`freq` = {str(frequency)!r} does not fit a time column of {kind}.")
@@ -402,6 +408,24 @@ def _gridded(
             f"{origin.prefix()}series {ids[int(known.argmin())]!r} has no value in any row; remove it."
         )
     return panel, places
+
+
+def _first_off(rows: _Rows, ids: tuple[str, ...], origin: Origin) -> str:
+    """Which row is the first that does not follow on the one before it as most do; "" where none stands out."""
+    inner = np.flatnonzero(np.diff(rows.code) == 0) + 1
+    if len(inner) < 2:
+        return ""
+    place = (rows.time[inner] - rows.time[inner - 1]).astype(np.int64)
+    monthly = rows.time.dtype.kind == "M" and np.median(place) >= 28 * DAY
+    if monthly:  # months differ in length, and begin alike
+        place = (rows.time[inner] - rows.time[inner].astype("datetime64[M]")).astype(np.int64)
+    values, counts = np.unique(place, return_counts=True)
+    usual = int(values[counts.argmax()])
+    if 2 * counts.max() < len(inner) or usual < (0 if monthly else 1):
+        return ""
+    at = int(inner[np.argmax(place != usual if monthly else place % usual != 0)])
+    series = f" of series {ids[rows.code[at]]!r}" if len(ids) > 1 else ""
+    return f"; {origin.row(int(rows.index[at]))}{series}, {moment(rows.time[at])}, is the first that is off"
 
 
 def _positions(frequency: Frequency, starts: Array, rows: _Rows) -> Array:
@@ -475,12 +499,65 @@ def _done(panel: Panel, rows: _Rows, unsorted: int, averaged: int) -> list[str]:
         notes.append(f"{_counting(gaps, 'gap is', 'gaps are')} treated as missing")
     if missing:
         notes.append(f"{_counting(missing, 'value is', 'values are')} missing")
+    notes += [*_other_steps(panel), *_far_off(panel)]
     if len(constant) == 1:
         s = constant[0]
         notes.append(f"series {panel.ids[s]} is constant ({highest[s]:g})")
     elif len(constant):
         notes.append(f"{len(constant)} of {len(panel)} series are constant")
     return notes
+
+
+def _other_steps(panel: Panel) -> list[str]:
+    """A note of series that have less than half of the rows of a grid that others fill."""
+    known = np.add.reduceat((~np.isnan(panel.values)).astype(np.int64), panel.offsets[:-1])
+    sparse = 2 * known < panel.lengths
+    if sparse.all() or not sparse.any():
+        return []
+    s = int(sparse.argmax())
+    more = f", and {sparse.sum() - 1} more" if sparse.sum() > 1 else ""
+    rows = f"{known[s]:,} of {panel.lengths[s]:,} rows of the step {panel.frequency}"
+    return [f"series {panel.ids[s]}{more}: {rows} are there; is its own step another?"]
+
+
+def _far_off(panel: Panel) -> list[str]:
+    """A note of single values that nothing near them or a season away comes close to: forecasts may repeat them."""
+    m, count, first = panel.frequency.season, 0, ""
+    for s in range(len(panel)):
+        x = panel.values[panel.offsets[s] : panel.offsets[s + 1]]
+        found = _far_rows(x, m)
+        count += len(found)
+        if len(found) and not first:
+            series = f" in series {panel.ids[s]}" if len(panel) > 1 else ""
+            first = f"{x[found[0]]:g} at {moment(panel.times(s)[found[0]])}{series}"
+    if not count:
+        return []
+    what = "1 value lies" if count == 1 else f"{count:,} values lie"
+    return [
+        f"{what} far from all others of the season, first {first}: if it is an error, leave its cell empty"
+    ]
+
+
+def _far_rows(x: Array, m: int) -> Array:
+    """Rows of one series whose values are FAR from those before and after, and one and two seasons away."""
+    if len(x) < m + MEASURED:
+        return np.zeros(0, np.int64)
+    every = max(1, len(x) // _BLOCK)
+    changes = np.abs(x[m::every] - x[: len(x) - m : every])
+    changes = changes[~np.isnan(changes)]
+    limit = FAR * float(np.median(changes)) if len(changes) >= MEASURED else 0.0
+    if not limit > 0:
+        return np.zeros(0, np.int64)
+    parts = []
+    for b in range(m, len(x), _BLOCK):
+        end = min(b + _BLOCK, len(x))
+        parts.append(b + np.flatnonzero(np.abs(x[b:end] - x[b - m : end - m]) > limit))
+    found: Array = np.concatenate(parts)
+    for lag in (1, -1, 2 * m, -m, -2 * m):
+        there = (found - lag >= 0) & (found - lag < len(x))
+        apart = np.abs(x[found] - x[np.where(there, found - lag, found)])
+        found = found[~there | ~(apart <= limit)]
+    return found
 
 
 def _counting(count: int, one: str, many: str) -> str:

@@ -2,7 +2,7 @@
 
 A node begins with zeros, however they come to their size, with an input of the graph, or with some rows of one: torch
 gives all layers' states as one input and cuts it. The last states of all layers may be joined again, of which a graph
-then takes that of the top, or of both its directions. Imports onnx, so it is imported late.
+then takes that of the top, or of both its directions.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from carousel.errors import FormatError, UnsupportedError
 from carousel.interop._onnx_node import KINDS
 
 if TYPE_CHECKING:
+    import onnx
+
     from carousel.interop._onnx_graph import Value
 
 __all__ = ["Given", "Half", "Placed", "States"]
