@@ -68,13 +68,15 @@ struct Backward {
   T *dreset;           // [B, H]: gradient of r ∘ h (reset-before GRU)
   T *da;               // [chunk * B, width]
   T *da_tiles;         // the same, transposed into tiles of rows
-  T *db;               // [blocks * H]
+  T *db;               // [sums() * H]
   T *W_strips, *R_strips, *projection_strips;        // by rows of gates, or of P, in strips of columns
   T *x_strips, *h_strips, *rh_strips, *shown_strips;  // rows of a chunk in strips of columns
   int64_t chunk;
   bool by_units;
 
   bool projected() const { return shown_block > 0; }
+  // Sums over rows: of the blocks of da, and of a normalised layer's gains.
+  int64_t sums() const { return blocks + (mode == normalized ? 2 * cell.gates : 0); }
   int64_t width() const { return blocks * hidden + (projected() ? state : 0); }
   const T* h(int64_t s, int64_t b) const { return s > 0 ? y(s - 1, b) : h_0(0, b); }
   const T* c(int64_t s, int64_t b) const { return s > first ? cells(s - 1, b) : c_0(0, b); }
@@ -207,15 +209,49 @@ void add_gate_gradients(const Backward<T>& f, int64_t K, Range units, Blocks blo
                         dw + blocks.gate[q] * f.hidden * columns, accumulate);
 }
 
+// to[j] (+)= Σ_k row(k)(j, left), j in `mine`; several registers of a row at a time, for the rows lie far apart.
+template <class T, class Row>
+CAROUSEL_INLINE void add_columns(T* to, int64_t K, Range mine, bool accumulate, Row&& row) {
+  constexpr int64_t N = 8, wide = N * lanes<T>;
+  int64_t j = mine.begin;
+  for (; j + wide <= mine.end; j += wide) {
+    Vec<T> sums[N]{};
+#pragma GCC unroll 8
+    for (int v = 0; v < N && accumulate; ++v) sums[v] = load(to + j + v * lanes<T>);
+    for (int64_t k = 0; k < K; ++k) {
+      const auto at = row(k);
+#pragma GCC unroll 8
+      for (int v = 0; v < N; ++v) sums[v] += at(j + v * lanes<T>, lanes<T>);
+    }
+#pragma GCC unroll 8
+    for (int v = 0; v < N; ++v) store(to + j + v * lanes<T>, sums[v]);
+  }
+  for (; j < mine.end; j += lanes<T>) {
+    const int64_t left = mine.end - j;
+    Vec<T> sum = accumulate ? load(to + j, left) : Vec<T>{};
+    for (int64_t k = 0; k < K; ++k) sum += row(k)(j, left);
+    store(to + j, sum, left);
+  }
+}
+
 // db (+)= Σ_k da[k], columns of `mine`.
 template <class T>
 void add_bias_gradient(const Backward<T>& f, int64_t K, Range mine, bool accumulate) {
-  for (int64_t j = mine.begin; j < mine.end; j += lanes<T>) {
-    const int64_t left = mine.end - j;
-    Vec<T> sum = accumulate ? load(f.db + j, left) : Vec<T>{};
-    for (int64_t k = 0; k < K; ++k) sum += load(f.da + k * f.width() + j, left);
-    store(f.db + j, sum, left);
-  }
+  add_columns(f.db, K, mine, accumulate, [&](int64_t k) __attribute__((always_inline)) {
+    const T* row = f.da + k * f.width();
+    return [row](int64_t j, int64_t left) __attribute__((always_inline)) { return load(row + j, left); };
+  });
+}
+
+// The gradient of gains of a normalised layer: db of a block (+)= Σ_k dy[k] ∘ ŝ[k].
+template <class T>
+void add_gain_gradient(const Backward<T>& f, int64_t s0, int64_t K, int64_t dy, const Sequence<const T>& hats, int64_t to,
+                       Range mine, bool accumulate) {
+  add_columns(f.db + to * f.hidden, K, mine, accumulate, [&](int64_t k) __attribute__((always_inline)) {
+    const int64_t s = f.step_of(s0, k);
+    const T *row = f.da + k * f.width() + dy * f.hidden, *hat = hats(s, f.row_of(s0, s, k));
+    return [row, hat](int64_t j, int64_t left) __attribute__((always_inline)) { return load(row + j, left) * load(hat + j, left); };
+  });
 }
 
 template <class T>
@@ -327,7 +363,17 @@ void chunk_gradients(const Backward<T>& f, int64_t s0, int64_t s1, bool accumula
       multiply_strip<T>(strips, strip, mine.begin, mine.end, depth, lines<const T>(da),
                         f.W_strips + strips.offset(strip, depth), lines<T>(dx), false);
   }
-  if (f.db_W || f.db_R || f.dpeephole || f.mode == normalized) add_bias_gradient(f, K, share(f.blocks * H, team, lanes<T>), accumulate);
+  if (f.db_W || f.db_R || f.dpeephole || f.mode == normalized) {
+    const int64_t first = f.mode == normalized ? f.at.bias_W.first * H : 0;  // what is before it is of products only
+    const Range mine = share(f.blocks * H - first, team, lanes<T>);
+    add_bias_gradient(f, K, {first + mine.begin, first + mine.end}, accumulate);
+  }
+  if (f.mode == normalized) {
+    const int64_t G = f.cell.gates;
+    const Range mine = share(G * H, team, lanes<T>);
+    if (f.dgain_x) add_gain_gradient(f, s0, K, f.at.bias_W.first, f.x_hat, f.blocks, mine, accumulate);
+    if (f.dgain_h) add_gain_gradient(f, s0, K, f.at.bias_R.first, f.h_hat, f.blocks + G, mine, accumulate);
+  }
   team.barrier();  // the strips are complete
   if (f.dW) add_gate_gradients(f, K, units, f.at.input, f.inputs, f.x_strips, f.dW, accumulate);
   if (f.dR) {
@@ -365,7 +411,7 @@ void steps_back(const Backward<T>& f, const Team& team) {
   const Range nothing{0, 0}, gates = team.member == 0 ? Range{0, f.cell.gates * f.hidden} : nothing;  // no row at all
   fill(f.dW, {gates.begin * f.inputs, gates.end * f.inputs});
   fill(f.dR, {gates.begin * f.state, gates.end * f.state});
-  fill(f.db, team.member == 0 ? Range{0, f.blocks * f.hidden} : nothing);
+  fill(f.db, team.member == 0 ? Range{0, f.sums() * f.hidden} : nothing);
   fill(f.dprojection, team.member == 0 ? Range{0, f.state * f.hidden} : nothing);
   team.barrier();
 }
@@ -420,9 +466,9 @@ void backward(const Backward<T>& f, const Team& team) {
   }
   const int G = f.cell.gates;
   if (f.dpeephole) write_bias_gradient(f, {int(f.peephole_block), G - 1, {0, 1, 2, 3}}, units, f.dpeephole);
-  const NormBlocks at = norm_blocks(G, f.cell.has_cells);
-  if (f.dgain_x) write_bias_gradient(f, {at.gain_x, G, {0, 1, 2, 3}}, units, f.dgain_x);
-  if (f.dgain_h) write_bias_gradient(f, {at.gain_h, G, {0, 1, 2, 3}}, units, f.dgain_h);
+  const NormBlocks at = norm_blocks(G, f.cell.has_cells, f.cell.one_bias);
+  if (f.dgain_x) write_bias_gradient(f, {int(f.blocks), G, {0, 1, 2, 3}}, units, f.dgain_x);
+  if (f.dgain_h) write_bias_gradient(f, {int(f.blocks) + G, G, {0, 1, 2, 3}}, units, f.dgain_h);
   if (f.dgain_c) write_bias_gradient(f, {at.gain_cell, 1, {0, 0, 0, 0}}, units, f.dgain_c);
   if (f.dshift_c) write_bias_gradient(f, {at.cell, 1, {0, 0, 0, 0}}, units, f.dshift_c);
 }

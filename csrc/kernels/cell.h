@@ -26,12 +26,14 @@ struct Traits {
 // A layer pays for what it asks: its equations only, those with options, or row by row with normalised products.
 enum Mode { plain, optioned, normalized };
 
-// Blocks of H in a row of da of a normalised layer: ds of W x and of R h, dy of both, dy ∘ ŝ of both, and of the cell.
+// Blocks of H in a row of da of a normalised layer: ds of W x and of R h, dy of both, which may be one, and
+// dy and dy ∘ ŝ of the cell.
 struct NormBlocks {
-  int d_x, d_h, dy_x, dy_h, gain_x, gain_h, cell, gain_cell, count;
+  int d_x, d_h, dy_x, dy_h, cell, gain_cell, count;
 };
-constexpr NormBlocks norm_blocks(int G, bool has_cells) {
-  return {0, G, 2 * G, 3 * G, 4 * G, 5 * G, 6 * G, 6 * G + 1, 6 * G + (has_cells ? 2 : 0)};
+constexpr NormBlocks norm_blocks(int G, bool has_cells, bool one_dy) {
+  const int end = (one_dy ? 3 : 4) * G;
+  return {0, G, 2 * G, (one_dy ? 2 : 3) * G, end, end + 1, end + (has_cells ? 2 : 0)};
 }
 
 // Where a row of da holds what: the gradients of the sums that go through W, through R, and of their biases.
@@ -47,7 +49,7 @@ constexpr Places places_of(const Traits& cell, Mode mode) {
     return {cell.input, cell.recurrent, cell.candidate, cell.input, cell.recurrent, cell.gradient_blocks,
             cell.gradient_blocks, cell.phases == 2};
   const int G = cell.gates;
-  const NormBlocks at = norm_blocks(G, cell.has_cells);
+  const NormBlocks at = norm_blocks(G, cell.has_cells, cell.one_bias);
   return {{at.d_x, G, {0, 1, 2, 3}},  {at.d_h, cell.phases == 2 ? 2 : G, {0, 1, 2, 3}},
           {at.d_h + 2, 1, {2, 0, 0, 0}}, {at.dy_x, G, {0, 1, 2, 3}},
           {at.dy_h, G, {0, 1, 2, 3}}, 2 * G,

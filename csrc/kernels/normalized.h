@@ -8,8 +8,8 @@
 // The mean of a row needs all its units, so that a step is a product to memory, and then row by row the equations; threads
 // share the batch. The backward pass of  y = gain ∘ ŝ  is
 //   ds = (u - mean u - ŝ ∘ mean(u ∘ ŝ)) / sqrt(var s + ε)    u = gain ∘ dy    dgain = Σ dy ∘ ŝ
-// and a row of da holds, in blocks of H:  ds of W x, ds of R h, dy of both (for the biases), dy ∘ ŝ of both (for the
-// gains), and for an LSTM's cell dy and dy ∘ ŝ.
+// and a row of da holds, in blocks of H:  ds of W x, ds of R h, dy of both, once where it is the same (for the biases, and
+// with the ŝ that the forward pass has kept for the gains), and for an LSTM's cell dy and dy ∘ ŝ.
 #ifndef CAROUSEL_KERNELS_NORMALIZED_H
 #define CAROUSEL_KERNELS_NORMALIZED_H
 
@@ -19,55 +19,70 @@
 
 namespace {
 
+// body(j, left) over the registers of a row of n; `left` is a constant but for the last.
+template <class T, class Body>
+CAROUSEL_INLINE void for_registers(int64_t n, Body&& body) {
+  int64_t j = 0;
+  for (; j + lanes<T> <= n; j += lanes<T>) body(j, lanes<T>);
+  if (j < n) body(j, n - j);
+}
+
+// The sum of the lanes, by halves.
 template <class T>
 CAROUSEL_INLINE T total(Vec<T> v) {
-  T sum = 0;
-  for (int64_t l = 0; l < lanes<T>; ++l) sum += v[l];
-  return sum;
+#pragma GCC unroll 4
+  for (int64_t s = lanes<T> / 2; s > 0; s /= 2) v += pick(v, v, numbered<T>() + Int<T>(s));
+  return v[0];
+}
+
+// Σ term(j, left) over the registers of a row of n, in four sums, for an addition waits for the one before it.
+template <class T, class Term>
+CAROUSEL_INLINE T summed(int64_t n, Term&& term) {
+  Vec<T> sums[4]{};
+  int64_t j = 0;
+  for (; j + 4 * lanes<T> <= n; j += 4 * lanes<T>)
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; ++v) sums[v] += term(j + v * lanes<T>, lanes<T>);
+  for (; j < n; j += lanes<T>) sums[0] += term(j, n - j);
+  return total<T>((sums[0] + sums[1]) + (sums[2] + sums[3]));
 }
 
 template <class T>
 struct Moments {
   T mean, inverse;
+  CAROUSEL_INLINE Vec<T> standardized(Vec<T> x) const { return (x - splat(mean)) * splat(inverse); }
 };
 
 template <class T>
-Moments<T> moments(const T* row, int64_t n, T epsilon) {
-  Vec<T> sum{};
-  for (int64_t j = 0; j < n; j += lanes<T>) sum += load(row + j, n - j);
-  const T mean = n > 0 ? total<T>(sum) / T(n) : T(0);
-  Vec<T> squares{};
-  for (int64_t j = 0; j < n; j += lanes<T>) {
-    const Vec<T> d = load(row + j, n - j) - splat(mean);
-    squares += n - j >= lanes<T> ? d * d : Vec<T>{};
-  }
-  T variance = total<T>(squares);
-  for (int64_t j = n / lanes<T> * lanes<T>; j < n; ++j) variance += (row[j] - mean) * (row[j] - mean);
-  return {mean, T(1.0 / __builtin_sqrt(double(variance) / double(n > 0 ? n : 1) + double(epsilon)))};
+CAROUSEL_INLINE Moments<T> moments(const T* row, int64_t n, T epsilon) {
+  const T count = T(n > 0 ? n : 1);
+  const T mean = summed<T>(n, [&](int64_t j, int64_t left) __attribute__((always_inline)) { return load(row + j, left); }) / count;
+  const T squares = summed<T>(n, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
+    const Vec<T> d = load(row + j, left) - splat(mean);
+    return left >= lanes<T> ? d * d : numbered<T>() < Int<T>(left) ? d * d : Vec<T>{};
+  });
+  return {mean, T(1.0 / __builtin_sqrt(double(squares) / double(count) + double(epsilon)))};
 }
 
-// hat = (row - mean) * inverse; the same memory is fine.
+// ds from dy, the standardized row and its inverse.
 template <class T>
-T standardize(const T* row, int64_t n, T epsilon, T* hat) {
-  const Moments<T> m = moments(row, n, epsilon);
-  for (int64_t j = 0; j < n; j += lanes<T>)
-    store(hat + j, (load(row + j, n - j) - splat(m.mean)) * splat(m.inverse), n - j);
-  return m.inverse;
-}
-
-// ds from dy, the standardized row and its inverse; dy ∘ ŝ, the terms of dgain, besides.
-template <class T>
-void standardize_back(const T* dy, const T* hat, const T* gain, T inverse, int64_t n, T* ds, T* dgain) {
-  Vec<T> sum{}, product{};
-  for (int64_t j = 0; j < n; j += lanes<T>) {
-    const int64_t left = n - j;
-    const Vec<T> d = load(dy + j, left), h = load(hat + j, left), u = d * load(gain + j, left);
-    sum += u;
-    product += u * h;
-    store(dgain + j, d * h, left);
+CAROUSEL_INLINE void standardize_back(const T* dy, const T* hat, const T* gain, T inverse, int64_t n, T* ds) {
+  Vec<T> sums[2]{}, products[2]{};
+  int64_t j = 0;
+  for (; j + 2 * lanes<T> <= n; j += 2 * lanes<T>)
+#pragma GCC unroll 2
+    for (int v = 0; v < 2; ++v) {
+      const Vec<T> u = load(dy + j + v * lanes<T>) * load(gain + j + v * lanes<T>);
+      sums[v] += u;
+      products[v] += u * load(hat + j + v * lanes<T>);
+    }
+  for (; j < n; j += lanes<T>) {
+    const Vec<T> u = load(dy + j, n - j) * load(gain + j, n - j);
+    sums[0] += u;
+    products[0] += u * load(hat + j, n - j);
   }
-  const Vec<T> mean = splat(total<T>(sum) / T(n)), along = splat(total<T>(product) / T(n));
-  for (int64_t j = 0; j < n; j += lanes<T>) {
+  const Vec<T> mean = splat(total<T>(sums[0] + sums[1]) / T(n)), along = splat(total<T>(products[0] + products[1]) / T(n));
+  for (j = 0; j < n; j += lanes<T>) {
     const int64_t left = n - j;
     const Vec<T> u = load(dy + j, left) * load(gain + j, left);
     store(ds + j, (u - mean - load(hat + j, left) * along) * splat(inverse), left);
@@ -83,7 +98,7 @@ struct Group {
 inline Group group_of(const Traits& cell, int g) { return cell.groups == 1 ? Group{0, cell.gates} : g == 0 ? Group{0, 2} : Group{2, 1}; }
 
 template <class Cell>
-constexpr NormBlocks places = norm_blocks(Cell::gates, Cell::traits.has_cells);
+constexpr NormBlocks places = norm_blocks(Cell::gates, Cell::traits.has_cells, Cell::traits.one_bias);
 
 // W x of a chunk, normalised, with the biases: those of R h too, but where its gate keeps them apart.
 template <class T>
@@ -94,40 +109,52 @@ __attribute__((noinline)) void project_normalized(const Forward<T>& f, int64_t s
   for (int64_t s = s0; s < s1; ++s) {
     const Rows here = f.ragged.running(rows, s);
     const auto x = [&](int64_t i) { return f.x(s, here(i)); };
-    const auto sums = [&](int64_t i) { return f.projected + f.ahead_row(s, here(i)) * GH; };
+    T* const first = f.projected + f.ahead_row(s, 0) * GH;
+    const auto sums = [&](int64_t i) { return first + here(i) * GH; };
     multiply_rows<T>(GH, here.count, f.inputs, lines<const T>(x), f.W_columns, lines<T>(sums));
     for (int64_t i = 0; i < here.count; ++i) {
       const int64_t b = here(i);
-      T* row = f.projected + f.ahead_row(s, b) * GH;
-      T* hat = f.training ? f.x_hat(s, b) : row;
+      T* row = first + b * GH;
       for (int g = 0; g < f.cell.groups; ++g) {
         const Group group = group_of(f.cell, g);
-        const T inverse = standardize(row + group.first * H, group.count * H, f.extras.epsilon, hat + group.first * H);
-        if (f.training) f.inverses(s, b)[g] = inverse;
+        const int64_t end = (group.first + group.count) * H;
+        const Moments<T> m = moments(row + group.first * H, group.count * H, f.extras.epsilon);
+        if (f.training) f.inverses(s, b)[g] = m.inverse;
+        T* kept = f.training ? f.x_hat(s, b) : nullptr;
+        for (int64_t j = group.first * H; j < end; j += lanes<T>) {
+          const int64_t left = end - j;
+          const Vec<T> hat = m.standardized(load(row + j, left));
+          if (kept) store(kept + j, hat, left);
+          Vec<T> a = hat * load(f.extras.gain_x + j, left);
+          if (b_W) a += load(b_W + j, left);
+          if (b_R && j < joined) a += load(b_R + j, left);
+          store(row + j, a, left);
+        }
       }
-      for (int64_t j = 0; j < GH; j += lanes<T>) {
-        const int64_t left = GH - j;
-        Vec<T> a = load(hat + j, left) * load(f.extras.gain_x + j, left);
-        if (b_W) a += load(b_W + j, left);
-        store(row + j, a, left);
-      }
-      for (int64_t j = 0; b_R && j < joined; ++j) row[j] += b_R[j];
     }
   }
 }
 
-// The g-th group of R h of one row, normalised in place.
+// R h of one row: a group of it normalised as it is read.
 template <class T>
-__attribute__((noinline)) void normalize_recurrent(const Forward<T>& f, int64_t s, int64_t b, int g) {
-  const Group group = group_of(f.cell, g);
-  const int64_t H = f.hidden, at = group.first * H, n = group.count * H;
-  T* row = f.sums_h + b * f.cell.gates * H + at;
-  T* hat = f.training ? f.h_hat(s, b) + at : row;
-  const T inverse = standardize(row, n, f.extras.epsilon, hat);
-  if (f.training) f.inverses(s, b)[f.cell.groups + g] = inverse;
-  for (int64_t j = 0; j < n; j += lanes<T>)
-    store(row + j, load(hat + j, n - j) * load(f.extras.gain_h + at + j, n - j), n - j);
-}
+struct Recurrent {
+  const T *row, *gain;
+  T* kept;  // where the standardized row is kept; null: nowhere
+  Moments<T> m;
+
+  Recurrent(const Forward<T>& f, int64_t s, int64_t b, int g) {
+    const Group group = group_of(f.cell, g);
+    row = f.sums_h + b * f.cell.gates * f.hidden, gain = f.extras.gain_h;
+    kept = f.training ? f.h_hat(s, b) : nullptr;
+    m = moments(row + group.first * f.hidden, group.count * f.hidden, f.extras.epsilon);
+    if (f.training) f.inverses(s, b)[f.cell.groups + g] = m.inverse;
+  }
+  CAROUSEL_INLINE Vec<T> operator()(int64_t at, int64_t left) const {
+    const Vec<T> hat = m.standardized(load(row + at, left));
+    if (kept) store(kept + at, hat, left);
+    return hat * load(gain + at, left);
+  }
+};
 
 template <class T, bool Coupled>
 void normalized_row(const LstmCell<Coupled>&, const Forward<T>& f, int64_t s, int64_t b) {
@@ -135,13 +162,12 @@ void normalized_row(const LstmCell<Coupled>&, const Forward<T>& f, int64_t s, in
   using At = LstmGates<Coupled>;
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
-  normalize_recurrent(f, s, b, 0);
-  const T *x = f.projected + f.ahead_row(s, b) * Cell::gates * H, *h = f.sums_h + b * Cell::gates * H;
+  const Recurrent<T> h(f, s, b, 0);
+  const T* x = f.projected + f.ahead_row(s, b) * Cell::gates * H;
   T *fresh = f.fresh + b * 2 * H, *open = fresh + H;
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     const auto t = [&](int g) __attribute__((always_inline)) {
-      return (load(x + g * H + j, left) + load(h + g * H + j, left)) * splat(T(Cell::traits.scales[g]));
+      return (load(x + g * H + j, left) + h(g * H + j, left)) * splat(T(Cell::traits.scales[g]));
     };
     const Vec<T> c_old = load(f.c(s, b) + j, left);
     const Vec<T> i = with.sigmoid(with.seen(t(At::i), 0, c_old, H, j, left, sigmoid_scale));
@@ -159,17 +185,16 @@ void normalized_row(const LstmCell<Coupled>&, const Forward<T>& f, int64_t s, in
       store(gate + At::g * H, g, left);
       store(gate + At::o * H, o, left);
     }
-  }
+  });
   const T *gain = f.extras.gain_c, *shift = f.extras.shift_c;
-  if (gain) standardize(fresh, H, f.extras.epsilon, fresh);
+  const Moments<T> m = gain ? moments(fresh, H, f.extras.epsilon) : Moments<T>{};
   T* to = f.output(s, b);
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     Vec<T> c = load(fresh + j, left);
-    if (gain) c *= load(gain + j, left);
+    if (gain) c = m.standardized(c) * load(gain + j, left);
     if (shift) c += load(shift + j, left);
     store(to + j, load(open + j, left) * tanh<T>(c), left);
-  }
+  });
 }
 
 template <class T>
@@ -177,14 +202,12 @@ void normalized_row(const GruResetAfter&, const Forward<T>& f, int64_t s, int64_
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
   const T* b_R = static_cast<const T*>(f.weights.b_R);
-  normalize_recurrent(f, s, b, 0);
-  normalize_recurrent(f, s, b, 1);
-  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *h = f.sums_h + b * 3 * H, *old = f.h(s, b);
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
-    const Vec<T> r = with.sigmoid((load(x + j, left) + load(h + j, left)) * splat(T(sigmoid_scale)));
-    const Vec<T> z = with.sigmoid((load(x + H + j, left) + load(h + H + j, left)) * splat(T(sigmoid_scale)));
-    Vec<T> q = load(h + 2 * H + j, left);
+  const Recurrent<T> gates_h(f, s, b, 0), candidate_h(f, s, b, 1);
+  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *old = f.h(s, b);
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
+    const Vec<T> r = with.sigmoid((load(x + j, left) + gates_h(j, left)) * splat(T(sigmoid_scale)));
+    const Vec<T> z = with.sigmoid((load(x + H + j, left) + gates_h(H + j, left)) * splat(T(sigmoid_scale)));
+    Vec<T> q = candidate_h(2 * H + j, left);
     if (b_R) q += load(b_R + 2 * H + j, left);
     const Vec<T> n = with.tanh((load(x + 2 * H + j, left) + r * q) * splat(T(tanh_scale)));
     const Vec<T> candidate = with.masked_candidate(n, b, j, left);
@@ -196,24 +219,23 @@ void normalized_row(const GruResetAfter&, const Forward<T>& f, int64_t s, int64_
       store(gate + 2 * H, n, left);
       store(gate + 3 * H, q, left);
     }
-  }
+  });
 }
 
 template <class T>
 void normalized_row(const GruResetBefore&, const Forward<T>& f, int64_t s, int64_t b) {
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
-  normalize_recurrent(f, s, b, 1);
-  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *h = f.sums_h + b * 3 * H, *old = f.h(s, b);
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  const Recurrent<T> h(f, s, b, 1);
+  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *old = f.h(s, b);
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     T* gate = f.gates(s, b) + j;
     const Vec<T> z = load(gate + H, left);
-    const Vec<T> n = with.tanh((load(x + 2 * H + j, left) + load(h + 2 * H + j, left)) * splat(T(tanh_scale)));
+    const Vec<T> n = with.tanh((load(x + 2 * H + j, left) + h(2 * H + j, left)) * splat(T(tanh_scale)));
     const Vec<T> candidate = with.masked_candidate(n, b, j, left);
     store(gate + 2 * H, n, left);
     store(f.y(s, b) + j, candidate + z * (load(old + j, left) - candidate), left);
-  }
+  });
 }
 
 // r, z and r ∘ h, which the second product reads.
@@ -221,30 +243,28 @@ template <class T>
 void normalized_reset_row(const Forward<T>& f, int64_t s, int64_t b) {
   const int64_t H = f.hidden;
   const Equations<T, true> with{f.extras};
-  normalize_recurrent(f, s, b, 0);
-  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *h = f.sums_h + b * 3 * H, *old = f.h(s, b);
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  const Recurrent<T> h(f, s, b, 0);
+  const T *x = f.projected + f.ahead_row(s, b) * 3 * H, *old = f.h(s, b);
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     T* gate = f.gates(s, b) + j;
-    const Vec<T> r = with.sigmoid((load(x + j, left) + load(h + j, left)) * splat(T(sigmoid_scale)));
+    const Vec<T> r = with.sigmoid((load(x + j, left) + h(j, left)) * splat(T(sigmoid_scale)));
     store(gate, r, left);
-    store(gate + H, with.sigmoid((load(x + H + j, left) + load(h + H + j, left)) * splat(T(sigmoid_scale))), left);
+    store(gate + H, with.sigmoid((load(x + H + j, left) + h(H + j, left)) * splat(T(sigmoid_scale))), left);
     store(gate + 3 * H, r * with.masked_state(load(old + j, left), b, j, left), left);
-  }
+  });
 }
 
 template <class T, class Activation>
 void normalized_row(const Rnn<Activation>&, const Forward<T>& f, int64_t s, int64_t b) {
   const int64_t H = f.hidden;
-  normalize_recurrent(f, s, b, 0);
-  const T *x = f.projected + f.ahead_row(s, b) * H, *h = f.sums_h + b * H;
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
-    const Vec<T> t = (load(x + j, left) + load(h + j, left)) * splat(T(Activation::scale));
+  const Recurrent<T> h(f, s, b, 0);
+  const T* x = f.projected + f.ahead_row(s, b) * H;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
+    const Vec<T> t = (load(x + j, left) + h(j, left)) * splat(T(Activation::scale));
     const Vec<T> fresh = Activation::template value<T>(Equations<T, true>{f.extras}.clipped(t, Activation::scale));
     store(f.y(s, b) + j, fresh, left);
     if (f.training) store(f.gates(s, b) + j, fresh, left);
-  }
+  });
 }
 
 template <class T, class Cell>
@@ -269,14 +289,13 @@ void normalized_step(const Forward<T>& f, int64_t s, Rows rows, Range) {
 // The g-th group of one product's gradient, `dy` at block dy_x or dy_h.
 template <class T>
 __attribute__((noinline)) void product_back(const Backward<T>& f, int64_t s, int64_t b, int g, bool of_h) {
-  const NormBlocks N = norm_blocks(f.cell.gates, f.cell.has_cells);
+  const NormBlocks N = norm_blocks(f.cell.gates, f.cell.has_cells, f.cell.one_bias);
   const Group group = group_of(f.cell, g);
   const int64_t H = f.hidden, at = group.first * H;
   T* da = f.da_row(s, b) + at;
   standardize_back(da + (of_h ? N.dy_h : N.dy_x) * H, (of_h ? f.h_hat : f.x_hat)(s, b) + at,
                    (of_h ? f.extras.gain_h : f.extras.gain_x) + at,
-                   f.inverses(s, b)[(of_h ? f.cell.groups : 0) + g], group.count * H,
-                   da + (of_h ? N.d_h : N.d_x) * H, da + (of_h ? N.gain_h : N.gain_x) * H);
+                   f.inverses(s, b)[(of_h ? f.cell.groups : 0) + g], group.count * H, da + (of_h ? N.d_h : N.d_x) * H);
 }
 
 template <class T>
@@ -299,33 +318,36 @@ void normalized_row_back(const LstmCell<Coupled>&, const Backward<T>& f, int64_t
   const T *gates = row.gates, *gain = f.extras.gain_c, *shift = f.extras.shift_c;
   T *da = row.da, *sum = f.row_buffer + b * 3 * H, *hat = sum + H, *dc_fresh = hat + H;
 
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     const Vec<T> i = load(gates + At::i * H + j, left), g = load(gates + At::g * H + j, left);
     const Vec<T> fg = Coupled ? one - i : load(gates + At::f * H + j, left);
     store(sum + j, fg * load(row.c + j, left) + i * with.masked_candidate(g, b, j, left), left);
     store(hat + j, with.bounded_cell(load(sum + j, left)), left);
-  }
-  const T inverse = gain ? standardize(hat, H, f.extras.epsilon, hat) : T(1);
+  });
+  const Moments<T> m = gain ? moments(hat, H, f.extras.epsilon) : Moments<T>{T(0), T(1)};
   // h' = o ∘ tanh(l), l = gain ∘ ĉ + shift: dl, and the gradient of o on its way to da_o
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
-    Vec<T> l = load(hat + j, left);
-    if (gain) l *= load(gain + j, left);
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
+    Vec<T> l = load(hat + j, left), standard = l;
+    if (gain) {
+      standard = m.standardized(l);
+      store(hat + j, standard, left);
+      l = standard * load(gain + j, left);
+    }
     if (shift) l += load(shift + j, left);
     const Vec<T> o = load(gates + At::o * H + j, left), q = tanh<T>(l), dh = row.output_gradient(j, left);
-    store(da + N.cell * H + j, dh * o * (one - q * q), left);
+    const Vec<T> dl = dh * o * (one - q * q);
+    store(da + N.cell * H + j, dl, left);
+    store(da + N.gain_cell * H + j, gain ? dl * standard : Vec<T>{}, left);
     const Vec<T> d_o = with.with_gate_gradient(dh * q, At::o, s, b, H, j, left);
     store(da + (N.dy_x + At::o) * H + j, with.passed(d_o * o * (one - o), o, false), left);
     if (f.shown_block) store(da + f.shown_block * H + j, o * q, left);
-  }
+  });
   if (gain) {
-    standardize_back(da + N.cell * H, hat, gain, inverse, H, dc_fresh, da + N.gain_cell * H);
+    standardize_back(da + N.cell * H, hat, gain, m.inverse, H, dc_fresh);
   } else {
-    for (int64_t j = 0; j < H; ++j) dc_fresh[j] = da[N.cell * H + j], da[N.gain_cell * H + j] = T(0);
+    for (int64_t j = 0; j < H; ++j) dc_fresh[j] = da[N.cell * H + j];
   }
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     const Vec<T> i = load(gates + At::i * H + j, left), g = load(gates + At::g * H + j, left);
     const Vec<T> fg = Coupled ? one - i : load(gates + At::f * H + j, left), c_old = load(row.c + j, left);
     const Vec<T> candidate = with.masked_candidate(g, b, j, left), da_o = load(da + (N.dy_x + At::o) * H + j, left);
@@ -358,8 +380,7 @@ void normalized_row_back(const LstmCell<Coupled>&, const Backward<T>& f, int64_t
     }
     store(row.dc + j, dc_old, left);
     row.carry(j, Vec<T>{}, left);
-  }
-  for (int64_t j = 0; j < Cell::gates * H; ++j) da[N.dy_h * H + j] = da[N.dy_x * H + j];
+  });
   products_back(f, s, b, true, true);
 }
 
@@ -371,8 +392,7 @@ void normalized_row_back(const GruResetAfter&, const Backward<T>& f, int64_t s, 
   const Vec<T> one = splat(T(1));
   const BackLine<T> row = f.line(s, b);
   T* da = row.da;
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     const T* gate = row.gates + j;
     const Vec<T> r = load(gate, left), z = load(gate + H, left), n = load(gate + 2 * H, left);
     const Vec<T> q = load(gate + 3 * H, left), h = load(row.h + j, left), dh = row.output_gradient(j, left);
@@ -390,7 +410,7 @@ void normalized_row_back(const GruResetAfter&, const Backward<T>& f, int64_t s, 
     store(recurrent + H, da_z, left);
     store(recurrent + 2 * H, da_n * r, left);
     row.carry(j, dh * z, left);
-  }
+  });
   products_back(f, s, b, true, true);
 }
 
@@ -403,20 +423,17 @@ void normalized_row_back(const GruResetBefore&, const Backward<T>& f, int64_t s,
   const Vec<T> one = splat(T(1));
   const BackLine<T> row = f.line(s, b);
   T* da = row.da;
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     const T* gate = row.gates + j;
     const Vec<T> z = load(gate + H, left), n = load(gate + 2 * H, left), dh = row.output_gradient(j, left);
     const Vec<T> d_n = with.with_gate_gradient(with.masked_candidate(dh * (one - z), b, j, left), 2, s, b, H, j, left);
     const Vec<T> h = load(row.h + j, left), candidate = with.masked_candidate(n, b, j, left);
     const Vec<T> d_z = with.with_gate_gradient(dh * (h - candidate), 1, s, b, H, j, left);
     const Vec<T> da_z = with.passed(d_z * z * (one - z), z, false), da_n = with.passed(d_n * (one - n * n), n, true);
-    for (int64_t block = N.dy_x; block <= N.dy_h; block += N.dy_h - N.dy_x) {
-      store(da + (block + 1) * H + j, da_z, left);
-      store(da + (block + 2) * H + j, da_n, left);
-    }
+    store(da + (N.dy_x + 1) * H + j, da_z, left);
+    store(da + (N.dy_x + 2) * H + j, da_n, left);
     row.carry(j, dh * z, left);
-  }
+  });
   product_back(f, s, b, 1, true);
 }
 
@@ -428,16 +445,14 @@ void normalized_reset_row_back(const Backward<T>& f, int64_t s, int64_t b) {
   const Vec<T> one = splat(T(1));
   const BackLine<T> row = f.line(s, b);
   T* da = row.da;
-  for (int64_t j = 0; j < H; j += lanes<T>) {
-    const int64_t left = H - j;
+  for_registers<T>(H, [&](int64_t j, int64_t left) __attribute__((always_inline)) {
     const Vec<T> r = load(row.gates + j, left), dq = load(f.dreset + b * H + j, left);
     const Vec<T> h = with.masked_state(load(row.h + j, left), b, j, left);
     const Vec<T> d_r = with.with_gate_gradient(dq * h, 0, s, b, H, j, left);
     const Vec<T> da_r = with.passed(d_r * r * (one - r), r, false);
     store(da + N.dy_x * H + j, da_r, left);
-    store(da + N.dy_h * H + j, da_r, left);
     row.carry_more(j, with.masked_state(dq * r, b, j, left), left);
-  }
+  });
   products_back(f, s, b, true, false);
   product_back(f, s, b, 0, true);
 }
@@ -451,7 +466,6 @@ void normalized_row_back(const Rnn<Activation>&, const Backward<T>& f, int64_t s
   for (int64_t j = 0; j < H; j += lanes<T>) {
     const Vec<T> d = Rnn<Activation>::template sum_gradient<T, true>(f, s, b, row, j, H - j);
     store(da + N.dy_x * H + j, d, H - j);
-    store(da + N.dy_h * H + j, d, H - j);
     row.carry(j, Vec<T>{}, H - j);
   }
   products_back(f, s, b, true, true);

@@ -260,7 +260,7 @@ Backward<T> backward_layout(const Traits& cell, const carousel_options& options,
   const Strips<T> inputs(I), units(H), states(P);
   f.dh = arena.take<T>(B * P);
   f.dc = arena.take<T>(B * H);
-  f.db = arena.take<T>(f.blocks * H);
+  f.db = arena.take<T>(f.sums() * H);
   f.da = arena.take<T>(K * f.width());
   f.da_tiles = arena.take<T>(K * f.width());
   f.R_strips = arena.take<T>(states.size(cell.gates * H));
