@@ -204,6 +204,14 @@ def test_other_separators(models, separator, header):
     assert answers(run(models / "network", other)) == answers(run(models / "network", rows))
 
 
+def test_a_separator_in_quotes_is_none(models):
+    text = panel(models, 4).replace("unique_id,ds,y", '"unique_id","ds","y","a;b"').replace("\n", ',"1;2"\n')
+    text = text.replace('"a;b","1;2"', '"a;b"')
+    assert [a["carousel"] for a in answers(run(models / "months", text))] == [
+        a["carousel"] for a in answers(run(models / "months", panel(models, 4)))
+    ]
+
+
 def test_more_cells_than_columns_are_refused(models):
     """With a header, too: a decimal comma would be cut off."""
     text = "unique_id,ds,y\ns0,2029-01-01,52,5\n"

@@ -33,8 +33,14 @@ class Dialect:
     @classmethod
     def of(cls, line: bytes, fit: Callable[[list[str]], int]) -> Dialect:
         """That whose cells of `line` fit best, a comma in doubt."""
-        dialects = [cls(separator) for separator in _SEPARATORS]
-        return max(dialects, key=lambda dialect: fit(dialect.split(line)))
+
+        def measured(dialect: Dialect) -> int:
+            try:
+                return fit(dialect.split(line))
+            except DataError:  # a quoted cell may hold another separator
+                return -1
+
+        return max((cls(separator) for separator in _SEPARATORS), key=measured)
 
     def split(self, line: bytes) -> list[str]:
         """The cells of a line.
