@@ -51,6 +51,8 @@ def test_the_hour_that_is_left_out_in_spring_is_no_row() -> None:
     )
     later = hours("Europe/Berlin", "2024-04-05 00:00", 240)
     result = forecaster.backtest(later, start="2024-03-30 22:00", origins=2)
+    start = pd.Timestamp("2024-03-30 22:00", tz="Europe/Berlin")
+    assert forecaster.backtest(later, start=start, origins=2).cutoffs.tolist() == result.cutoffs.tolist()
     lost = result.forecasts["ds"].isna()
     assert lost.sum() == 1  # a row without a time, for it has no truth
     assert result.forecasts["y"][lost].isna().all()

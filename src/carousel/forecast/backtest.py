@@ -180,7 +180,9 @@ def _fitted_until(model: ForecastModel, panel: Panel) -> Array:
 
 
 def parse_start(start: Any, dtype: Any) -> Any:
-    """A date or a whole number, as the time column has it."""
+    """A date or a whole number, as the time column has it; of a time in a zone what its clock shows."""
+    if getattr(start, "tzinfo", None) is not None:  # NumPy would count it in UTC
+        start = start.replace(tzinfo=None)
     try:
         found = np.asarray(start).astype(dtype)
     except (TypeError, ValueError):

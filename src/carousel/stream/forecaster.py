@@ -147,7 +147,7 @@ class ForecasterModel:
     def _stamps(self, ds: Any) -> Array:
         """Time stamps as the model counts them; a ValueError or TypeError says what is wrong."""
         if getattr(ds, "tzinfo", None) is not None:  # NumPy would warn and count in UTC
-            raise ValueError("it has a time zone, but the rows that were fitted have none")
+            raise ValueError("it has a time zone; give the time that its clock shows, without one")
         given = np.asarray(ds)
         stamps: Array = given.astype(self.value.tail.next.dtype)
         if given.dtype.kind == "f" and (stamps.astype(np.float64) != given).any():
