@@ -174,6 +174,8 @@ def test_the_worth_of_covariates_is_a_part(fitted: Fitted) -> None:
     forecaster, past, _ = fitted
     result = forecaster.backtest(past, origins=3, fitted_rows="allow")
     assert list(result.parts) == ["smoothing", "covariates", "linear path", "recurrent path"]
+    assert "The baselines see no covariates." in result.verdict
+    assert forecaster.verdict_[-1] == "The baselines see no covariates."
     assert result.parts["covariates"] < 0.7 * result.parts["smoothing"]
     assert result.parts["recurrent path"] == pytest.approx(result.scores["carousel"].rmse)
 

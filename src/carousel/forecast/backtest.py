@@ -342,7 +342,9 @@ def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits:
     first_columns = {id: frame.pop(id), "cutoff": np.repeat(cutoff, K)}
     first_columns |= {time: frame.pop(time), "y": truth.reshape(-1)}
     frame = first_columns | frame | {name: f.reshape(-1) for name, f in others.items()}
-    said = verdict(scores, shifted, gains)
+    given = panel.covariates
+    blind = given is not None and given.past.shape[1] + given.future.shape[1] > 0
+    said = verdict(scores, shifted, gains, blind)
     worth = {
         name: score(truth, np.concatenate([part.stages[name] for part in parts])[order], unit).rmse
         for name in parts[0].stages

@@ -196,7 +196,9 @@ class Forecaster:
             session = Session(report, trainings, self.minutes, settings.max_steps, start=start)
             fitted = fit(reading.panel, columns, settings, session, exogenous)
         self._set(fitted.model)
-        self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted)
+        paths = fitted.model.covariates
+        blind = paths is not None and bool(paths.of("past") + paths.of("future"))
+        self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted, blind=blind)
         self.history_ = fitted.history
         self.notes_ = (*reading.notes, *fitted.model.notes)
         if fitted.interrupted:

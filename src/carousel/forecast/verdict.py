@@ -19,13 +19,14 @@ EQUAL = 5e-4  # of an RMSE: a difference that would be printed as 0.0 %
 
 
 def verdict(
-    scores: dict[str, Scores], shifted: int = 0, gains: Mapping[str, Gain] | None = None
+    scores: dict[str, Scores], shifted: int = 0, gains: Mapping[str, Gain] | None = None, blind: bool = False
 ) -> tuple[str, ...]:
     """Sentences: which forecast wins by RMSE, which baselines the model does not beat, and what it repeats.
 
     Args:
         shifted: how many steps the forecast runs behind the truth (`is_shifted`).
         gains: of the model over every baseline; without, nothing is said of how sure the difference is.
+        blind: the model reads covariates, which the baselines do not.
     """
     ranked = sorted(scores, key=lambda name: scores[name].rmse)
     best, model = ranked[0], scores[MODEL]
@@ -48,6 +49,8 @@ def verdict(
         sentences += [f"The model does not beat {name}." for name in worse]
     if gains and not tie:
         sentences.append(_sureness(gains[rival]))
+    if blind:
+        sentences.append("The baselines see no covariates.")
     if shifted:
         steps = "the last value" if shifted == 1 else f"the value of {shifted} steps ago"
         sentences.append(
