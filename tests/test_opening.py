@@ -37,8 +37,8 @@ def test_rows_are_those_of_the_week(text: str) -> None:
     every = pd.date_range(grid[0], grid[-1], freq=pd.Timedelta(frequency.step, "us"))
     week = frequency.grid(start, 1 + frequency.seasons[-1])
     assert week[-1] - week[0] == np.timedelta64(7, "D")
-    within = {(t - t.normalize(), t.dayofweek) for t in pd.DatetimeIndex(week)}
-    kept = [t for t in every if (t - t.normalize(), t.dayofweek) in within]
+    within = {(t - t.normalize(), t.weekday()) for t in pd.DatetimeIndex(week)}
+    kept = [t for t in every if (t - t.normalize(), t.weekday()) in within]
     np.testing.assert_array_equal(grid, np.array(kept, "datetime64[us]"))
     P = phases(frequency, frequency.season)
     place = phase(frequency, frequency.season, grid)
