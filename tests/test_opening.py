@@ -81,6 +81,7 @@ def test_other_rows_keep_the_whole_week() -> None:
 @pytest.mark.parametrize(
     "text",
     ["h Mon-Fri 16:00-09:00", "h Xxx-Fri 09:00-10:00", "h Mon 09:00-16:30", "h Mon 25:00-26:00", "D Mon 09:00-09:00",
+     "us Mon-Sun 00:00-23:59", "ms Mon 00:00-23:59", "h " + "Mon 09:00-10:00; " * 100_000 + "Tue 09:00-10:00",
      "h Mon-Tue 09:00-12:00; Tue 11:00-13:00", "h Fri-Mon 09:00-10:00", "h Mon 09:00", "h Mon 09:00-10:75"],
 )  # fmt: skip
 def test_texts_that_are_no_week(text: str) -> None:

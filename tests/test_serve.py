@@ -28,7 +28,7 @@ testclient = pytest.importorskip("fastapi.testclient")
 from carousel.serve import Limits, create_app  # noqa: E402
 from carousel.serve.batching import Batcher  # noqa: E402
 from carousel.serve.forecaster import ServedForecaster  # noqa: E402
-from carousel.serve.protocol import RequestError, Sequence, parse_infer  # noqa: E402
+from carousel.serve.protocol import InferRequest, RequestError, Sequence, parse_infer  # noqa: E402
 
 
 def lstm(rng, inputs, *after, two=False):
@@ -615,13 +615,12 @@ def test_rows_of_several_sequences_with_covariates_share_a_call(shop):
     rng = np.random.default_rng(33)
     jobs, alone = [], []
     for k, n in enumerate((2, 0, 3)):
-        given = {
-            "news": rng.normal(size=n), "promo": rng.normal(size=n + 3),
+        inputs = {
+            "y": rng.normal(100, 5, n), "news": rng.normal(size=n), "promo": rng.normal(size=n + 3),
             "mood": np.array(["good"] * n, object), "shop": np.array(["open", "none"] * 3, object)[: n + 3],
         }  # fmt: skip
-        jobs.append(
-            served._job(rng.normal(100, 5, n), None, {"unique_id": f"s{k}"}, Sequence(f"q{k}", True), given)
-        )
+        sequence = Sequence(f"q{k}", start=True)
+        jobs.append(served.job(InferRequest(None, inputs, {"unique_id": f"s{k}"}, sequence)))
         alone.append(ServedForecaster(model, Limits()).run(jobs[-1:])[0].mean)
     for result, mean in zip(served.run(jobs), alone, strict=True):
         np.testing.assert_allclose(result.mean, mean, rtol=1e-9)

@@ -180,6 +180,21 @@ def test_what_is_not_known_ahead_is_said_and_the_row_is_kept(model, case):
     assert remark == ""
 
 
+def test_a_row_of_which_the_future_is_not_known_says_so(model, case):
+    """Its own cell is empty, and the file has nothing: the row before counts, as for any missing number."""
+    columns, stamps, y, path, _ = case
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *lines[3:]]) + "\n")
+    taken = rows(model, "auto", None, str(path))
+    (_, first), (fields, second) = answered(
+        taken, csv(columns, stamps[:2], y=y, only=("news", "mood", "shop"))
+    )
+    said = "promo of this row is not known: taken as in the row before"
+    assert first.startswith(f"{said}; the future covariate 'promo' is not known at ")
+    assert second == said
+    assert len(fields["carousel"]) == K
+
+
 def test_rows_that_are_missing_have_what_was_known_ahead(model, case):
     columns, stamps, y, path, _ = case
     taken = rows(model, "auto", None, str(path))

@@ -23,6 +23,9 @@ DAY, WEEK = 86400 * SECOND, 7 * 86400 * SECOND
 MONDAY = 4 * DAY  # 1970-01-05
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
+LONGEST = 500  # characters of a week
+BLOCK = 1 << 17  # rows that are looked at together
+
 SEEN = 3  # weeks, below which a pattern may be an accident
 CLOSED = 0.25  # of the week, at least
 THERE = 0.8  # of the rows of opening hours, at least: a holiday may be missing
@@ -40,21 +43,26 @@ def times(week: str, step: int) -> Array:
         step: microseconds from row to row within a stretch.
 
     Raises:
-        ArgumentError: it is no such text, or its stretches overlap or are no multiple of the step.
+        ArgumentError: it is no such text, its stretches overlap or are no multiple of the step, or the step is
+            less than a second.
     """
     found: list[int] = []
+    if step < SECOND or len(week) > LONGEST:
+        raise ArgumentError(_wanted(week))
     for group in week.split(";"):
         match = _GROUP.fullmatch(group.strip())
         names = [day.capitalize() for day in (match[1], match[2] or match[1])] if match else []
         if match is None or any(name not in DAYS for name in names):
             raise ArgumentError(_wanted(week))
         for day in range(DAYS.index(names[0]), DAYS.index(names[1]) + 1):
-            found += [
-                day * DAY + time for stretch in match[3].split(",") for time in _rows(week, stretch, step)
-            ]
-    out = np.array(found, np.int64)
-    if not len(out) or (np.diff(out) <= 0).any():
+            for stretch in match[3].split(","):
+                rows = _rows(week, stretch, step)
+                if found and day * DAY + rows[0] <= found[-1]:
+                    raise ArgumentError(_wanted(week))
+                found += [day * DAY + time for time in rows]
+    if not found:
         raise ArgumentError(_wanted(week))
+    out = np.array(found, np.int64)
     out.setflags(write=False)
     return out
 
@@ -110,18 +118,21 @@ def infer(stamps: Array, offsets: Array, step: int) -> str | None:
         offsets: (S + 1,) where each series starts and ends.
         step: microseconds, that all distances are multiples of.
     """
-    microseconds = stamps.view(np.int64) - MONDAY
-    first, last = microseconds[offsets[:-1]], microseconds[offsets[1:] - 1]
+    microseconds = stamps.view(np.int64)
+    first, last = microseconds[offsets[:-1]] - MONDAY, microseconds[offsets[1:] - 1] - MONDAY
     if step < SECOND or DAY % step or (last - first).max(initial=0) < SEEN * WEEK:
         return None
-    rows = np.unique(microseconds % WEEK)
-    if len(rows) * step > (1 - CLOSED) * WEEK or (rows % SECOND).any():
-        return None
+    rows = np.zeros(0, np.int64)
+    for b in range(0, len(microseconds), BLOCK):  # most frames are left within the first
+        rows = np.union1d(rows, (microseconds[b : b + BLOCK] - MONDAY) % WEEK)
+        if len(rows) * step > (1 - CLOSED) * WEEK or (rows % SECOND).any():
+            return None
     counted = [np.divmod(ends, WEEK) for ends in (first, last)]
     begun, ended = (n * len(rows) + np.searchsorted(rows, w, "right") for n, w in counted)
     if len(stamps) < THERE * (ended - begun + 1).sum():
         return None
-    return _text(rows, step)
+    text = _text(rows, step)
+    return text if len(text) <= LONGEST else None
 
 
 def written(week: str, step: int) -> str:

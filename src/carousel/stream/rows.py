@@ -212,7 +212,11 @@ class ForecasterRows:
             remarks.append(f"{gap} row{'s' * (gap > 1)} before it {'are' if gap > 1 else 'is'} missing")
         for _ in range(gap):
             state = self.model.observe(state.next, np.nan, state, self._covariates(name, state, None))
-        state = self.model.observe(ds, y, state, self._covariates(name, state, cells))
+        given = self._covariates(name, state, cells)
+        lacking = [c.name for c in self._future if given[c.name][0] != given[c.name][0]]
+        if lacking:
+            remarks.append(f"{', '.join(lacking)} of this row is not known: taken as in the row before")
+        state = self.model.observe(ds, y, state, given)
         fields = {"line": number, **({"unique_id": name} if "id" in value else {})}
         future, unknown = self._to_come(name, state)
         if unknown:
