@@ -1,16 +1,15 @@
 """How many steps a second does `carousel serve` answer, how late are they, and does its memory stay flat?
 
-    python benchmarks/serve.py [--streams 5000] [--connections 16] [--seconds 20] [--model network|forecaster]
+    python benchmarks/serve.py [--streams 5000] [--connections 16] [--soak 20] [--only network|forecaster]
 
 On loopback, server and client on the same cores. Every sequence is begun and stepped once; then each connection keeps
 `--pending` steps of different sequences under way over its WebSocket for so many seconds. Printed are the streams
 held, the steps answered a second, the time from a step sent to its answer, and the resident memory of the server at
-the first and at the last quarter of the soak. One more line is for single requests of `/infer`, one after another.
+the first and at the last quarter of the soak; and the time of single requests of `/infer`, one after another.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import signal
@@ -19,6 +18,8 @@ import sys
 import tempfile
 import time
 import urllib.request
+from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +27,48 @@ import numpy as np
 import websockets
 
 from carousel import network
+from carousel.bench.script import begin, options, store
 from carousel.network import Dense, Network, Recurrent, Weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # random forecasters are made there
 from forecast_models import forecast_model
 
 INPUTS, HIDDEN = 4, 50
+KINDS = ("network", "forecaster")
+COLUMNS = ("model", "streams", "connections", "pending", "figure", "value", "unit")
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = options(__doc__, rounds=1, seconds=0.0)
     parser.add_argument("--streams", type=int, default=5000)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--pending", type=int, default=16)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--model", choices=("network", "forecaster"), default="network")
-    options = parser.parse_args()
+    parser.add_argument("--soak", type=float, default=20, help="seconds; 20")
+    parser.add_argument("--only", choices=KINDS, help="one kind of model")
+    parsed = parser.parse_args()
+    if parsed.quick:
+        parsed.streams, parsed.soak = min(parsed.streams, 100), min(parsed.soak, 2)
+    machine = begin(parsed)
+    setting = (parsed.streams, parsed.connections, parsed.pending)
+    rows = []
+    for kind in [parsed.only] if parsed.only else KINDS:
+        for figure, value, unit in served(kind, parsed):
+            print(f"{kind:12}{figure:44}{value:10.2f} {unit}", flush=True)
+            rows.append((kind, *setting, figure, value, unit))
+    store(parsed, machine, "serve", COLUMNS, rows)
+
+
+def served(kind: str, parsed: Namespace) -> Iterator[tuple[str, float, str]]:
+    """Figures of a server of its own, each with its name and unit."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model.carousel"
-        network.save(model(options.model), path)
+        network.save(model(kind), path)
         command = [sys.executable, "-m", "carousel", "serve", str(path), "--port", "0"]
-        command += ["--max-sequences", str(options.streams + 10)]
+        command += ["--max-sequences", str(parsed.streams + 10)]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
             try:
                 assert server.stderr is not None
-                address = server.stderr.readline().split()[0]
-                measure(address, server.pid, options)
+                yield from measure(server.stderr.readline().split()[0], server.pid, kind, parsed)
             finally:
                 server.send_signal(signal.SIGTERM)
 
@@ -70,21 +86,17 @@ def model(kind: str) -> Any:
     return Network((*layers, Dense(rng.normal(size=(1, HIDDEN)).astype("f4"))))
 
 
-def measure(address: str, pid: int, options: argparse.Namespace) -> None:
-    alone = [request(address, options.model, k) for k in range(200)]
-    late, memory, seconds = asyncio.run(soak(address, pid, options))
+def measure(address: str, pid: int, kind: str, parsed: Namespace) -> Iterator[tuple[str, float, str]]:
+    alone = np.array([request(address, kind, k) for k in range(200)][20:]) * 1e3
+    late, memory, seconds = asyncio.run(soak(address, pid, kind, parsed))
     quarter = max(1, len(memory) // 4)
-    first, last = (float(np.median(part)) for part in (memory[:quarter], memory[-quarter:]))
-    p50, p99 = np.percentile(late, [50, 99]) * 1e3
-    print(
-        f"{options.model}: {options.streams} streams held, {len(late) / seconds:.0f} steps/s over {seconds:.0f} s"
-    )
-    print(
-        f"  over WebSocket, {options.connections} x {options.pending} at once: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
-    )
-    a50, a99 = np.percentile(alone[20:], [50, 99]) * 1e3
-    print(f"  a request of /infer alone: p50 {a50:.2f} ms, p99 {a99:.2f} ms")
-    print(f"  resident memory of the server: {first:.1f} MB in the first quarter, {last:.1f} MB in the last")
+    yield "steps answered over WebSocket", len(late) / seconds, "a second"
+    for share in (50, 99):
+        yield f"a step over WebSocket, p{share}", float(np.percentile(late, share)) * 1e3, "ms"
+    for share in (50, 99):
+        yield f"a request of /infer alone, p{share}", float(np.percentile(alone, share)), "ms"
+    yield "resident memory, first quarter of the soak", float(np.median(memory[:quarter])), "MB"
+    yield "resident memory, last quarter", float(np.median(memory[-quarter:])), "MB"
 
 
 def request(address: str, kind: str, number: int) -> float:
@@ -101,13 +113,15 @@ def request(address: str, kind: str, number: int) -> float:
     return time.perf_counter() - begun
 
 
-async def soak(address: str, pid: int, options: argparse.Namespace) -> tuple[list[float], list[float], float]:
+async def soak(
+    address: str, pid: int, kind: str, parsed: Namespace
+) -> tuple[list[float], list[float], float]:
     """Seconds of every step, megabytes every half second, and the seconds of all."""
-    names = np.array_split(np.arange(options.streams), options.connections)
+    names = np.array_split(np.arange(parsed.streams), parsed.connections)
     url = address.replace("http", "ws") + "/v2/models/model/stream"
-    begun = asyncio.Barrier(options.connections + 1)
+    begun = asyncio.Barrier(parsed.connections + 1)
     late: list[float] = []
-    tasks = [asyncio.create_task(connection(url, some.tolist(), options, begun, late)) for some in names]
+    tasks = [asyncio.create_task(connection(url, some.tolist(), kind, parsed, begun, late)) for some in names]
     await begun.wait()
     start, memory = time.perf_counter(), []
     while not all(task.done() for task in tasks):
@@ -118,21 +132,21 @@ async def soak(address: str, pid: int, options: argparse.Namespace) -> tuple[lis
 
 
 async def connection(
-    url: str, names: list[int], options: argparse.Namespace, begun: asyncio.Barrier, late: list[float]
+    url: str, names: list[int], kind: str, parsed: Namespace, begun: asyncio.Barrier, late: list[float]
 ) -> None:
     async with websockets.connect(url) as socket:
         for name in names:
-            await socket.send(json.dumps(step(options.model, name, begin=True)))
+            await socket.send(json.dumps(step(kind, name, begin=True)))
             answered(await socket.recv())
         await begun.wait()
         sent: dict[int, float] = {}
-        place, until = 0, time.perf_counter() + options.seconds
+        place, until = 0, time.perf_counter() + parsed.soak
         while time.perf_counter() < until or sent:
-            while len(sent) < min(options.pending, len(names)) and time.perf_counter() < until:
+            while len(sent) < min(parsed.pending, len(names)) and time.perf_counter() < until:
                 name = names[place % len(names)]
                 place += 1
                 sent[name] = time.perf_counter()
-                await socket.send(json.dumps(step(options.model, name)))
+                await socket.send(json.dumps(step(kind, name)))
             if sent:
                 reply = answered(await socket.recv())
                 late.append(time.perf_counter() - sent.pop(reply["id"]))

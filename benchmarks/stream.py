@@ -1,34 +1,35 @@
 """How long does one step of a stream take, against torch.nn and ONNX Runtime?
 
-    python benchmarks/stream.py [--rounds 40] [--csv FILE]
+    pip install onnx onnxruntime
+    python benchmarks/stream.py [--rounds 40]
 
-Every side computes the same network in float32 with one thread and carries the state from call to call: ours in
-place (`step_into`) and as a value (`step`), torch's modules under `no_grad`, and, if it is installed with `onnx`,
-which writes its model, ONNX Runtime on arrays and on memory that is bound once. Some steps are first seen to give
-equal results. The sides then run in turn, A B C A B C, in one process, so that a noisy machine slows all of them;
-each figure is a median over rounds, each ratio the median of the rounds' ratios to `step_into`.
+Every side computes the same network in float32 and carries the state from call to call: ours in place (`step_into`)
+and as a value (`step`), torch's modules under `no_grad`, and, if it is installed, ONNX Runtime on arrays and on memory
+that is bound once. Some steps are first seen to give equal results. Each ratio is to `step_into`.
 """
 
 from __future__ import annotations
 
-import argparse
-import csv
 import importlib.util
-import os
-import platform
-import statistics
-import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
+
+from carousel.bench import interleaved, ratio
+from carousel.bench.script import begin, options, store
+from carousel.bench.timing import Call
+from carousel.layout import to_onnx
 
 CASES = (("lstm", None), ("lstm", 1), ("gru", 1))  # cell and outputs of the head, if there is one
 BATCHES = (1, 16, 256)
 I, H, L = 1, 50, 2
 GATES = {"lstm": 4, "gru": 3}
-COLUMNS = ("cell", "head", "batch", "side", "us", "low", "high", "ratio")
+NAMES = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")  # torch's, before the number of the layer
+STEPS = 100  # between two looks at the clock, which takes a tenth of a step
+COLUMNS = ("cell", "head", "batch", "side", "us", "ratio", "low", "high")
 
 Array = np.ndarray[Any, Any]
 Side = Callable[[Array], Array]
@@ -36,56 +37,40 @@ Side = Callable[[Array], Array]
 
 
 def main() -> None:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=0.005, help="least time of one side of one round")
-    parser.add_argument("--csv", type=Path, help="also write the rows there")
-    options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"  # before anything reads it
-    print(f"# {machine()}, 1 thread, {options.rounds} interleaved rounds; LSTM and GRU of {L} layers of {H}")
-    print(f"{'cell':6}{'head':6}{'batch':>6}  {'side':22}{'us':>10}{'spread':>20}{'ratio':>8}")
+    parsed = options(__doc__, rounds=40, seconds=0.005).parse_args()
+    machine = begin(parsed)
+    print(f"{'cell':6}{'head':6}{'batch':>6}  {'side':22}{'us':>10}  ratio")
     rows = []
-    for cell, head in CASES:
+    for cell, head in CASES[:1] if parsed.quick else CASES:
         for batch in BATCHES:
-            for row in case(cell, head, batch, options):
-                print("{:6}{:6}{:6}  {:22}{:10.2f}{:10.2f}-{:9.2f}{:8.1f}".format(*row), flush=True)
+            for row in case(cell, head, batch, parsed):
+                print("{:6}{:6}{:6}  {:22}{:10.2f}  {:.1f} ({:.1f}–{:.1f})".format(*row), flush=True)
                 rows.append(row)
-    if options.csv:
-        with options.csv.open("w", newline="") as file:
-            file.write(f"# {machine()}, 1 thread\n")
-            csv.writer(file).writerows([COLUMNS, *rows])
+    store(parsed, machine, "stream", COLUMNS, rows)
 
 
-def case(cell: str, head: int | None, batch: int, options: argparse.Namespace) -> Iterator[tuple[Any, ...]]:
+def case(cell: str, head: int | None, batch: int, parsed: Namespace) -> Iterator[tuple[Any, ...]]:
+    """As COLUMNS."""
     weights = random_weights(cell, head)
     sides: dict[str, Side] = dict(ours(cell, weights, batch))
     sides["torch.nn"] = torch_side(cell, weights, batch)
     if all(map(importlib.util.find_spec, ("onnx", "onnxruntime"))):
-        sides |= onnx_sides(cell, weights, batch)
+        sides |= onnx_sides(cell, weights, batch, parsed.threads)
     agree(sides, batch)
     x = np.ones((batch, I), np.float32)
-    counts = {}
-    for name, side in sides.items():
-        timed(side, x, 10)
-        counts[name] = max(1, round(options.seconds / timed(side, x, 10)))
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(options.rounds):
-        for name, side in sides.items():
-            times[name].append(timed(side, x, counts[name]))
-    first = times["carousel step_into"]
-    for name, found in times.items():
-        ratio = statistics.median(b / a for a, b in zip(first, found, strict=True))
-        figures = (statistics.median(found), min(found), max(found))
-        yield cell, head or "none", batch, name, *(seconds * 1e6 for seconds in figures), ratio
+    calls = [steps(side, x) for side in sides.values()]
+    times = interleaved(calls, rounds=parsed.rounds, seconds=parsed.seconds)
+    for name, found in zip(sides, times, strict=True):
+        more = ratio(found, times[0])
+        yield cell, head or "none", batch, name, median(found) / STEPS * 1e6, more.median, more.low, more.high
 
 
-def timed(side: Side, x: Array, count: int) -> float:
-    """Seconds per step."""
-    start = time.perf_counter()
-    for _ in range(count):
-        side(x)
-    return (time.perf_counter() - start) / count
+def steps(side: Side, x: Array) -> Call:
+    def call() -> None:
+        for _ in range(STEPS):
+            side(x)
+
+    return call
 
 
 def agree(sides: dict[str, Side], batch: int) -> None:
@@ -112,8 +97,7 @@ def ours(cell: str, weights: dict[str, Array], batch: int) -> Iterator[tuple[str
     from carousel import stream
     from carousel.network import Dense, Network, Recurrent, Weights
 
-    names = ("weight_ih_l", "weight_hh_l", "bias_ih_l", "bias_hh_l")
-    layers = [Recurrent(cell, (Weights(*(weights[f"{n}{l}"] for n in names)),)) for l in range(L)]
+    layers = [Recurrent(cell, (Weights(*(weights[f"{n}{l}"] for n in NAMES)),)) for l in range(L)]
     head = [Dense(weights["weight"], weights["bias"])] if "weight" in weights else []
     model = stream.Model(Network((*layers, *head)))
     out, state, value = (
@@ -139,7 +123,6 @@ def torch_side(cell: str, weights: dict[str, Array], batch: int) -> Side:
     """Tensors over the same memory as the arrays, so that nothing is converted."""
     import torch
 
-    torch.set_num_threads(1)
     module = getattr(torch.nn, cell.upper())(I, H, L)
     head = torch.nn.Linear(H, len(weights["weight"])) if "weight" in weights else torch.nn.Identity()
     for part in (module, head):
@@ -156,14 +139,14 @@ def torch_side(cell: str, weights: dict[str, Array], batch: int) -> Side:
     return step
 
 
-def onnx_sides(cell: str, weights: dict[str, Array], batch: int) -> Iterator[tuple[str, Side]]:
+def onnx_sides(cell: str, weights: dict[str, Array], batch: int, threads: int) -> Iterator[tuple[str, Side]]:
     """A session whose inputs and outputs are the step and the state: on NumPy arrays, and on bound memory."""
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    how = onnxruntime.SessionOptions()
+    how.intra_op_num_threads, how.inter_op_num_threads = threads, 1
     model = onnx_model(cell, weights, batch).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(model, how, providers=["CPUExecutionProvider"])
     _, *names = (given.name for given in session.get_inputs())
     states = [np.zeros((1, batch, H), np.float32) for _ in names]
 
@@ -198,20 +181,14 @@ def onnx_sides(cell: str, weights: dict[str, Array], batch: int) -> Iterator[tup
 
 
 def onnx_model(cell: str, weights: dict[str, Array], batch: int) -> Any:
-    """Gates in ONNX's order, i o f c or z r h, from torch's i f g o or r z n."""
+    """One step of all layers, from x and the states to y and the new states."""
     from onnx import TensorProto, helper, numpy_helper
-
-    order = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}[cell]
-
-    def reordered(array: Array) -> Array:
-        return np.concatenate([np.split(array, GATES[cell])[k] for k in order])
 
     nodes, tensors, inputs, outputs = [], {}, [], []
     flow = "x"
     for l in range(L):
-        tensors[f"W{l}"] = reordered(weights[f"weight_ih_l{l}"])[None]
-        tensors[f"R{l}"] = reordered(weights[f"weight_hh_l{l}"])[None]
-        tensors[f"B{l}"] = np.concatenate([reordered(weights[f"bias_{k}h_l{l}"]) for k in "ih"])[None]
+        W, R, b = to_onnx(cell, *(weights[f"{name}{l}"] for name in NAMES))
+        tensors |= {f"W{l}": W[None], f"R{l}": R[None], f"B{l}": b[None]}
         given = [f"h{l}", f"c{l}"] if cell == "lstm" else [f"h{l}"]
         made = [f"{name}_n" for name in given]
         options = {} if cell == "lstm" else {"linear_before_reset": 1}
@@ -249,26 +226,6 @@ def onnx_model(cell: str, weights: dict[str, Array], batch: int) -> Any:
         [numpy_helper.from_array(array, name) for name, array in tensors.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def machine() -> str:
-    """Processor, instruction set and versions."""
-    import torch
-
-    import carousel
-    from carousel import _core
-
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.machine()
-    versions = [f"carousel {carousel.__version__} {_core.isa()}", f"torch {torch.__version__}"]
-    if importlib.util.find_spec("onnxruntime"):
-        import onnxruntime
-
-        versions.append(f"onnxruntime {onnxruntime.__version__}")
-    return f"{name}, {os.cpu_count()} cores; {', '.join([*versions, f'numpy {np.__version__}'])}"
 
 
 if __name__ == "__main__":
