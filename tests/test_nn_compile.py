@@ -246,5 +246,5 @@ def test_the_block_is_large_enough(form, dtype):
         for B in (1, 2, 5, 64):
             x = torch.empty((B, T, 3) if spec.batch_first else (T, B, 3), dtype=dtype)
             *_, block = operators._outputs(spec, x, True)
-            asked = operators.kernels.block_of(spec, Batch(T, B), x, T)
+            asked = operators.kernels.block_of(operators.kernels.plan_of(spec, Batch(T, B), x), x, T)
             assert block.numel() >= asked.numel()

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carousel.nn import kernels
 from carousel.nn.call import Seen
-from carousel.nn.function import run
+from carousel.nn.function import run_as
+from carousel.nn.kernels import plan_of
 from carousel.nn.spec import Batch, Outputs, Spec
 
 __all__ = ["Again", "Known", "again", "remember"]
@@ -49,7 +49,6 @@ class Known:
         self.guard = guard(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
         self.settings_of, self.settings = settings, settings(module.__dict__)
         self.states = len(states)
-        self.differentiable = any(t.requires_grad for t in tensors)
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """In a copy of the module, None."""
@@ -79,28 +78,12 @@ class Again(Known):
         weights: Sequence[Tensor],
     ) -> None:
         super().__init__(module, _settings, x, states, weights)
-        self.spec, self.batch = spec, batch
-        self.layers = kernels.compiled(spec, x.dtype, False)
-        count = spec.num_layers * spec.directions
-        self.y_shape = (*x.shape[:2], spec.directions * spec.width)
-        self.h_shape, self.c_shape = (count, batch.size, spec.width), (count, batch.size, spec.hidden_size)
-        rows = self.y_shape[1] * self.y_shape[2], self.y_shape[2]  # y is contiguous
-        self.x_strides, self.y_strides = kernels.strides(spec, x), rows[::-1] if spec.batch_first else rows
+        self.plan = plan_of(spec, batch, x)
 
     def run(self, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> Outputs:
         """As `function.run`."""
         h_0, c_0 = states if len(states) == 2 else (*states, None) if states else (None, None)
-        if self.differentiable and torch.is_grad_enabled():
-            return run(self.spec, self.batch, x, h_0, c_0, weights)
-        y, h_n = x.new_empty(self.y_shape), x.new_empty(self.h_shape)
-        c_n = x.new_empty(self.c_shape) if self.spec.has_cells else None
-        self.layers.forward(
-            self.batch.steps, self.batch.size, x.data_ptr(), *self.x_strides,
-            0 if h_0 is None else h_0.data_ptr(), 0 if c_0 is None else c_0.data_ptr(),
-            [w.data_ptr() for w in weights], [], y.data_ptr(), *self.y_strides, h_n.data_ptr(),
-            0 if c_n is None else c_n.data_ptr(), 0, 0, 0, False, 0, 0,
-        )  # fmt: skip
-        return Outputs(y, h_n, c_n)
+        return run_as(self.plan, x, h_0, c_0, weights)
 
 
 def again(module: Any, x: Any, hx: Any, weights: Sequence[Any]) -> Outputs | None:
@@ -110,7 +93,7 @@ def again(module: Any, x: Any, hx: Any, weights: Sequence[Any]) -> Outputs | Non
     known: Again | None = module._again
     if known is None:
         return None
-    states = () if hx is None else hx if known.spec.has_cells and isinstance(hx, tuple) else (hx,)
+    states = () if hx is None else hx if known.plan.c_shape and isinstance(hx, tuple) else (hx,)
     return known.run(x, states, weights) if known.holds(module, x, states, weights) else None
 
 
@@ -132,5 +115,4 @@ def remember(
         seen.shape = x.shape
         return
     given = [state for state in states if state is not None]
-    if x.stride(-1) == 1 and all(state.is_contiguous() for state in given) and not kernels.has_gaps(spec):
-        module.__dict__["_again"] = Again(module, spec, batch, x, given, weights)
+    module.__dict__["_again"] = Again(module, spec, batch, x, given, weights)

@@ -6,18 +6,17 @@ the backward pass is a formula of torch's own operations (`nn.formula`), which c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from carousel.nn import formula, kernels, operators
-from carousel.nn.kernels import contiguous
 from carousel.nn.recomputation import Recomputed
 from carousel.nn.spec import Batch, Outputs, Spec
 
-__all__ = ["run"]
+__all__ = ["run", "run_as", "trains"]
 
 
 def run(
@@ -37,64 +36,71 @@ def run(
     """
     if torch.compiler.is_compiling():
         return operators.run(spec, batch, x, h_0, c_0, weights)
+    if batch.distance and not batch.wants_gates and trains((x, h_0, c_0, *weights)):
+        y, h_n, *c_n = Recomputed.apply(spec, batch, x, h_0, c_0, *weights)  # type: ignore[no-untyped-call]
+        return Outputs(y, h_n, *c_n)
+    return run_as(kernels.plan_of(spec, batch, x), x, h_0, c_0, weights)
+
+
+def run_as(
+    plan: kernels.Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor]
+) -> Outputs:
+    """`run`, as the plan of x says."""
+    if trains((x, h_0, c_0, *weights)):
+        y, h_n, *rest = _Layers.apply(plan, x, h_0, c_0, *weights)  # type: ignore[no-untyped-call]
+        return Outputs(y, h_n, rest.pop(0) if plan.c_shape else None, *rest)
+    block = kernels.block_of(plan, x, plan.batch.steps) if plan.batch.wants_gates else None
+    return Outputs(*_forward(plan, x, h_0, c_0, weights, block), block)
+
+
+def trains(tensors: Iterable[Tensor | None]) -> bool:
+    """Whether a gradient may be asked for."""
     if torch.is_grad_enabled():
-        for tensor in (x, h_0, c_0, *weights):
+        for tensor in tensors:  # not any(): a generator costs more than the first few answers
             if tensor is not None and tensor.requires_grad:
-                function = Recomputed if batch.distance and not batch.wants_gates else _Layers
-                y, h_n, *rest = function.apply(spec, batch, x, h_0, c_0, *weights)  # type: ignore[no-untyped-call]
-                return Outputs(y, h_n, rest.pop(0) if spec.has_cells else None, *rest)
-    block = kernels.block_of(spec, batch, x, batch.steps) if batch.wants_gates else None
-    return Outputs(*_forward(spec, batch, x, h_0, c_0, weights, block), block)
+                return True
+    return False
 
 
 def _forward(
-    spec: Spec, batch: Batch, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor],
+    plan: kernels.Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor],
     block: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    x, h_0, c_0 = kernels.rows(x), contiguous(h_0), contiguous(c_0)
-    count, width = spec.num_layers * spec.directions, spec.width
-    y = x.new_empty(*x.shape[:-1], spec.directions * width)
-    h_n = x.new_empty(count, batch.size, width)
-    c_n = x.new_empty(count, batch.size, spec.hidden_size) if spec.has_cells else None
-    kernels.forward(spec, batch, x, h_0, c_0, weights, y, h_n, c_n, block)
+    y, h_n = x.new_empty(*plan.y_shape), x.new_empty(*plan.h_shape)
+    c_n = x.new_empty(*plan.c_shape) if plan.c_shape else None
+    kernels.forward(plan, x, h_0, c_0, weights, y, h_n, c_n, block)
     return y, h_n, c_n
 
 
 class _Layers(torch.autograd.Function):
-    """`run` with a gradient."""
+    """`run_as` with a gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, spec: Spec, batch: Batch, x: Tensor, h_0: Tensor | None, c_0: Tensor | None,
-        *weights: Tensor,
-    ) -> tuple[Tensor, ...]:  # fmt: skip
-        block = kernels.block_of(spec, batch, x, batch.steps)
-        y, h_n, c_n = _forward(spec, batch, x, h_0, c_0, weights, block)
-        ctx.spec, ctx.batch = spec, batch
+        ctx: Any, plan: kernels.Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, *weights: Tensor
+    ) -> tuple[Tensor, ...]:
+        block = kernels.block_of(plan, x, plan.batch.steps)
+        y, h_n, c_n = _forward(plan, x, h_0, c_0, weights, block)
+        ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, h_0, c_0, y, block, *weights)
         outputs = (y, h_n) if c_n is None else (y, h_n, c_n)
-        return (*outputs, block) if batch.wants_gates else outputs
+        return (*outputs, block) if plan.batch.wants_gates else outputs
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
-        spec, batch, wanted = ctx.spec, ctx.batch, ctx.needs_input_grad[2:]
+        plan, wanted = ctx.plan, ctx.needs_input_grad[1:]
         x, h_0, c_0, y, block, *weights = ctx.saved_tensors  # read once: a checkpoint recomputes them
+        given = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled():
-            inputs, dout = (x, h_0, c_0, *weights), (dy, dh_n, *rest)
-            return (None, None, *formula.backward(spec, batch, inputs, wanted, dout))
-        dc_n = contiguous(rest[0]) if spec.has_cells else None
-        dblock = contiguous(rest[-1]) if batch.wants_gates else None
-        count = spec.num_layers * spec.directions
-        dx = x.new_empty(x.shape) if wanted[0] else None
-        dh_0 = x.new_empty(count, batch.size, spec.width) if wanted[1] else None
-        dc_0 = x.new_empty(count, batch.size, spec.hidden_size) if wanted[2] else None
-        dweights = [
-            x.new_empty(w.shape) if want else None for w, want in zip(weights, wanted[3:], strict=True)
+            return (None, *formula.backward(plan.spec, plan.batch, given, wanted, (dy, dh_n, *rest)))
+        dc_n, dblock = rest[0] if plan.c_shape else None, rest[-1] if plan.batch.wants_gates else None
+        gradients = [
+            torch.empty_like(t, memory_format=torch.contiguous_format) if want else None
+            for t, want in zip(given, wanted, strict=True)
         ]
+        dx, dh_0, dc_0, *dweights = gradients
         kernels.backward(
-            spec, batch, kernels.rows(x), contiguous(h_0), contiguous(c_0), weights, y, block,
-            None if dy is None else kernels.rows(dy), contiguous(dh_n), dc_n, dblock,
-            dx, dh_0, dc_0, dweights,
-        )  # fmt: skip
-        return (None, None, dx, dh_0, dc_0, *dweights)
+            plan, x, h_0, c_0, weights, y, block, dy, dh_n, dc_n, dblock, dx, dh_0, dc_0, dweights
+        )
+        return (None, *gradients)

@@ -1,13 +1,14 @@
 """The glue between torch's tensors and the kernels: one function for each direction of time, and no mathematics.
 
 Whoever calls has allocated all memory and checked shapes, dtypes and devices (`nn.call`); tensors go to `_core` by
-address. The last axis of a sequence is contiguous (`rows`), everything else is contiguous as a whole.
+address. What they share from call to call is a `Plan`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from torch import Tensor
 from carousel import _core
 from carousel.nn.spec import Batch, Spec, slots
 
-__all__ = ["backward", "block_of", "compiled", "contiguous", "forward", "has_gaps", "rows", "strides"]
+__all__ = ["Plan", "backward", "block_of", "compiled", "contiguous", "forward", "plan_of", "rows"]
 
 _CELLS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 3, "RNN_RELU": 4}  # carousel_cell of csrc/carousel.h
 _GRU_RESET_BEFORE, _LSTM_COUPLED = 2, 5
@@ -39,41 +40,85 @@ def compiled(spec: Spec, dtype: torch.dtype, packed: bool) -> _core.Layers:
     )  # fmt: skip
 
 
-def block_of(spec: Spec, batch: Batch, x: Tensor, steps: int) -> Tensor:
+class Plan(NamedTuple):
+    """What the layers, the batch and the layout of x say of a call: all but the addresses of its tensors.
+
+    Args:
+        layers: compiled.
+        strides: of `rows(x)`, elements from one step, and from one batch row, to the next; y and dx are contiguous.
+        places: how many addresses the weights have, and which belongs to each; None where they leave no gap.
+        masks, lengths: addresses; the batch keeps the memory.
+        sequences: rows of x and of y in all steps.
+        y_shape, h_shape, c_shape: of the results; no c_shape where there are no cells.
+    """
+
+    spec: Spec
+    batch: Batch
+    layers: _core.Layers
+    strides: tuple[int, int]
+    y_strides: tuple[int, int]
+    dx_strides: tuple[int, int]
+    places: tuple[int, list[int]] | None
+    masks: list[int]
+    lengths: int
+    sequences: int
+    y_shape: tuple[int, ...]
+    h_shape: tuple[int, int, int]
+    c_shape: tuple[int, int, int] | None
+
+
+def plan_of(spec: Spec, batch: Batch, x: Tensor) -> Plan:
+    """For x of (T, B, I), (B, T, I) with batch_first, or packed (N, I)."""
+    width, count = spec.directions * spec.width, spec.num_layers * spec.directions
+    dense = _dense_strides(spec, batch, spec.input_size)
+    return Plan(
+        spec, batch, compiled(spec, x.dtype, batch.packed), _strides(spec, x) if _has_rows(x) else dense,
+        _dense_strides(spec, batch, width), dense, _places(spec), _masks(spec, batch), _address(batch.lengths),
+        x.shape[0] if batch.packed else batch.steps * batch.size, (*x.shape[:-1], width),
+        (count, batch.size, spec.width), (count, batch.size, spec.hidden_size) if spec.has_cells else None,
+    )  # fmt: skip
+
+
+def block_of(plan: Plan, x: Tensor, steps: int) -> Tensor:
     """Memory for what a forward pass over so many steps leaves."""
-    layers = compiled(spec, x.dtype, batch.packed)
-    size = layers.block_bytes(steps, batch.size, x.shape[0] if batch.packed else batch.steps * batch.size)
+    size = plan.layers.block_bytes(steps, plan.batch.size, plan.sequences)
     return x.new_empty(size // x.element_size())
 
 
 def forward(
-    spec: Spec, batch: Batch, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor],
-    y: Tensor, h_n: Tensor | None, c_n: Tensor | None, block: Tensor | None, first: int = 0, last: int = 0,
+    plan: Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor], y: Tensor,
+    h_n: Tensor | None, c_n: Tensor | None, block: Tensor | None, first: int = 0, last: int = 0,
 ) -> None:  # fmt: skip
     """Writes y, h_n, c_n and the block, which a backward pass needs, from x, the states and the weights.
 
-    Steps [first, last) only, where last is not 0: the state before them is then in y and, of cells, c_0.
+    What is read may lie in memory in any way, but the weights; what is written is contiguous. Steps [first, last)
+    only, where last is not 0: the state before them is then in y and, of cells, c_0.
     """
-    compiled(spec, x.dtype, batch.packed).forward(
-        batch.steps, batch.size, x.data_ptr(), *strides(spec, x), _address(h_0), _address(c_0),
-        _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *strides(spec, y), _address(h_n),
-        _address(c_n), _address(block), _address(batch.lengths), int(batch.key), batch.training, first, last,
+    batch, x, h_0, c_0 = plan.batch, rows(x), contiguous(h_0), contiguous(c_0)
+    plan.layers.forward(
+        batch.steps, batch.size, x.data_ptr(), *plan.strides, _address(h_0), _address(c_0),
+        _addresses(plan, weights), plan.masks, y.data_ptr(), *plan.y_strides, _address(h_n), _address(c_n),
+        _address(block), plan.lengths, int(batch.key), batch.training, first, last,
     )  # fmt: skip
 
 
 def backward(
-    spec: Spec, batch: Batch, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor],
-    y: Tensor, block: Tensor, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None,
-    dblock: Tensor | None, dx: Tensor | None, dh_0: Tensor | None, dc_0: Tensor | None,
-    dweights: Sequence[Tensor | None], first: int = 0, last: int = 0,
+    plan: Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor], y: Tensor,
+    block: Tensor, dy: Tensor | None, dh_n: Tensor | None, dc_n: Tensor | None, dblock: Tensor | None,
+    dx: Tensor | None, dh_0: Tensor | None, dc_0: Tensor | None, dweights: Sequence[Tensor | None],
+    first: int = 0, last: int = 0,
 ) -> None:  # fmt: skip
     """Writes dx, dh_0, dc_0 and dweights, those that are not None; dblock is the gradient of what the block shows."""
-    compiled(spec, x.dtype, batch.packed).backward(
-        batch.steps, batch.size, x.data_ptr(), *strides(spec, x), _address(h_0), _address(c_0),
-        _addresses(spec, weights), _masks(spec, batch), y.data_ptr(), *strides(spec, y), block.data_ptr(),
-        _address(batch.lengths), int(batch.key), batch.training, first, last, _address(dy), *strides(spec, dy),
-        _address(dh_n), _address(dc_n), _address(dblock), _address(dx), *strides(spec, dx), _address(dh_0),
-        _address(dc_0), _addresses(spec, dweights),
+    batch, x, h_0, c_0 = plan.batch, rows(x), contiguous(h_0), contiguous(c_0)
+    dy, dh_n, dc_n = None if dy is None else rows(dy), contiguous(dh_n), contiguous(dc_n)
+    dblock = contiguous(dblock)
+    plan.layers.backward(
+        batch.steps, batch.size, x.data_ptr(), *plan.strides, _address(h_0), _address(c_0),
+        _addresses(plan, weights), plan.masks, y.data_ptr(), *plan.y_strides, block.data_ptr(), plan.lengths,
+        int(batch.key), batch.training, first, last, _address(dy),
+        *((0, 0) if dy is None else _strides(plan.spec, dy)), _address(dh_n), _address(dc_n),
+        _address(dblock), _address(dx), *plan.dx_strides, _address(dh_0), _address(dc_0),
+        _addresses(plan, dweights),
     )  # fmt: skip
 
 
@@ -83,38 +128,41 @@ def contiguous(tensor: Tensor | None) -> Tensor | None:
 
 def rows(tensor: Tensor) -> Tensor:
     """The sequence itself where its last axis is contiguous; else a copy."""
-    return tensor if tensor.stride(-1) == 1 or tensor.shape[-1] <= 1 else tensor.contiguous()
+    return tensor if _has_rows(tensor) else tensor.contiguous()
+
+
+def _has_rows(tensor: Tensor) -> bool:
+    return tensor.stride(-1) == 1 or tensor.shape[-1] <= 1
 
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def strides(spec: Spec, sequence: Tensor | None) -> tuple[int, int]:
+def _strides(spec: Spec, sequence: Tensor) -> tuple[int, int]:
     """Elements from one step, and from one batch row, to the next."""
-    if sequence is None:
-        return 0, 0
     first, *second, _ = sequence.stride()
     if not second:  # packed
         return 0, first
     return (second[0], first) if spec.batch_first else (first, second[0])
 
 
-def _addresses(spec: Spec, weights: Sequence[Tensor | None]) -> list[int]:
+def _dense_strides(spec: Spec, batch: Batch, width: int) -> tuple[int, int]:
+    """The same of a contiguous sequence of `width` columns."""
+    if batch.packed:
+        return 0, width
+    return (width, batch.steps * width) if spec.batch_first else (batch.size * width, width)
+
+
+def _addresses(plan: Plan, weights: Sequence[Tensor | None]) -> list[int]:
     """Addresses as csrc/python/addresses.cpp counts them: as many a direction as its last slot asks for."""
-    places = _places(spec)
-    if places is None:
+    if plan.places is None:
         return [0 if w is None else w.data_ptr() for w in weights]
-    each, where = places
+    each, where = plan.places
     found = [0] * each
     for place, w in zip(where, weights, strict=True):
         found[place] = 0 if w is None else w.data_ptr()
     return found
-
-
-def has_gaps(spec: Spec) -> bool:
-    """Whether the weights of a direction leave out one of those that `_core` counts."""
-    return _places(spec) is not None
 
 
 @lru_cache(maxsize=1024)

@@ -95,8 +95,8 @@ def _layers(
         needed = kernels.compiled(spec, x.dtype, False).block_bytes(batch.steps, batch.size, len(block))
         assert needed <= block.numel() * block.element_size()
     kernels.forward(
-        spec, batch, kernels.rows(x), kernels.contiguous(h_0), kernels.contiguous(c_0),
-        [w.contiguous() for w in weights], y, h_n, c_n if spec.has_cells else None, block if trained else None,
+        kernels.plan_of(spec, batch, x), x, h_0, c_0, [w.contiguous() for w in weights], y, h_n,
+        c_n if spec.has_cells else None, block if trained else None,
     )  # fmt: skip
     return y, h_n, c_n, block
 
@@ -119,9 +119,8 @@ def _layers_backward(
     gradients = _gradients(x, h_0, c_0, weights, wanted)
     dx, dh_0, dc_0, *dweights = (g if want else None for g, want in zip(gradients, wanted, strict=True))
     kernels.backward(
-        spec, batch, kernels.rows(x), kernels.contiguous(h_0), kernels.contiguous(c_0),
-        [w.contiguous() for w in weights], y.contiguous(), block, kernels.rows(dy), dh_n.contiguous(),
-        dc_n.contiguous() if spec.has_cells else None, None, dx, dh_0, dc_0, dweights,
+        kernels.plan_of(spec, batch, x), x, h_0, c_0, [w.contiguous() for w in weights], y.contiguous(), block,
+        dy, dh_n, dc_n if spec.has_cells else None, None, dx, dh_0, dc_0, dweights,
     )  # fmt: skip
     return gradients
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from carousel.nn import formula, kernels
-from carousel.nn.kernels import contiguous
 from carousel.nn.spec import Batch, Spec
 
 __all__ = ["Recomputed"]
@@ -28,43 +27,41 @@ class Recomputed(torch.autograd.Function):
         *weights: Tensor,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         assert spec.num_layers == spec.directions == 1
-        x_rows, h_start = kernels.rows(x), contiguous(h_0)
-        y = x.new_empty(*x.shape[:-1], spec.width)
-        h_n = x.new_empty(1, batch.size, spec.width)
-        cells = [contiguous(c_0)]  # before every part, and after the last
+        plan, x_rows = kernels.plan_of(spec, batch, x), kernels.rows(x)
+        y, h_n = x.new_empty(plan.y_shape), x.new_empty(plan.h_shape)
+        cells = [c_0]  # before every part, and after the last
         for first, last in _parts(batch):
-            c_n = x.new_empty(1, batch.size, spec.hidden_size) if spec.has_cells else None
-            kernels.forward(spec, batch, x_rows, h_start, cells[-1], weights, y, h_n, c_n, None, first, last)
+            c_n = x.new_empty(plan.c_shape) if plan.c_shape else None
+            kernels.forward(plan, x_rows, h_0, cells[-1], weights, y, h_n, c_n, None, first, last)
             cells.append(c_n)
-        ctx.spec, ctx.batch = spec, batch
+        ctx.plan = plan
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, h_0, c_0, y, *cells[1:-1], *weights)
         return (y, h_n) if cells[-1] is None else (y, h_n, cells[-1])
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, *dc_n: Tensor | None) -> tuple[Any, ...]:
-        spec, batch, wanted = ctx.spec, ctx.batch, ctx.needs_input_grad[2:]
-        parts = _parts(batch)
+        plan, wanted = ctx.plan, ctx.needs_input_grad[2:]
+        parts = _parts(plan.batch)
         x, h_0, c_0, y, *rest = ctx.saved_tensors
-        cells, weights = [contiguous(c_0), *rest[: len(parts) - 1]], rest[len(parts) - 1 :]
+        cells, weights = [c_0, *rest[: len(parts) - 1]], rest[len(parts) - 1 :]
         if torch.is_grad_enabled():
             inputs, dout = (x, h_0, c_0, *weights), (dy, dh, *dc_n)
-            return (None, None, *formula.backward(spec, batch, inputs, wanted, dout))
-        x_rows, h_start = kernels.rows(x), contiguous(h_0)
-        dy, dh, dc = None if dy is None else kernels.rows(dy), contiguous(dh), contiguous((*dc_n, None)[0])
+            return (None, None, *formula.backward(plan.spec, plan.batch, inputs, wanted, dout))
+        x_rows, dy, dc = kernels.rows(x), None if dy is None else kernels.rows(dy), (*dc_n, None)[0]
         dx = x.new_empty(x.shape) if wanted[0] else None
         dweights = [
             torch.zeros_like(w) if want else None for w, want in zip(weights, wanted[3:], strict=True)
         ]
-        block = kernels.block_of(spec, batch, x, batch.distance)
+        block = kernels.block_of(plan, x, plan.batch.distance)
         for (first, last), c in zip(reversed(parts), reversed(cells), strict=True):
             # y is written once more, with the same bits.
-            kernels.forward(spec, batch, x_rows, h_start, c, weights, y, None, None, block, first, last)
-            dh_before = x.new_empty(1, batch.size, spec.width)
-            dc_before = x.new_empty(1, batch.size, spec.hidden_size) if spec.has_cells else None
+            kernels.forward(plan, x_rows, h_0, c, weights, y, None, None, block, first, last)
+            dh_before = x.new_empty(plan.h_shape)
+            dc_before = x.new_empty(plan.c_shape) if plan.c_shape else None
             of_part = [None if total is None else torch.empty_like(total) for total in dweights]
             kernels.backward(
-                spec, batch, x_rows, h_start, c, weights, y, block, dy, dh, dc, None,
+                plan, x_rows, h_0, c, weights, y, block, dy, dh, dc, None,
                 dx, dh_before, dc_before, of_part, first, last,
             )  # fmt: skip
             dh, dc = dh_before, dc_before

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from carousel import _core
 from carousel.nn import formula
-from carousel.nn.kernels import block_of, compiled, contiguous
+from carousel.nn.function import trains
+from carousel.nn.kernels import compiled, contiguous
 from carousel.nn.spec import Batch, Spec
 
 __all__ = ["Plan", "plan_of", "step"]
@@ -31,8 +32,9 @@ class Plan(NamedTuple):
 def plan_of(spec: Spec, x: Tensor) -> Plan:
     """For x of (B, I) or (I,)."""
     rows = x.shape[0] if x.dim() == 2 else 1
-    block = block_of(spec, Batch(1, rows), x, 1).numel()
-    return Plan(spec, compiled(spec, x.dtype, False), rows, (*x.shape[:-1], spec.hidden_size), block)
+    layers = compiled(spec, x.dtype, False)
+    block = layers.block_bytes(1, rows, rows) // x.element_size()
+    return Plan(spec, layers, rows, (*x.shape[:-1], spec.hidden_size), block)
 
 
 def step(plan: Plan, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> State:
@@ -45,11 +47,11 @@ def step(plan: Plan, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tens
         weights: those that `spec.slots` names, in its order; contiguous.
     """
     h_0, c_0 = (*states, None, None)[:2]
-    if torch.is_grad_enabled() and any(t.requires_grad for t in (x, *states, *weights)):
+    if trains((x, *states, *weights)):
         state: State = _Step.apply(plan, x, h_0, c_0, *weights)  # type: ignore[no-untyped-call]
         return state
-    h = x.new_empty(plan.shape)
-    c = x.new_empty(plan.shape) if plan.spec.has_cells else None
+    h = x.new_empty(*plan.shape)
+    c = x.new_empty(*plan.shape) if plan.spec.has_cells else None
     _forward(plan, x, h_0, c_0, weights, h, None, c, None)
     return h if c is None else (h, c)
 
@@ -76,9 +78,9 @@ class _Step(torch.autograd.Function):
     def forward(
         ctx: Any, plan: Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, *weights: Tensor
     ) -> State:
-        y, block = x.new_empty(plan.shape), x.new_empty(plan.block)
-        h = None if plan.spec.mode.startswith("RNN") else x.new_empty(plan.shape)
-        c = x.new_empty(plan.shape) if plan.spec.has_cells else None
+        y, block = x.new_empty(*plan.shape), x.new_empty(plan.block)
+        h = None if plan.spec.mode.startswith("RNN") else x.new_empty(*plan.shape)
+        c = x.new_empty(*plan.shape) if plan.spec.has_cells else None
         _forward(plan, x, h_0, c_0, weights, y, h, c, block)
         ctx.plan = plan
         ctx.set_materialize_grads(False)
@@ -94,7 +96,10 @@ class _Step(torch.autograd.Function):
         given = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled():
             return None, *_by_formula(plan, given, wanted, (dh, dc))
-        found = [t.new_empty(t.shape) if want else None for t, want in zip(given, wanted, strict=True)]
+        found = [
+            torch.empty_like(t, memory_format=torch.contiguous_format) if want else None
+            for t, want in zip(given, wanted, strict=True)
+        ]
         dx, dh_0, dc_0, *dweights = found
         x, h_0, c_0, dh, dc = x.contiguous(), contiguous(h_0), contiguous(c_0), contiguous(dh), contiguous(dc)
         I, H = plan.spec.input_size, plan.spec.hidden_size
