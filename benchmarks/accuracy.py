@@ -125,9 +125,11 @@ def measure(case: Case, seeds: int) -> tuple[Result, float]:
     """Fits with every seed and scores all origins; and the mean seconds of a fit."""
     result: Result = {}
     known = Reading(case.panel.head(case.rows), (), Names("unique_id", "ds", "y"))
-    start = time.perf_counter()
+    seconds = 0.0
     for seed in range(seeds):
+        start = time.perf_counter()
         model = Forecaster(case.horizon, seed=seed).fit(known).model_
+        seconds += time.perf_counter() - start
         for who, value in {
             "carousel": model,
             "carousel without recurrent path": replace(model, recurrent=None),
@@ -135,7 +137,6 @@ def measure(case: Case, seeds: int) -> tuple[Result, float]:
             forecasts = of_model(case, ForecasterModel(value))
             add(result, case, who, ((part, forecast.mean) for part, forecast in forecasts))
         result.setdefault((COVERED, "carousel"), []).append(covered(case, ForecasterModel(model)))
-    seconds = (time.perf_counter() - start) / seeds
     shape = plan(known.panel, case.horizon, None, None)
     first = np.minimum(shape.lookback, np.maximum(case.rows // 3, 1))
     others = baselines(case.panel, shape, every_origin(first, case.rows - case.horizon + 1), case.origins)
@@ -146,7 +147,7 @@ def measure(case: Case, seeds: int) -> tuple[Result, float]:
         add(result, case, who, ((part, forecast[part]) for part in chunks(len(case.origins))))
     for metric, who, value in case.published:
         result[metric, who] = [value]
-    return result, seconds
+    return result, seconds / seeds
 
 
 def of_model(case: Case, runner: ForecasterModel) -> Iterator[tuple[slice, Forecast]]:
