@@ -124,13 +124,14 @@ class Gates {
  private:
   // Weights of low precision are packed as they are.
   __attribute__((noinline)) void scale(const double* scales, int rows) {
-    const int registers = registers_ + (Whole && Apart);
+    const int registers = Whole ? Number + Apart : registers_;
+    T factors[4 * lanes<T>];  // of a whole panel every register has its gate
+    for (int64_t g = 0, column = 0; !Whole && column < registers * lanes<T>; ++column) {
+      if (column == (g + 1) * units_ && g < Number - 1) ++g;
+      factors[column] = T(scales[g]);
+    }
     for (int v = 0; v < registers; ++v) {
-      Vec<T> factor;
-      for (int64_t l = 0; l < lanes<T>; ++l) {
-        const int64_t gate = (v * lanes<T> + l) / units_;
-        factor[l] = T(scales[gate < Number ? gate : Number - 1]);
-      }
+      const Vec<T> factor = Whole ? splat(T(scales[v < Number ? v : Number - 1])) : load(factors + v * lanes<T>);
       for (int m = 0; m < rows; ++m) {
         T* a = sums_ + (m * registers + v) * lanes<T>;
         store(a, load(a) * factor);
