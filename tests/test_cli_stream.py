@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from carousel import network, stream
-from carousel.network import Dense, Network, Recurrent, Weights
+from carousel.network import Dense, LastStep, Network, Recurrent, Weights
 from carousel.stream.checkpoint import Checkpoint
 from forecast_models import forecast_model
 
@@ -29,8 +29,11 @@ def models(tmp_path_factory):
     one, _ = forecast_model(rng, freq=1, season=7, lookback=21, horizon=3, length=60, series=1)
     promo, _ = forecast_model(rng, season=7, freq="D", lookback=21, horizon=3, length=60, promo=True)
     lstm = Recurrent("lstm", (Weights(*(rng.normal(size=s).astype("f4") for s in ((20, 3), (20, 5)))),))
-    net = Network((lstm, Dense(rng.normal(size=(2, 5)).astype("f4"))))
-    for name, value in (("months", months), ("one", one), ("promo", promo), ("network", net)):
+    head = Dense(rng.normal(size=(2, 5)).astype("f4"))
+    net, last = Network((lstm, head)), Network((lstm, LastStep(), head))
+    for name, value in (
+        ("months", months), ("one", one), ("promo", promo), ("network", net), ("last", last),
+    ):  # fmt: skip
         network.save(value, where / name)
     return where
 
@@ -105,20 +108,22 @@ def test_counted_rows_of_one_series(models):
     assert got[-1]["carousel"] == model.forecast(state).mean[0].tolist()
 
 
+@pytest.mark.parametrize("name", ["network", "last"])
 @pytest.mark.parametrize("id", [None, "who"])
-def test_a_network(models, id):
+def test_a_network(models, id, name):
+    """A network that gives its last step gives at every row what it would give if this were the last."""
     model = stream.load(models / "network")
     x = np.random.default_rng(1).normal(size=(8, 3)).astype("f4")
     rows = [",".join(repr(float(v)) for v in row) for row in x]
     if id is None:
-        got = answers(run(models / "network", "\n".join(rows)))
+        got = answers(run(models / name, "\n".join(rows)))
         y = model.run(x[:, None])[:, 0]
         assert [a["line"] for a in got] == list(range(1, 9))
     else:
         lines = ["a,who,b,c"] + [
             ",".join([r.split(",")[0], f"w{n % 2}", *r.split(",")[1:]]) for n, r in enumerate(rows)
         ]
-        got = answers(run(models / "network", "\n".join(lines), "--id", "who"))
+        got = answers(run(models / name, "\n".join(lines), "--id", "who"))
         assert [a["unique_id"] for a in got] == ["w0", "w1"] * 4
         y = np.empty((8, 2), "f4")
         y[::2], y[1::2] = (model.run(x[k::2, None])[:, 0] for k in (0, 1))

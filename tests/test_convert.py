@@ -107,6 +107,7 @@ def test_a_state_dict_is_read(tmp_path):
     report = files.read(path)
     assert report.largest < 1e-6
     assert report.layers == (("lstm", "LSTM, bidirectional + LSTM, bidirectional"), ("head", "Dense"))
+    assert report.check.endswith("with nothing between them and every step's output")
     x = torch.randn(6, 2, 3)
     with torch.no_grad():
         expected = module.head(module.lstm(x)[0]).numpy()
@@ -129,6 +130,18 @@ STATES = {
         ).state_dict(),
         UnsupportedError,
         "what stands between '0' and '2'",
+    ),
+    "a gap": (
+        lambda: torch.nn.Sequential(torch.nn.LSTM(3, 5), torch.nn.ReLU(), torch.nn.Linear(5, 1)).state_dict(),
+        UnsupportedError,
+        "what stands between '0' and '2'",
+    ),
+    "two with names": (
+        lambda: torch.nn.ModuleDict(
+            {"decoder": torch.nn.GRU(5, 5), "encoder": torch.nn.GRU(5, 5)}
+        ).state_dict(),
+        UnsupportedError,
+        "what stands between 'decoder' and 'encoder'",
     ),
     "projection": (
         lambda: torch.nn.LSTM(3, 5, proj_size=2).state_dict(),

@@ -248,10 +248,43 @@ def test_weights_are_never_stale(kind, way):
 
 
 @layers
-@pytest.mark.parametrize("batch_first", [False, True])
-def test_output_can_be_viewed(kind, batch_first):
-    module = getattr(nn, kind)(3, 5, batch_first=batch_first, bidirectional=True)
-    y, state = module(torch.randn(4, 6, 3))
+def test_output_can_be_viewed(kind):
+    y, state = getattr(nn, kind)(3, 5, bidirectional=True)(torch.randn(4, 6, 3))
     assert y.view(24, 10).shape == (24, 10)
-    assert y.is_contiguous()
     assert all(s.is_contiguous() for s in flat(state))
+
+
+@layers
+@pytest.mark.parametrize("shape", [(4, 6, 3), (1, 6, 3), (4, 1, 3), (6, 3)])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "dropout": 0.5}, {"bidirectional": True}])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_output_lies_in_memory_as_torchs(kind, shape, options, batch_first):
+    """A dropout behind the layer draws its mask in the order of memory, and would draw another."""
+    masks = []
+    for package in (torch.nn, nn):
+        torch.manual_seed(0)
+        module = getattr(package, kind)(3, 5, batch_first=batch_first, **options)
+        for _ in range(3):  # the first call, and those that remember it
+            y, state = module(torch.ones(shape))
+        torch.manual_seed(1)
+        masks.append([torch.nn.functional.dropout(torch.ones_like(t)) for t in (y, *flat(state))])
+    for right, found in zip(*masks, strict=True):
+        assert torch.equal(found, right)
+
+
+def test_a_dropout_behind_a_layer_trains_as_behind_torchs():
+    losses = []
+    for package in (torch.nn, nn):
+        torch.manual_seed(0)
+        layer, head = package.LSTM(3, 8, batch_first=True), torch.nn.Linear(8, 1)
+        optimizer = torch.optim.Adam([*layer.parameters(), *head.parameters()], 0.01)
+        x, target = torch.randn(6, 7, 3), torch.randn(6, 7, 1)
+        found = []
+        for _ in range(20):
+            optimizer.zero_grad()
+            loss = (head(torch.nn.functional.dropout(layer(x)[0])) - target).square().mean()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        losses.append(found)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)

@@ -76,6 +76,31 @@ def test_a_list_as_state(kind):
     assert outcome(ours, (x, hx)) == outcome(theirs, (x, hx))
 
 
+def test_states_of_another_form():
+    """As torch takes or refuses them, also where a call before was fine."""
+    h, c = torch.randn(2, 1, 4, 5)
+    for kind, x, given in (
+        ("LSTM", torch.randn(6, 4, 3), ((h, c), [h, c], (), (h,), (h, c, c), h, torch.cat([h, c]))),
+        ("LSTMCell", torch.randn(4, 3), ((h[0], c[0]), [h[0], c[0]], (), (h[0],), torch.stack([h[0], c[0]]))),
+    ):
+        ours, theirs = pair(kind, 3, 5)
+        for _ in range(3):
+            for hx in given:
+                right = outcome(theirs, (x, hx))
+                assert outcome(ours, (x, hx)) == right, (kind, hx)
+        assert kernel_path(ours, x, given[1]).startswith("carousel: ")
+
+
+@modules
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_refused_as_by_torch(kind):
+    nested = torch.nested.nested_tensor([torch.randn(6, 3), torch.randn(4, 3)])
+    ours, theirs = pair(kind, 3, 5)
+    for _ in range(3):
+        ours(inputs(kind))
+    assert outcome(ours, (nested,)) == outcome(theirs, (nested,))
+
+
 @modules
 @pytest.mark.parametrize("axis", [0, 1])
 def test_expanded_inputs_and_states(kind, axis):
@@ -213,6 +238,8 @@ def test_modules_from_before_projections(kind):
 def test_a_whole_module_needs_trust(kind):
     """As torch's own: `weights_only=True`, the default, loads no class that was not allowed by name."""
     module, file = getattr(nn, kind)(3, 5), io.BytesIO()
+    for _ in range(3):
+        module(inputs(kind))  # what a call leaves behind for the next one stays behind
     torch.save(module, file)
     file.seek(0)
     with pytest.raises(Exception, match="Weights only load failed"):

@@ -5,6 +5,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from carousel import nn  # noqa: E402
+from carousel.errors import UnsupportedError  # noqa: E402
 from modules import flat, recorded  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -153,3 +154,14 @@ def test_training_is_right_on_average(name):
     right = module.eval()(x[:, :1])[0]
     error = (drawn.mean(1) - right[:, 0]).abs()
     assert (error <= 5 * drawn.std(1) / 20000**0.5 + 1e-6).all()
+
+
+def test_zoneout_has_one_key_for_a_vmap():
+    lstm, xs = nn.LSTM(3, 5, zoneout=0.3), torch.randn(2, 6, 4, 3)
+
+    def outputs(randomness):
+        return torch.func.vmap(lambda x: lstm(x)[0], randomness=randomness)(xs)
+
+    assert outputs("same").shape == (2, 6, 4, 5)
+    with pytest.raises(UnsupportedError, match=r'zoneout in training .* vmap\(\.\.\., randomness="same"\)'):
+        outputs("different")

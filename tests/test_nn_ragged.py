@@ -216,6 +216,23 @@ def test_wrong_lengths(lengths, error, words):
         module(inputs(module)[0], lengths=lengths)
 
 
+@pytest.mark.parametrize("form", [torch.tensor, np.array])
+@pytest.mark.parametrize("options", [{}, {"recompute": 2}])
+def test_lengths_are_the_callers_to_change(form, options):
+    """A loader may fill its array anew between the forward pass and the backward pass."""
+    module = nn.LSTM(3, 5, dtype=torch.float64, **options)
+    x, gradients = inputs(module)[0].detach().requires_grad_(), []
+    for change in (0, 1):
+        lengths = form(UNSORTED)
+        y = module(x, lengths=lengths)[0]
+        before = y.detach().clone()
+        lengths[:] = 6 * change + (1 - change) * lengths
+        gradients.append(torch.autograd.grad(y.square().sum(), [x, *module.parameters()]))
+        assert torch.equal(y, before)
+    for right, found in zip(*gradients, strict=True):
+        assert torch.equal(found, right)
+
+
 def test_lengths_of_one_sequence_without_a_batch():
     module, _ = pair("LSTM", bidirectional=True)
     x, _ = inputs(module, given=False)

@@ -136,3 +136,12 @@ def test_inference_keeps_nothing():
         y, _ = module(x, hx)
     assert torch.equal(y, module(x, hx)[0])
     assert kernel_path(module, x, hx).startswith("carousel: ")
+
+
+def test_a_graph_serves_every_length():
+    """The distance of the kept states follows from the length; in a graph, which keeps them all, it must not."""
+    module = module_of("LSTM", recompute=True)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    for T in (9, 7, 5):
+        x = torch.randn(T, 4, 3, dtype=torch.float64)
+        torch.testing.assert_close(compiled(x)[0], module(x)[0])

@@ -241,6 +241,27 @@ def test_second_derivatives(kind):
 
 
 @modules
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_undefined_gradients_of_outputs(kind, create_graph):
+    """A function between may have no gradient to give."""
+
+    class Nothing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            ctx.set_materialize_grads(False)
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, dx):
+            return None
+
+    module, x = getattr(nn, kind)(3, 5), inputs(kind).detach().requires_grad_()
+    y = Nothing.apply(flat(module(x))[0]).sum()
+    found = torch.autograd.grad(y, [x, *module.parameters()], create_graph=create_graph, allow_unused=True)
+    assert all(g is None or not g.any() for g in found)
+
+
+@modules
 def test_gradient_penalty_trains(kind):
     """A loss with a gradient in it, through two layers and an initial state, as torch computes it."""
     options = {} if kind in CELLS else {"num_layers": 2, "bidirectional": True, "batch_first": True}

@@ -20,6 +20,7 @@ from carousel.network import Dense, Layer, Network, Recurrent, Weights, atomic
 __all__ = ["conversion", "read", "save"]
 
 _CHECK = "torch's own layers with these weights"
+_ASSUMED = "as a state_dict does not say, with nothing between them and every step's output"
 _NAME = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?")
 EXPANSION, ALLOWANCE = (
     20,
@@ -30,6 +31,8 @@ _CELLS: dict[int, Any] = {4: "lstm", 3: "gru"}
 
 def read(path: str | os.PathLike[str]) -> Conversion:
     """The Network of LSTM or GRU layers, and at most one Linear after them, each step's output through it.
+
+    The file has weights alone: that the Linear reads the layers directly, at every step, is assumed, and `check` says so.
 
     Raises:
         FormatError: the file is damaged, or holds anything but tensors by name.
@@ -63,7 +66,7 @@ def conversion(state: Any, name: str = "the state_dict") -> Conversion:
         raise UnsupportedError(f"{name}: {str(error).rstrip('.')}.") from error
     except CarouselError as error:
         raise FormatError(f"{name}: {str(error).rstrip('.')}.") from error
-    return Conversion(network, largest, _CHECK, told)
+    return Conversion(network, largest, f"{_CHECK}, {_ASSUMED}" if len(told) > 1 else _CHECK, told)
 
 
 def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
@@ -99,16 +102,30 @@ def _network(state: Any) -> tuple[Network, tuple[tuple[str, str], ...]]:
     groups = _groups(state)
     layers: list[Layer] = []
     told: list[tuple[str, str]] = []
+    last = None
     for prefix, named in groups.items():
-        if layers and isinstance(layers[-1], Dense):
+        if last is not None and not _follows(last, prefix, isinstance(layers[-1], Dense), named):
             raise UnsupportedError(
-                f"a state_dict does not say what stands between {told[-1][0]!r} and {prefix!r}; "
+                f"a state_dict does not say what stands between {last!r} and {prefix!r}; "
                 "build the module and use carousel.interop.torch.load"
             )
+        last = prefix
         new = _recurrent(prefix, named) if "weight_ih_l0" in named else [_linear(prefix, named)]
         layers += new
         told.append((prefix or "weights", " + ".join(layer.title for layer in new)))
     return Network(tuple(layers)), tuple(told)
+
+
+def _follows(last: str, prefix: str, dense: bool, named: dict[str, Any]) -> bool:
+    """Whether a module reads what the one before it gives, for all that their names say.
+
+    The parts of a Sequential are numbered, also those without weights; elsewhere nothing tells the order of two
+    recurrent modules, nor the activation between two linear ones.
+    """
+    root, _, number = last.rpartition(".")
+    if number.isdecimal():
+        return prefix == f"{root}.{int(number) + 1}".lstrip(".") and not dense
+    return not dense and "weight_ih_l0" not in named
 
 
 def _groups(state: Any) -> dict[str, dict[str, Any]]:

@@ -73,8 +73,6 @@ def restore(module: _Module) -> _Module:
     for layer in module.modules():
         if layer.__dict__.pop(_MARK, False) and type(layer) in _TORCH:
             layer.__class__ = _TORCH[type(layer)]
-            for note in ("_seen", "_again"):
-                layer.__dict__.pop(note, None)
     return module
 
 

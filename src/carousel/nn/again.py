@@ -18,7 +18,7 @@ from carousel.nn.function import run_as
 from carousel.nn.kernels import plan_of
 from carousel.nn.spec import Batch, Outputs, Spec
 
-__all__ = ["Again", "Known", "again", "remember"]
+__all__ = ["Again", "Known", "again", "given_states", "remember"]
 
 # What a module may change between calls, besides its parameters.
 _settings = itemgetter(
@@ -50,15 +50,12 @@ class Known:
         self.settings_of, self.settings = settings, settings(module.__dict__)
         self.states = len(states)
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """In a copy of the module, None."""
-        return type(None), ()
-
     def holds(self, module: Any, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> bool:
         """Whether a call is like the one before. No mode that the guard does not see may be on."""
         return (
             self.settings == self.settings_of(module.__dict__)
             and self.states == len(states)
+            and not any(map(is_nested, (x, *states)))  # of whose sizes the guard could ask
             and bool(self.guard.check(x, *states, *weights))
             and torch._C._len_torch_function_stack() == 0
             and torch.autograd.forward_ad._current_level < 0
@@ -86,6 +83,19 @@ class Again(Known):
         return run_as(self.plan, x, h_0, c_0, weights)
 
 
+def given_states(hx: Any, has_cells: bool) -> tuple[Any, ...] | None:
+    """What `hx` holds, none where it is left out; None where it has no such form."""
+    if hx is None:
+        return ()
+    if not has_cells:
+        return (hx,)
+    return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
+
+
+def is_nested(given: Any) -> bool:
+    return isinstance(given, Tensor) and given.is_nested
+
+
 def again(module: Any, x: Any, hx: Any, weights: Sequence[Any]) -> Outputs | None:
     """The result of a call like the one before; None if it is another."""
     if torch.compiler.is_compiling():
@@ -93,7 +103,9 @@ def again(module: Any, x: Any, hx: Any, weights: Sequence[Any]) -> Outputs | Non
     known: Again | None = module._again
     if known is None:
         return None
-    states = () if hx is None else hx if known.plan.c_shape and isinstance(hx, tuple) else (hx,)
+    states = given_states(hx, known.plan.c_shape is not None)
+    if states is None:
+        return None
     return known.run(x, states, weights) if known.holds(module, x, states, weights) else None
 
 
@@ -115,4 +127,4 @@ def remember(
         seen.shape = x.shape
         return
     given = [state for state in states if state is not None]
-    module.__dict__["_again"] = Again(module, spec, batch, x, given, weights)
+    module._again = Again(module, spec, batch, x, given, weights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ from carousel import _core
 from carousel.nn.ragged import is_whole
 from carousel.nn.spec import Spec, known_shapes, shapes
 
-__all__ = ["Seen", "are_certain", "fallback", "is_low", "path", "torch_can", "why_not"]
+__all__ = ["Beside", "Seen", "are_certain", "fallback", "is_low", "path", "torch_can", "why_not"]
 
 # torch.compile's own check of a list of tensors; not of torch's public face, so that a torch without it checks anew.
 HAS_GUARDS = hasattr(getattr(torch._C._dynamo, "guards", None), "TensorGuards")
@@ -43,9 +44,22 @@ class Seen:
             *weights, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
         )  # none may differ
 
-    def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """In a copy of the module, None."""
-        return type(None), ()
+
+class Beside:
+    """An attribute that a module keeps, but not in its `__dict__`: no copy, pickle or checkpoint meets it.
+
+    None where nothing was set.
+    """
+
+    def __init__(self) -> None:
+        self.kept: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+    def __get__(self, module: Any, owner: type) -> Any:
+        """Of a class, the attribute itself."""
+        return self if module is None else self.kept.get(module)
+
+    def __set__(self, module: Any, value: Any) -> None:
+        self.kept[module] = value
 
 
 def are_certain(seen: Seen | None, spec: Spec, dtype: torch.dtype | None, weights: Sequence[Any]) -> bool:
@@ -73,7 +87,7 @@ def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) 
     x = input.data if packed else input
     states: tuple[Any, ...] = ()
     if hx is not None:
-        states = hx if spec.has_cells and isinstance(hx, tuple) else (hx,)
+        states = tuple(hx) if spec.has_cells and isinstance(hx, tuple | list) else (hx,)
         if len(states) != (2 if spec.has_cells else 1):
             return "hx of another form"
     reason = fallback((x, *states, *weights), low)
@@ -126,6 +140,8 @@ def fallback(tensors: Sequence[Any], low: bool = False) -> str | None:
             return f"dtypes {dtype} and {tensor.dtype} in one call"
         if tensor.layout is not torch.strided:
             return f"layout {tensor.layout}"
+        if tensor.is_nested:
+            return "a nested tensor"
         if not compiling and tensor.is_neg():  # for an operator torch carries it out
             return "a tensor with a pending negation"
     if compiling:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from carousel.nn.again import Known
-from carousel.nn.call import HAS_GUARDS, fallback, path
+from carousel.nn.again import Known, given_states
+from carousel.nn.call import HAS_GUARDS, Beside, fallback, path
 from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Spec
 from carousel.nn.step import plan_of, step
@@ -39,12 +39,11 @@ def _weights(cell: torch.nn.RNNCellBase) -> list[Any]:
 
 def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any, weights: Sequence[Any]) -> str | None:
     """Why this call takes torch's path, or None."""
-    lstm = isinstance(cell, torch.nn.LSTMCell)
-    states = () if hx is None else tuple(hx) if lstm else (hx,)
+    states = given_states(hx, isinstance(cell, torch.nn.LSTMCell))
+    if states is None:
+        return "hx of another form"
     if not isinstance(input, Tensor) or not all(isinstance(t, Tensor) for t in (*states, *weights)):
         return "an argument that is not a tensor"
-    if lstm and hx is not None and len(states) != 2:
-        return "hx of another form"
     if isinstance(cell, torch.nn.RNNCell) and cell.nonlinearity not in ("tanh", "relu"):
         return f"nonlinearity {cell.nonlinearity}"
     if torch.compiler.is_compiling():
@@ -67,10 +66,11 @@ def _reason(cell: torch.nn.RNNCellBase, input: Any, hx: Any, weights: Sequence[A
 
 def _forward(cell: Any, input: Any, hx: Any) -> Any:
     """A call of `cell`: ours, or torch's own method."""
-    weights, known = _weights(cell), cell._again
-    if known is not None and not torch.compiler.is_compiling():
-        states = () if hx is None else hx if known.spec.has_cells and isinstance(hx, tuple) else (hx,)
-        if known.holds(cell, input, states, weights):
+    weights = _weights(cell)
+    known: _Again | None = None if torch.compiler.is_compiling() else cell._again
+    if known is not None:
+        states = given_states(hx, known.spec.has_cells)
+        if states is not None and known.holds(cell, input, states, weights):
             known.missed = None
             return step(known.plan, input, states, weights)
     if isinstance(input, Proxy) and is_node(cell, input):
@@ -90,7 +90,7 @@ def _remember(cell: Any, spec: Spec, x: Tensor, states: Sequence[Tensor], weight
     if known is not None and known.missed != x.shape:
         known.missed = x.shape
     else:
-        cell.__dict__["_again"] = _Again(cell, spec, x, states, weights)
+        cell._again = _Again(cell, spec, x, states, weights)
 
 
 class _Again(Known):
@@ -119,7 +119,7 @@ class LSTMCell(torch.nn.LSTMCell):
 
     _torchs: ClassVar[Any] = torch.nn.LSTMCell.forward
     _settings: ClassVar[Any] = itemgetter("input_size", "hidden_size", "bias")
-    _again: _Again | None = None
+    _again = Beside()
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.LSTMCell.forward`: (B, I) in, h and c of (B, H) out."""
@@ -139,7 +139,7 @@ class GRUCell(torch.nn.GRUCell):
 
     _torchs: ClassVar[Any] = torch.nn.GRUCell.forward
     _settings: ClassVar[Any] = itemgetter("input_size", "hidden_size", "bias")
-    _again: _Again | None = None
+    _again = Beside()
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.GRUCell.forward`: (B, I) in, h of (B, H) out."""
@@ -159,7 +159,7 @@ class RNNCell(torch.nn.RNNCell):
 
     _torchs: ClassVar[Any] = torch.nn.RNNCell.forward
     _settings: ClassVar[Any] = itemgetter("input_size", "hidden_size", "bias", "nonlinearity")
-    _again: _Again | None = None
+    _again = Beside()
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.RNNCell.forward`: (B, I) in, h of (B, H) out."""

@@ -38,7 +38,8 @@ def compute(
         dtype = torch.bfloat16 if spec.mode != "GRU" else (x if h_0 is None else h_0).dtype
         by_kernels = not (by_formula or own.layer_norm or own.state_dropout > 0 or batch.wants_gates)
         spec, x, h_0, c_0, weights = _widened(spec, x, h_0, c_0, weights, by_kernels)
-    batch = batch._replace(distance=own.distance(batch.steps))
+    if not torch.compiler.is_compiling():  # a graph keeps all states
+        batch = batch._replace(distance=own.distance(batch.steps))
     if module.training:
         batch = drawn(own, spec, batch, x)
     way: Run = formula.layers if by_formula else run
@@ -93,7 +94,7 @@ def _one_by_one(
             c_n.append(c_last)
         if block is not None:
             gates.append(gates_of(one, here, block))
-    y = y.transpose(0, 1).contiguous() if turned else y
+    y = y.transpose(0, 1) if turned else y
     return y, torch.cat(h_n), torch.cat(c_n) if c_n else None, joined(gates) if gates else None
 
 

@@ -31,8 +31,8 @@ def run(
         weights: per direction those that `spec.slots` names, in its order; contiguous.
 
     Returns:
-        y of (T, B, D*P) or (B, T, D*P), contiguous, or (N, D*P); h_n and c_n shaped like h_0 and c_0, c_n for the
-        LSTM only; the block with the gates of every layer where they are wanted (`nn.gates`).
+        y of (T, B, D*P) or (B, T, D*P), step after step in memory, or (N, D*P); h_n and c_n shaped like h_0 and
+        c_0, c_n for the LSTM only; the block with the gates of every layer where they are wanted (`nn.gates`).
     """
     if torch.compiler.is_compiling():
         return operators.run(spec, batch, x, h_0, c_0, weights)
@@ -66,7 +66,7 @@ def _forward(
     plan: kernels.Plan, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor],
     block: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    y, h_n = x.new_empty(*plan.y_shape), x.new_empty(*plan.h_shape)
+    y, h_n = kernels.sequence_of(plan, x), x.new_empty(*plan.h_shape)
     c_n = x.new_empty(*plan.c_shape) if plan.c_shape else None
     kernels.forward(plan, x, h_0, c_0, weights, y, h_n, c_n, block)
     return y, h_n, c_n

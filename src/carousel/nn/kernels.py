@@ -16,7 +16,9 @@ from torch import Tensor
 from carousel import _core
 from carousel.nn.spec import Batch, Spec, slots
 
-__all__ = ["Plan", "backward", "block_of", "compiled", "contiguous", "forward", "plan_of", "rows"]
+__all__ = [
+    "Plan", "backward", "block_of", "compiled", "contiguous", "forward", "plan_of", "rows", "sequence_of",
+]  # fmt: skip
 
 _CELLS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 3, "RNN_RELU": 4}  # carousel_cell of csrc/carousel.h
 _GRU_RESET_BEFORE, _LSTM_COUPLED = 2, 5
@@ -45,7 +47,8 @@ class Plan(NamedTuple):
 
     Args:
         layers: compiled.
-        strides: of `rows(x)`, elements from one step, and from one batch row, to the next; y and dx are contiguous.
+        strides: of `rows(x)`, elements from one step, and from one batch row, to the next; so of y, step after step as
+            torch lays it out, and of dx, which is contiguous.
         places: how many addresses the weights have, and which belongs to each; None where they leave no gap.
         masks, lengths: addresses; the batch keeps the memory.
         sequences: rows of x and of y in all steps.
@@ -69,14 +72,22 @@ class Plan(NamedTuple):
 
 def plan_of(spec: Spec, batch: Batch, x: Tensor) -> Plan:
     """For x of (T, B, I), (B, T, I) with batch_first, or packed (N, I)."""
-    width, count = spec.directions * spec.width, spec.num_layers * spec.directions
-    dense = _dense_strides(spec, batch, spec.input_size)
+    I, width, count = spec.input_size, spec.directions * spec.width, spec.num_layers * spec.directions
+    dense = (0, I) if batch.packed else (I, batch.steps * I) if spec.batch_first else (batch.size * I, I)
     return Plan(
         spec, batch, compiled(spec, x.dtype, batch.packed), _strides(spec, x) if _has_rows(x) else dense,
-        _dense_strides(spec, batch, width), dense, _places(spec), _masks(spec, batch), _address(batch.lengths),
+        (0 if batch.packed else batch.size * width, width), dense, _places(spec), _masks(spec, batch),
+        _address(batch.lengths),
         x.shape[0] if batch.packed else batch.steps * batch.size, (*x.shape[:-1], width),
         (count, batch.size, spec.width), (count, batch.size, spec.hidden_size) if spec.has_cells else None,
     )  # fmt: skip
+
+
+def sequence_of(plan: Plan, x: Tensor) -> Tensor:
+    """Memory for y. Random tensors like it, dropout's masks among them, are drawn in its order: torch's."""
+    if plan.spec.batch_first and not plan.batch.packed:
+        return x.new_empty_strided(plan.y_shape, (*plan.y_strides[::-1], 1))
+    return x.new_empty(*plan.y_shape)
 
 
 def block_of(plan: Plan, x: Tensor, steps: int) -> Tensor:
@@ -91,8 +102,8 @@ def forward(
 ) -> None:  # fmt: skip
     """Writes y, h_n, c_n and the block, which a backward pass needs, from x, the states and the weights.
 
-    What is read may lie in memory in any way, but the weights; what is written is contiguous. Steps [first, last)
-    only, where last is not 0: the state before them is then in y and, of cells, c_0.
+    What is read may lie in memory in any way, but the weights; what is written is contiguous, y as `sequence_of`
+    says. Steps [first, last) only, where last is not 0: the state before them is then in y and, of cells, c_0.
     """
     batch, x, h_0, c_0 = plan.batch, rows(x), contiguous(h_0), contiguous(c_0)
     plan.layers.forward(
@@ -109,13 +120,13 @@ def backward(
     first: int = 0, last: int = 0,
 ) -> None:  # fmt: skip
     """Writes dx, dh_0, dc_0 and dweights, those that are not None; dblock is the gradient of what the block shows."""
-    batch, x, h_0, c_0 = plan.batch, rows(x), contiguous(h_0), contiguous(c_0)
+    batch, x, h_0, c_0, y = plan.batch, rows(x), contiguous(h_0), contiguous(c_0), rows(y)
     dy, dh_n, dc_n = None if dy is None else rows(dy), contiguous(dh_n), contiguous(dc_n)
     dblock = contiguous(dblock)
     plan.layers.backward(
         batch.steps, batch.size, x.data_ptr(), *plan.strides, _address(h_0), _address(c_0),
-        _addresses(plan, weights), plan.masks, y.data_ptr(), *plan.y_strides, block.data_ptr(), plan.lengths,
-        int(batch.key), batch.training, first, last, _address(dy),
+        _addresses(plan, weights), plan.masks, y.data_ptr(), *_strides(plan.spec, y), block.data_ptr(),
+        plan.lengths, int(batch.key), batch.training, first, last, _address(dy),
         *((0, 0) if dy is None else _strides(plan.spec, dy)), _address(dh_n), _address(dc_n),
         _address(dblock), _address(dx), *plan.dx_strides, _address(dh_0), _address(dc_0),
         _addresses(plan, dweights),
@@ -145,13 +156,6 @@ def _strides(spec: Spec, sequence: Tensor) -> tuple[int, int]:
     if not second:  # packed
         return 0, first
     return (second[0], first) if spec.batch_first else (first, second[0])
-
-
-def _dense_strides(spec: Spec, batch: Batch, width: int) -> tuple[int, int]:
-    """The same of a contiguous sequence of `width` columns."""
-    if batch.packed:
-        return 0, width
-    return (width, batch.steps * width) if spec.batch_first else (batch.size * width, width)
 
 
 def _addresses(plan: Plan, weights: Sequence[Tensor | None]) -> list[int]:

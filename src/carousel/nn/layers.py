@@ -11,9 +11,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from carousel.errors import UnsupportedError
 from carousel.nn import parameters
-from carousel.nn.again import Again, again, remember
+from carousel.nn.again import again, remember
 from carousel.nn.beyond import PLAIN, Beyond
-from carousel.nn.call import HAS_GUARDS, Seen, are_certain, is_low, path, torch_can, why_not
+from carousel.nn.call import HAS_GUARDS, Beside, Seen, are_certain, is_low, path, torch_can, why_not
 from carousel.nn.compute import compute
 from carousel.nn.dynamo import admit
 from carousel.nn.function import run
@@ -32,8 +32,7 @@ class _Layer:
 
     # Also of a module that torch's constructor made.
     _beyond, _options = PLAIN, Options()
-    _seen: Seen | None = None
-    _again: Again | None = None
+    _seen, _again = Beside(), Beside()
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         own = Beyond(**{name: kwargs.pop(name) for name in Beyond.__dataclass_fields__ if name in kwargs})
@@ -243,5 +242,5 @@ def _contiguous(module: Any, spec: Spec, weights: list[Tensor]) -> list[Tensor]:
         and not torch.compiler.is_compiling()
         and all(w is r for w, r in zip(weights, ready, strict=True))
     ):
-        module.__dict__["_seen"] = Seen(spec, ready)
+        module._seen = Seen(spec, ready)
     return ready

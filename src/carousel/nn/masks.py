@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from carousel.errors import UnsupportedError
 from carousel.nn.beyond import Beyond
 from carousel.nn.ragged import still_running
 from carousel.nn.spec import Batch, Spec
@@ -20,6 +21,11 @@ def drawn(own: Beyond, spec: Spec, batch: Batch, like: Tensor) -> Batch:
     count = spec.num_layers * spec.directions
     if own.rates != (0.0, 0.0):
         key = torch.randint(2**32, ())
+        if torch._C._functorch.is_batchedtensor(key):
+            raise UnsupportedError(
+                "zoneout in training draws one key for all that a vmap maps over, not one for each; call "
+                'vmap(..., randomness="same").'
+            )
         batch = batch._replace(training=True, key=key if torch.compiler.is_compiling() else int(key))
     if own.recurrent_dropout > 0:
         candidate_mask = _mask(own.recurrent_dropout, like, count, batch.size, spec.hidden_size)

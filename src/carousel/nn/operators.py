@@ -74,8 +74,11 @@ def _outputs(spec: Spec, x: Tensor, trained: bool) -> tuple[Tensor, Tensor, Tens
     if trained:
         each = kernels.compiled(spec, x.dtype, False).block_bytes(1, 1, 1)
         block = x.new_empty(T * B, each // x.element_size())
+    width = spec.directions * spec.width
     return (
-        x.new_empty(*x.shape[:-1], spec.directions * spec.width),
+        x.new_empty_strided((B, T, width), (width, B * width, 1))
+        if spec.batch_first
+        else x.new_empty(T, B, width),
         x.new_empty(count, B, spec.width),
         x.new_empty((count, B, spec.hidden_size) if spec.has_cells else 0),
         block,
@@ -119,7 +122,7 @@ def _layers_backward(
     gradients = _gradients(x, h_0, c_0, weights, wanted)
     dx, dh_0, dc_0, *dweights = (g if want else None for g, want in zip(gradients, wanted, strict=True))
     kernels.backward(
-        kernels.plan_of(spec, batch, x), x, h_0, c_0, [w.contiguous() for w in weights], y.contiguous(), block,
+        kernels.plan_of(spec, batch, x), x, h_0, c_0, [w.contiguous() for w in weights], y, block,
         dy, dh_n, dc_n if spec.has_cells else None, None, dx, dh_0, dc_0, dweights,
     )  # fmt: skip
     return gradients

@@ -25,7 +25,9 @@ def check_lengths(lengths: Any, steps: int, size: int) -> Tensor:
         raise ArgumentError(f"`lengths` must be whole numbers, got {found.dtype}.")
     if found.shape != (size,):
         raise ShapeError(f"`lengths` must have shape (B,) = ({size},), got {tuple(found.shape)}.")
-    found = found.to("cpu", torch.int64).contiguous()
+    found = found.to("cpu", torch.int64).clone(
+        memory_format=torch.contiguous_format
+    )  # the backward pass reads it
     if not torch.compiler.is_compiling():  # there the operator looks at the numbers
         check_range(found, steps)
     return found

@@ -28,7 +28,7 @@ class Recomputed(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:  # fmt: skip
         assert spec.num_layers == spec.directions == 1
         plan, x_rows = kernels.plan_of(spec, batch, x), kernels.rows(x)
-        y, h_n = x.new_empty(plan.y_shape), x.new_empty(plan.h_shape)
+        y, h_n = kernels.sequence_of(plan, x), x.new_empty(plan.h_shape)
         cells = [c_0]  # before every part, and after the last
         for first, last in _parts(batch):
             c_n = x.new_empty(plan.c_shape) if plan.c_shape else None

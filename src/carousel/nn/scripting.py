@@ -11,8 +11,6 @@ from carousel.nn.beyond import PLAIN
 
 __all__ = ["scriptable"]
 
-_NOTES = ("_seen", "_again", "_carousel_swapped")  # ours on a module; no type of TorchScript
-
 
 def scriptable(module: torch.nn.Module) -> torch.nn.Module:
     """`module` as torch's class; a class that somebody derived from ours is left as it is.
@@ -27,6 +25,5 @@ def scriptable(module: torch.nn.Module) -> torch.nn.Module:
         raise UnsupportedError(f"torch.jit.script knows no options of carousel.nn, got {module}.")
     plain = copy.copy(module)
     plain.__class__ = next(base for base in cls.__mro__ if base.__module__.startswith("torch."))
-    for note in _NOTES:
-        plain.__dict__.pop(note, None)
+    plain.__dict__.pop("_carousel_swapped", None)  # our mark on a module; no type of TorchScript
     return plain

@@ -162,7 +162,7 @@ class Stack(torch.nn.Module):
         ends = None if lengths is None else check_lengths(lengths, *x.shape[:2])
         if batched:
             y, finals = self._run(x, states, ends)
-            return y.transpose(0, 1).contiguous() if self.batch_first else y, finals
+            return y.transpose(0, 1) if self.batch_first else y, finals
         y, finals = self._run(x, [mapped(state, lambda s: s.unsqueeze(1)) for state in states], ends)
         return y.squeeze(1), tuple(mapped(state, lambda s: s.squeeze(1)) for state in finals)
 

@@ -73,10 +73,8 @@ class NetworkRows:
     """
 
     def __init__(self, model: NetworkModel, header: Header = "auto", id: str | None = None) -> None:
-        model.advance(
-            np.zeros((0, 1) if model.network.takes_ids else (0, 1, model.network.input_size), _kind(model)),
-            model.start(),
-        )
+        shape = (1,) if model.network.takes_ids else (1, model.network.input_size)
+        model.step(np.zeros(shape, _kind(model)), model.start())  # or it says why it cannot go step by step
         self.model, self.states = model, dict[str, State]()
         self._header, self._id, self._place = header, id, None if id is None else 0
         self._count = (1 if model.network.takes_ids else model.network.input_size) + (id is not None)
