@@ -481,13 +481,31 @@ def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     df = panel(rng)
     forecaster = Forecaster(6, **QUICK).fit(df)
-    forecaster.plot(path=tmp_path / "a.png")
+    figure = forecaster.plot(path=tmp_path / "a.png")
+    assert "history, gaps filled" in [text.get_text() for text in figure.legends[0].get_texts()]
     figure = forecaster.plot(df, tmp_path / "b.png", truth=True, with_baselines=True, series="s1")
     assert (tmp_path / "b.png").stat().st_size > 10_000
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert {"history", "forecast", "truth", "80 %", "95 %", "ridge"} <= set(labels)
     with pytest.raises(ArgumentError, match="`series` must be one of 's0'"):
         forecaster.plot(df, series="s9")
+
+
+def test_a_plot_does_not_show_what_was_made_up_before_a_series_began(rng: np.random.Generator) -> None:
+    pytest.importorskip("matplotlib")
+    days = pd.date_range("2024-01-01", periods=60)
+    long = pd.DataFrame({"unique_id": "long", "ds": days, "y": rng.normal(size=60)})
+    forecaster = Forecaster(3, **QUICK).fit(pd.concat([long, long[-5:].assign(unique_id="short")]))
+    axes = forecaster.plot(series="short").axes[0]
+    assert len(axes.lines[0].get_xdata()) == 5
+
+
+def test_a_plot_of_some_says_of_how_many(rng: np.random.Generator) -> None:
+    pytest.importorskip("matplotlib")
+    days = pd.date_range("2024-01-01", periods=40)
+    frames = [pd.DataFrame({"unique_id": f"s{k}", "ds": days, "y": rng.normal(size=40)}) for k in range(8)]
+    figure = Forecaster(3, **QUICK).fit(pd.concat(frames)).plot()
+    assert figure.get_suptitle() == "the first 6 of 8 series"
 
 
 def test_counts_are_never_below_zero(rng: np.random.Generator) -> None:

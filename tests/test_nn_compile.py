@@ -248,3 +248,18 @@ def test_the_block_is_large_enough(form, dtype):
             *_, block = operators._outputs(spec, x, True)
             asked = operators.kernels.block_of(operators.kernels.plan_of(spec, Batch(T, B), x), x, T)
             assert block.numel() >= asked.numel()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_an_empty_batch_in_a_graph(kind, batch_first):
+    """torch's LSTM ends the process there; what comes of it otherwise is what comes of a call outside."""
+    module = getattr(nn, kind)(3, 8, 2, batch_first=batch_first)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True)
+    for B in (4, 0, 2, 0):
+        x = torch.randn((B, 5, 3) if batch_first else (5, B, 3), requires_grad=True)
+        found, right = flat(compiled(x)), flat(module(x))
+        assert [t.shape for t in found] == [t.shape for t in right]
+        gradients = torch.autograd.grad(found[0].sum(), [x, *module.parameters()])
+        assert gradients[0].shape == x.shape
+        assert all(bool(g.any()) == (B > 0) for g in gradients[1:])

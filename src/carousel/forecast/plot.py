@@ -41,7 +41,7 @@ def plot(
     last: Context | None = None,
     width: float | None = None,
 ) -> Figure:
-    """Draws the forecast of up to six series, each in a panel of its own.
+    """Draws the forecast of up to six series, each in a panel of its own; it says of how many.
 
     Args:
         runner: the fitted model.
@@ -78,6 +78,9 @@ def plot(
     for axes, s in zip(grid, shown, strict=False):
         _draw(axes, runner, panel or last or runner.last(), s, truth, with_baselines, history, level)
         axes.set_title(str(ids[s]), loc="left", fontsize=11, fontweight="bold", parse_math=False)
+    if len(shown) < len(ids) and series is None:
+        some = f"the first {len(shown)} of {len(ids)} series"
+        figure.suptitle(some, x=0.01, ha="left", fontsize=9, color=GREY)
     handles, labels = grid[0].get_legend_handles_labels()
     ncols = len(labels) if width >= 9 else 3
     figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
@@ -105,15 +108,18 @@ def _draw(
         context = panel[np.array([s])]
         forecast = runner.forecast(context, level)
         past = runner.user_window(context)[0]
+        if value.tail.rows is not None and panel.window is value.tail.window:
+            past = past[-max(1, int(value.tail.rows[s])) :]  # what stands before was made up
+        label = "history, gaps filled"  # a model remembers what it reads, and not which of it was missing
         stamps = runner.frequency.shift(context.next[0], np.arange(-len(past), 0))
     else:
         one = panel.select(np.array([s]))
         end = int(one.lengths[0]) - (K if truth else 0)
         origins = Origins(np.zeros(1, np.int64), np.array([end]))
         forecast = runner.forecasts(runner.history(one, np.array([end])), origins, level)
-        past, stamps = one.values[:end], one.times(0)[:end]
+        past, stamps, label = one.values[:end], one.times(0)[:end], "history"
     past, stamps = past[-count:], stamps[-count:]
-    axes.plot(stamps, past, color=GREY, lw=1.3, label="history")
+    axes.plot(stamps, past, color=GREY, lw=1.3, label=label)
     ds, alone = forecast.ds[0], K == 1  # a line of one point is none
     for j, (a, (lower, upper)) in enumerate(sorted(forecast.intervals().items(), reverse=True)):
         pale = [1 - min(0.16 * (j + 1), 0.8) * (1 - c) for c in to_rgb(BLUE)]  # widest first, darker inside

@@ -32,7 +32,7 @@ _CELLS: dict[int, Any] = {4: "lstm", 3: "gru"}
 def read(path: str | os.PathLike[str]) -> Conversion:
     """The Network of LSTM or GRU layers, and at most one Linear after them, each step's output through it.
 
-    The file has weights alone: that the Linear reads the layers directly, at every step, is assumed, and `check` says so.
+    The file has weights alone: that the Linear reads the layers at every step, nothing between, is assumed and told.
 
     Raises:
         FormatError: the file is damaged, or holds anything but tensors by name.

@@ -94,7 +94,10 @@ def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) 
     if reason is not None:
         return reason
     shape = x.shape
-    if len(shape) not in ((2,) if packed else (2, 3)) or shape[-1] != spec.input_size or 0 in shape:
+    # In a graph torch's own LSTM divides by the size of an empty batch, and ends the process.
+    empty = torch.compiler.is_compiling() and len(shape) == 3 and shape[0 if spec.batch_first else 1] == 0
+    nothing = shape[1 if spec.batch_first else 0] == 0 if empty else 0 in shape
+    if len(shape) not in ((2,) if packed else (2, 3)) or shape[-1] != spec.input_size or nothing:
         return f"an input of shape {tuple(shape)}"
     if packed and not is_whole(input):
         return "a PackedSequence whose parts do not fit each other"
