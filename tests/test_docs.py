@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("README*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NAME = re.compile(r"`[^`\n]+`|\]\([^)]+\)")  # code within a sentence, or where a link goes
 EQUATION = re.compile(r"^(.*\S)  # \((\d)\)$", re.MULTILINE)
 
 
@@ -65,13 +66,22 @@ def test_equations_are_the_lines_of_the_reference(cell, equations, language):
         assert f"{line}  # ({number})" in source
 
 
-@pytest.mark.parametrize("name", ["lstm", "gru"])
-def test_both_languages_run_the_same_code(name):
-    english, chinese = (
-        BLOCK.findall((ROOT / "docs" / f"{name}{language}.md").read_text(encoding="utf-8"))
-        for language in ("", ".zh-CN")
-    )
+@pytest.mark.parametrize("page", ["README", "docs/lstm", "docs/gru"])
+def test_both_languages_run_the_same_code(page):
+    english, chinese = (BLOCK.findall(text) for text in both_languages(page))
     assert [without_words(block) for block in english] == [without_words(block) for block in chinese]
+
+
+def test_both_readmes_name_the_same_things():
+    english, chinese = (
+        {name.replace(".zh-CN", "") for name in NAME.findall(text)} for text in both_languages("README")
+    )
+    assert english == chinese
+
+
+def both_languages(page: str) -> list[str]:
+    """The page in English and in Chinese."""
+    return [(ROOT / f"{page}{language}.md").read_text(encoding="utf-8") for language in ("", ".zh-CN")]
 
 
 def without_words(code: str) -> str:
