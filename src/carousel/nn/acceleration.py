@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
 from carousel.errors import UnsupportedError
 from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
 from carousel.nn.layers import GRU, LSTM, RNN
 from carousel.nn.stack import Stack
 
-__all__ = ["OURS", "SUBCLASS", "Layer", "accelerate", "accelerated", "kernel_path", "restore"]
+__all__ = ["OURS", "SUBCLASS", "Layer", "accelerate", "accelerated", "kernel_path", "restore", "written"]
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -47,8 +48,8 @@ class Layer:
 def accelerate(module: _Module) -> _Module:
     """Puts every LSTM, GRU, RNN and cell of them inside `module`, or itself, on our kernels, in place.
 
-    Only the class of a layer changes: parameters, buffers, hooks and names stay, so optimisers, checkpoints
-    and references hold. Subclasses that somebody wrote are left alone; `accelerated` lists them.
+    Only the class of a layer changes: parameters, buffers, hooks, parametrizations and names stay, so optimisers,
+    checkpoints and references hold. Subclasses that somebody wrote are left alone; `accelerated` lists them.
 
     Returns:
         The same module.
@@ -61,9 +62,9 @@ def accelerate(module: _Module) -> _Module:
         ['0: GRU accelerated']
     """
     for layer in module.modules():
-        ours = OURS.get(type(layer))
+        ours = OURS.get(written(layer))
         if ours is not None:
-            layer.__class__ = ours
+            _turn(layer, ours)
             layer.__dict__[_MARK] = True
     return module
 
@@ -71,8 +72,9 @@ def accelerate(module: _Module) -> _Module:
 def restore(module: _Module) -> _Module:
     """Undoes `accelerate`, in place; layers that were ours from the start stay ours."""
     for layer in module.modules():
-        if layer.__dict__.pop(_MARK, False) and type(layer) in _TORCH:
-            layer.__class__ = _TORCH[type(layer)]
+        torchs = _TORCH.get(written(layer))
+        if torchs is not None and layer.__dict__.pop(_MARK, False):
+            _turn(layer, torchs)
             for note in ("_seen", "_again"):
                 layer.__dict__.pop(note, None)
     return module
@@ -83,9 +85,9 @@ def accelerated(module: torch.nn.Module) -> list[Layer]:
     layers = []
     for name, layer in module.named_modules():
         kind = type(layer).__name__
-        if type(layer) in _TORCH:
+        if isinstance(layer, tuple(_TORCH)):  # subclasses too: parametrizations make one
             layers.append(Layer(name, kind, "accelerated"))
-        elif type(layer) in OURS:
+        elif written(layer) in OURS:
             layers.append(Layer(name, kind, "left", "added since accelerate(model) was called, if ever"))
         elif isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase):
             layers.append(Layer(name, kind, "left", SUBCLASS))
@@ -105,11 +107,25 @@ def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
         >>> kernel_path(LSTM(3, 8).half(), torch.zeros(20, 4, 3).half())
         'torch: dtype torch.float16'
     """
-    if isinstance(module, (*_TORCH, Stack)):  # subclasses too: parametrizations make one
+    if isinstance(module, (*_TORCH, Stack)):
         return str(module.kernel_path(x, hx))  # type: ignore[operator]
-    if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
+    if written(module) in OURS:
         return "torch: not accelerated; call carousel.accelerate(module)"
+    if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
+        return f"torch: {SUBCLASS}"
     raise UnsupportedError(
         f"`module` must be a recurrent layer, got {type(module).__name__}; "
         "carousel.accelerated(model) lists those inside a model."
     )
+
+
+def written(layer: torch.nn.Module) -> type[Any]:
+    """The class of `layer`; of a parametrized one that from which torch has derived a class for it."""
+    cls = type(layer)
+    return cls.__bases__[0] if is_parametrized(layer) else cls
+
+
+def _turn(layer: torch.nn.Module, cls: type[torch.nn.Module]) -> None:
+    """Makes `layer` a `cls`. Copies of a parametrized one share the class that torch derived, so it gets a new one."""
+    derived = type(layer)
+    layer.__class__ = type(derived.__name__, (cls,), dict(vars(derived))) if is_parametrized(layer) else cls
