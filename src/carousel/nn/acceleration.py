@@ -13,7 +13,17 @@ from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
 from carousel.nn.layers import GRU, LSTM, RNN
 from carousel.nn.stack import Stack
 
-__all__ = ["OURS", "SUBCLASS", "Layer", "accelerate", "accelerated", "kernel_path", "restore", "written"]
+__all__ = [
+    "OURS",
+    "SUBCLASS",
+    "SUBSTITUTED",
+    "Layer",
+    "accelerate",
+    "accelerated",
+    "kernel_path",
+    "restore",
+    "written",
+]
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -25,6 +35,8 @@ OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     torch.nn.GRUCell: GRUCell,
     torch.nn.RNNCell: RNNCell,
 }
+# Classes of torch's that `carousel run` has put on our kernels.
+SUBSTITUTED: set[type[torch.nn.Module]] = set()
 SUBCLASS = "a subclass may compute something else"
 _TORCH = {ours: torchs for torchs, ours in OURS.items()}
 # On modules whose class `accelerate` changed, so that `restore` leaves those alone that were ours from the start.
@@ -85,7 +97,7 @@ def accelerated(module: torch.nn.Module) -> list[Layer]:
     layers = []
     for name, layer in module.named_modules():
         kind = type(layer).__name__
-        if isinstance(layer, tuple(_TORCH)):  # subclasses too: parametrizations make one
+        if _ours(layer) is not None:
             layers.append(Layer(name, kind, "accelerated"))
         elif written(layer) in OURS:
             layers.append(Layer(name, kind, "left", "added since accelerate(model) was called, if ever"))
@@ -107,8 +119,9 @@ def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
         >>> kernel_path(LSTM(3, 8).half(), torch.zeros(20, 4, 3).half())
         'torch: dtype torch.float16'
     """
-    if isinstance(module, (*_TORCH, Stack)):
-        return str(module.kernel_path(x, hx))  # type: ignore[operator]
+    ours: Any = type(module) if isinstance(module, Stack) else _ours(module)
+    if ours is not None:
+        return str(ours.kernel_path(module, x, hx))
     if written(module) in OURS:
         return "torch: not accelerated; call carousel.accelerate(module)"
     if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
@@ -123,6 +136,14 @@ def written(layer: torch.nn.Module) -> type[Any]:
     """The class of `layer`; of a parametrized one that from which torch has derived a class for it."""
     cls = type(layer)
     return cls.__bases__[0] if is_parametrized(layer) else cls
+
+
+def _ours(layer: torch.nn.Module) -> type[Any] | None:
+    """Our class whose method a call of `layer` runs, None where there is none."""
+    if isinstance(layer, tuple(_TORCH)):  # subclasses too: parametrizations make one
+        return type(layer)
+    cls = written(layer)
+    return OURS[cls] if cls in SUBSTITUTED else None
 
 
 def _turn(layer: torch.nn.Module, cls: type[torch.nn.Module]) -> None:

@@ -16,7 +16,7 @@ from weakref import WeakSet
 import torch
 from torch.nn.utils.parametrize import cached
 
-from carousel.nn.acceleration import OURS, SUBCLASS, written
+from carousel.nn.acceleration import OURS, SUBCLASS, SUBSTITUTED, written
 
 __all__ = ["Tally", "substitute"]
 
@@ -62,6 +62,7 @@ def substitute() -> Tally:
         for name in _OF_LAYERS if issubclass(cls, torch.nn.RNNBase) else _OF_CELLS:
             setattr(cls, name, getattr(ours, name))
         cls.forward = patched[cls]
+    SUBSTITUTED.update(OURS)
     scripting.script = _with_methods(scripting.script, torchs, patched)
     return tally
 
