@@ -227,6 +227,22 @@ def test_nothing_to_do():
     assert accelerated(module) == []
 
 
+@pytest.mark.parametrize("function", [accelerate, restore, accelerated])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.nn.LSTM, "the class LSTM; give a module that it has made"),
+        ([torch.nn.LSTM(3, 5)], "list; several go in a torch.nn.ModuleList"),
+        (None, "NoneType; several go in a torch.nn.ModuleList"),
+    ],
+    ids=["class", "list", "None"],
+)
+def test_what_is_no_module(function, value, words):
+    with pytest.raises(carousel.errors.ArgumentError) as caught:
+        function(value)
+    assert str(caught.value) == f"`module` must be a torch.nn.Module, got {words}."
+
+
 def test_transformers_and_others_are_left_alone():
     module = torch.nn.TransformerEncoderLayer(8, 2)
     types = [type(part) for part in module.modules()]

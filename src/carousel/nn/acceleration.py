@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch.nn.utils.parametrize import is_parametrized
 
-from carousel.errors import UnsupportedError
+from carousel.errors import ArgumentError, UnsupportedError
 from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
 from carousel.nn.layers import GRU, LSTM, RNN
 from carousel.nn.stack import Stack
@@ -66,6 +66,9 @@ def accelerate(module: _Module) -> _Module:
     Returns:
         The same module.
 
+    Raises:
+        ArgumentError: `module` is none.
+
     Example:
         >>> model = torch.nn.Sequential(torch.nn.GRU(3, 8))
         >>> accelerate(model) is model
@@ -73,6 +76,7 @@ def accelerate(module: _Module) -> _Module:
         >>> [str(layer) for layer in accelerated(model)]
         ['0: GRU accelerated']
     """
+    _check(module)
     for layer in module.modules():
         ours = OURS.get(written(layer))
         if ours is not None:
@@ -83,6 +87,7 @@ def accelerate(module: _Module) -> _Module:
 
 def restore(module: _Module) -> _Module:
     """Undoes `accelerate`, in place; layers that were ours from the start stay ours."""
+    _check(module)
     for layer in module.modules():
         torchs = _TORCH.get(written(layer))
         if torchs is not None and layer.__dict__.pop(_MARK, False):
@@ -94,6 +99,7 @@ def restore(module: _Module) -> _Module:
 
 def accelerated(module: torch.nn.Module) -> list[Layer]:
     """Every recurrent layer of `module`: those on our kernels, and those left with the reason."""
+    _check(module)
     layers = []
     for name, layer in module.named_modules():
         kind = type(layer).__name__
@@ -136,6 +142,14 @@ def written(layer: torch.nn.Module) -> type[Any]:
     """The class of `layer`; of a parametrized one that from which torch has derived a class for it."""
     cls = type(layer)
     return cls.__bases__[0] if is_parametrized(layer) else cls
+
+
+def _check(module: Any) -> None:
+    if not isinstance(module, torch.nn.Module):
+        got = f"{type(module).__name__}; several go in a torch.nn.ModuleList"
+        if isinstance(module, type):
+            got = f"the class {module.__name__}; give a module that it has made"
+        raise ArgumentError(f"`module` must be a torch.nn.Module, got {got}.")
 
 
 def _ours(layer: torch.nn.Module) -> type[Any] | None:
