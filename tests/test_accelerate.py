@@ -7,6 +7,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from torch.nn.utils import parametrizations  # noqa: E402
+from torch.nn.utils.parametrize import remove_parametrizations  # noqa: E402
+
 import carousel  # noqa: E402
 from carousel import accelerate, accelerated, kernel_path, nn, restore  # noqa: E402
 
@@ -121,7 +124,17 @@ def test_a_subclass_is_left_and_listed():
     (layer,) = accelerated(module)
     assert (layer.name, layer.type, layer.state) == ("0", "Peephole", "left")
     assert layer.reason == "a subclass may compute something else"
-    assert kernel_path(module[0], torch.zeros(6, 4, 3)).startswith("torch: ")
+    assert kernel_path(module[0], torch.zeros(6, 4, 3)) == "torch: a subclass may compute something else"
+
+
+def test_a_subclass_of_ours_is_ours():
+    class Named(nn.GRU):
+        pass
+
+    module = Named(3, 5)
+    assert [str(layer) for layer in accelerated(accelerate(module))] == ["(root): Named accelerated"]
+    assert kernel_path(module, torch.zeros(6, 4, 3)).startswith("carousel: ")
+    assert type(restore(module)) is Named
 
 
 def test_a_layer_added_later_is_listed():
@@ -145,6 +158,57 @@ def test_restore_undoes_accelerate_and_no_more():
     assert type(module[0]) is nn.LSTM
 
 
+WAYS = {
+    "accelerate parametrize restore remove": torch.nn.LSTM,
+    "accelerate parametrize remove restore": torch.nn.LSTM,
+    "parametrize accelerate restore remove": torch.nn.LSTM,
+    "parametrize accelerate remove restore": torch.nn.LSTM,
+    "accelerate parametrize remove": nn.LSTM,
+    "parametrize accelerate remove": nn.LSTM,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_parametrized_layer_in_every_order(way):
+    """The weight that a parametrization computes is the one that is used, whoever comes first."""
+    x, first = torch.randn(6, 4, 3), torch.nn.LSTM(3, 5)
+    right, module = first(x)[0], torch.nn.Sequential(first)
+    steps = {
+        "accelerate": accelerate,
+        "restore": restore,
+        "parametrize": lambda m: parametrizations.weight_norm(m[0], "weight_hh_l0"),
+        "remove": lambda m: remove_parametrizations(m[0], "weight_hh_l0"),
+    }
+    for step in way.split():
+        steps[step](module)
+        (layer,) = accelerated(module)
+        on_ours = isinstance(module[0], nn.LSTM)
+        assert layer.type == type(module[0]).__name__
+        assert layer.state == ("accelerated" if on_ours else "left")
+        assert kernel_path(module[0], x).startswith("carousel: " if on_ours else "torch: ")
+        torch.testing.assert_close(module(x)[0], right)
+    assert type(module[0]) is WAYS[way]
+    if "restore" in way:
+        assert vars(first).keys() == vars(torch.nn.LSTM(3, 5)).keys()
+
+
+def test_a_copy_of_a_parametrized_layer_is_restored_alone():
+    layer = parametrizations.weight_norm(accelerate(torch.nn.GRU(3, 5)), "weight_hh_l0")
+    other = copy.deepcopy(layer)
+    restore(other)
+    assert [isinstance(each, nn.GRU) for each in (layer, other)] == [True, False]
+    x = torch.randn(6, 4, 3)
+    torch.testing.assert_close(other(x)[0], layer(x)[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_parametrized_layer_that_was_ours_stays_ours(kind):
+    module = parametrizations.weight_norm(getattr(nn, kind)(3, 5), "weight_hh" + "_l0" * ("Cell" not in kind))
+    restore(accelerate(module))
+    assert isinstance(module, getattr(nn, kind))
+    assert [layer.state for layer in accelerated(module)] == ["accelerated"]
+
+
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"]
 )
@@ -161,6 +225,22 @@ def test_nothing_to_do():
     assert accelerate(module) is module
     assert restore(module) is module
     assert accelerated(module) == []
+
+
+@pytest.mark.parametrize("function", [accelerate, restore, accelerated])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (torch.nn.LSTM, "the class LSTM; give a module that it has made"),
+        ([torch.nn.LSTM(3, 5)], "list; several go in a torch.nn.ModuleList"),
+        (None, "NoneType; several go in a torch.nn.ModuleList"),
+    ],
+    ids=["class", "list", "None"],
+)
+def test_what_is_no_module(function, value, words):
+    with pytest.raises(carousel.errors.ArgumentError) as caught:
+        function(value)
+    assert str(caught.value) == f"`module` must be a torch.nn.Module, got {words}."
 
 
 def test_transformers_and_others_are_left_alone():

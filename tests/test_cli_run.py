@@ -171,6 +171,37 @@ def test_it_says_what_was_accelerated_and_what_was_left(both: tuple[Path, Path, 
     assert left == f"1 Doubled ({reason}), 1 Renamed ({reason}), 1 GRU (dtype torch.float16)"
 
 
+ASKED = """
+import torch, carousel._core
+from torch import nn
+
+class Renamed(nn.GRU):
+    pass
+
+made = nn.ModuleList([nn.LSTM(4, 5), nn.GRUCell(4, 5), Renamed(4, 5), nn.RNN(4, 5)])
+nn.utils.parametrizations.weight_norm(made[3], "weight_hh_l0")
+for layer in made:
+    x = torch.zeros(3, 4) if isinstance(layer, nn.GRUCell) else torch.zeros(2, 3, 4)
+    print(carousel.kernel_path(layer, x).replace(carousel._core.isa(), "ISA"))
+print(carousel.kernel_path(made[0], torch.zeros(2, 3, 4).double()))
+print(*carousel.accelerated(made), sep="\\n")
+"""
+
+
+def test_a_script_is_told_which_path_its_layers_take(tmp_path: Path) -> None:
+    write(tmp_path, ASKED)
+    ours = "carousel: ISA float32"
+    left = "a subclass may compute something else"
+    assert run("script.py", cwd=tmp_path).stdout.splitlines() == [
+        *(ours, ours, f"torch: {left}", ours),
+        "torch: dtypes torch.float64 and torch.float32 in one call",
+        "0: LSTM accelerated",
+        "1: GRUCell accelerated",
+        f"2: Renamed left, {left}",
+        "3: ParametrizedRNN accelerated",
+    ]
+
+
 def test_quiet(tmp_path: Path) -> None:
     write(tmp_path, "import torch\ntorch.nn.GRU(1, 2)(torch.zeros(3, 1, 1))\n")
     assert run("--quiet", "script.py", cwd=tmp_path).stderr == ""

@@ -5,6 +5,7 @@ import io
 import itertools
 import pickle
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -156,11 +157,31 @@ WRONG = [
     ("GRU", {"zoneout": (0.1, 0.2)}, ArgumentError,
      "`zoneout` must be one number, or of an LSTM (h, c), got (0.1, 0.2)."),
     ("LSTM", {"zoneout": float("nan")}, ArgumentError, "`zoneout` must be in [0, 1], got nan."),
-    ("GRU", {"recurrent_dropout": 1.0}, ArgumentError, "`recurrent_dropout` must be in [0, 1), got 1.0."),
-    ("RNN", {"state_dropout": -0.5}, ArgumentError, "`state_dropout` must be in [0, 1), got -0.5."),
-    ("GRU", {"input_dropout": 2}, ArgumentError, "`input_dropout` must be in [0, 1), got 2."),
-    ("GRU", {"clip": 0.0}, ArgumentError, "`clip` must be above 0, or None for no bound, got 0.0."),
-    ("LSTM", {"cell_clip": -1}, ArgumentError, "`cell_clip` must be above 0, or None for no bound, got -1."),
+    ("LSTM", {"zoneout": "a"}, ArgumentError,
+     "`zoneout` must be one number, or of an LSTM (h, c), got 'a'."),
+    ("RNN", {"zoneout": True}, ArgumentError, "`zoneout` must be one number, or of an LSTM (h, c), got True."),
+    ("LSTM", {"zoneout": [0.1, 0.2]}, ArgumentError,
+     "`zoneout` must be one number, or of an LSTM (h, c), got [0.1, 0.2]."),
+    ("LSTM", {"zoneout": (0.1, None)}, ArgumentError,
+     "`zoneout` must be one number, or of an LSTM (h, c), got (0.1, None)."),
+    ("GRU", {"recurrent_dropout": 1.0}, ArgumentError, "`recurrent_dropout` must be a number in [0, 1), got 1.0."),
+    ("RNN", {"state_dropout": -0.5}, ArgumentError, "`state_dropout` must be a number in [0, 1), got -0.5."),
+    ("GRU", {"input_dropout": 2}, ArgumentError, "`input_dropout` must be a number in [0, 1), got 2."),
+    ("GRU", {"clip": 0.0}, ArgumentError, "`clip` must be a number above 0, or None for no bound, got 0.0."),
+    ("LSTM", {"cell_clip": -1}, ArgumentError, "`cell_clip` must be a number above 0, or None for no bound, got -1."),
+    ("RNN", {"state_dropout": "0.5"}, ArgumentError, "`state_dropout` must be a number in [0, 1), got '0.5'."),
+    ("LSTM", {"clip": "x"}, ArgumentError, "`clip` must be a number above 0, or None for no bound, got 'x'."),
+    ("LSTM", {"cell_clip": float("inf")}, ArgumentError,
+     "`cell_clip` must be a number above 0, or None for no bound, got inf."),
+    ("LSTM", {"forget_bias": "a"}, ArgumentError, "`forget_bias` must be a finite number, or None, got 'a'."),
+    ("LSTM", {"forget_bias": True}, ArgumentError, "`forget_bias` must be a finite number, or None, got True."),
+    ("LSTM", {"forget_bias": float("nan")}, ArgumentError,
+     "`forget_bias` must be a finite number, or None, got nan."),
+    ("GRU", {"layer_norm": "no"}, ArgumentError, "`layer_norm` must be True or False, got 'no'."),
+    ("RNN", {"layer_norm": None}, ArgumentError, "`layer_norm` must be True or False, got None."),
+    ("LSTM", {"peephole": "false"}, ArgumentError, "`peephole` must be True or False, got 'false'."),
+    ("LSTM", {"coupled_gates": 1}, ArgumentError, "`coupled_gates` must be True or False, got 1."),
+    ("GRU", {"learn_initial_state": "no"}, ArgumentError, "`learn_initial_state` must be True or False, got 'no'."),
     ("GRU", {"reset": "never"}, ArgumentError, "`reset` must be 'after' or 'before', got 'never'."),
     ("GRU", {"recompute": -2}, ArgumentError, "`recompute` must be an integer of at least 1, got -2."),
     ("GRU", {"recompute": 2.5}, ArgumentError, "`recompute` must be an integer of at least 1, got 2.5."),
@@ -183,6 +204,18 @@ def test_wrong_options(kind, options, error, words):
     with pytest.raises(error) as caught:
         getattr(nn, kind)(3, 5, **options)
     assert str(caught.value) == words
+
+
+def test_options_of_numpy():
+    """As Python's: the kernels take them, and the module reads so."""
+    numbers = {"zoneout": np.float32(0.5), "clip": np.int64(2), "forget_bias": np.float64(1)}
+    flags = dict.fromkeys(("layer_norm", "peephole", "learn_initial_state", "recompute"), np.True_)
+    module = nn.LSTM(3, 5, **flags, **numbers)
+    right = nn.LSTM(3, 5, **dict.fromkeys(flags, True), zoneout=0.5, clip=2, forget_bias=1.0)
+    right.load_state_dict(module.state_dict())
+    x = torch.randn(6, 4, 3)
+    assert torch.equal(module.eval()(x)[0], right.eval()(x)[0])
+    assert "layer_norm=True" in repr(module)
 
 
 def test_an_unknown_keyword_is_torchs_error():

@@ -1,5 +1,7 @@
 """Rows of different lengths: `lengths`, which needs no order, and torch's PackedSequence, against torch.nn."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -18,6 +20,7 @@ pytestmark = [
 LAYERS = ["LSTM", "GRU", "RNN"]
 layers = pytest.mark.parametrize("kind", LAYERS)
 CLOSE = {"rtol": 0, "atol": 1e-13}  # float64, both sides round: sums of 20 terms over 6 steps
+NUMBERS = r"4 whole numbers in \[0, T\] = \[0, 6\], one for each row"
 SORTED, UNSORTED = [6, 4, 4, 1], [4, 6, 1, 4]
 FORMS = {
     "one": {},
@@ -208,11 +211,16 @@ def test_forms_of_lengths(lengths):
         (6, ShapeError, r"`lengths` must have shape \(B,\) = \(4,\), got \(\)\."),
         ([4.0, 6.0, 1.0, 4.0], ArgumentError, r"`lengths` must be whole numbers, got torch.float32\."),
         ([True] * 4, ArgumentError, r"`lengths` must be whole numbers, got torch.bool\."),
+        ([], ShapeError, r"`lengths` must have shape \(B,\) = \(4,\), got \(0,\)\."),
+        *(
+            (what, ArgumentError, rf"`lengths` must be {NUMBERS}, got {re.escape(repr(what))}\.")
+            for what in ({5: 1}, [None, 1, 2, 3], "abcd", [10**20, 1, 1, 1], [[1], [2, 3]])
+        ),
     ],
 )
 def test_wrong_lengths(lengths, error, words):
     module, _ = pair("LSTM")
-    with pytest.raises(error, match=words):
+    with pytest.raises(error, match=f"^{words}$"):
         module(inputs(module)[0], lengths=lengths)
 
 
@@ -231,6 +239,18 @@ def test_lengths_are_the_callers_to_change(form, options):
         assert torch.equal(y, before)
     for right, found in zip(*gradients, strict=True):
         assert torch.equal(found, right)
+
+
+def test_lengths_of_a_reversed_array():
+    module, _ = pair("LSTM")
+    x, _ = inputs(module)
+    assert torch.equal(module(x, lengths=np.array(UNSORTED)[::-1])[0], module(x, lengths=UNSORTED[::-1])[0])
+
+
+@pytest.mark.parametrize("lengths", [[], (), np.zeros(0, int)], ids=["list", "tuple", "array"])
+def test_no_lengths_of_no_rows(lengths):
+    y, h_n = nn.GRU(3, 5)(torch.zeros(6, 0, 3), lengths=lengths)
+    assert (y.shape, h_n.shape) == ((6, 0, 5), (1, 0, 5))
 
 
 def test_lengths_of_one_sequence_without_a_batch():

@@ -402,7 +402,16 @@ CONSTRUCTOR = {
     "list": ({"cell": ["gru"]}, "`cell` must be one value, or a list of one per layer, 2, got ['gru']."),
     "merge": ({"merge": "max"}, "`merge` must be 'concat' or 'sum' or 'mean' or 'mul', got 'max'."),
     "dilation": ({"dilation": [1, 0]}, "`dilation` must be an integer of at least 1, got 0."),
-    "dropout": ({"dropout": 1.5}, "`dropout` must be in [0, 1], got 1.5."),
+    "dropout": ({"dropout": 1.5}, "`dropout` must be a number in [0, 1], got 1.5."),
+    "dropout's type": ({"dropout": "a"}, "`dropout` must be a number in [0, 1], got 'a'."),
+    "bias": ({"bias": None}, "`bias` must be True or False, got None."),
+    "batch_first": ({"batch_first": 1}, "`batch_first` must be True or False, got 1."),
+    "bidirectional": (
+        {"bidirectional": [True, "no"]},
+        "`bidirectional` must be True or False, got 'no'.",
+    ),
+    "residual": ({"residual": "no"}, "`residual` must be True or False, got 'no'."),
+    "dense": ({"dense": "no"}, "`dense` must be True or False, got 'no'."),
     "both": (
         {"dense": True, "residual": True},
         "`residual` and `dense` exclude each other; leave one of them out.",
@@ -411,6 +420,10 @@ CONSTRUCTOR = {
         {"cell": ["lstm", "gru"], "proj_size": 2},
         "`proj_size` is for the lstm only, not for the gru; "
         "give a list of one value per layer, 0 where it is another cell.",
+    ),
+    "projection's type": (
+        {"proj_size": [2, None]},
+        "`proj_size` must be an integer of at least 0, got None.",
     ),
     "peephole": ({"cell": "gru", "peephole": True}, "`peephole` is for the LSTM only, not for GRU."),
 }
@@ -422,6 +435,25 @@ def test_wrong_constructor(what):
     with pytest.raises((ArgumentError, UnsupportedError)) as caught:
         nn.Stack(3, **{"hidden_sizes": [4, 4], **arguments})
     assert str(caught.value) == words
+
+
+def test_arguments_of_numpy():
+    """As Python's; torch takes no other widths."""
+    one, yes = np.int64(1), np.True_
+    stack = nn.Stack(
+        3 * one, [5 * one, 4], bias=yes, dropout=np.float32(0.5), bidirectional=[yes, False], residual=yes,
+        dilation=2 * one, proj_size=2 * one,
+    )  # fmt: skip
+    right = nn.Stack(
+        3, [5, 4], dropout=0.5, bidirectional=[True, False], residual=True, dilation=2, proj_size=2
+    )
+    right.load_state_dict(stack.state_dict())
+    x, seen = torch.randn(T, B, 3), []
+    for module in (stack, right):
+        torch.manual_seed(3)
+        seen.append(module(x)[0])
+    assert torch.equal(*seen)
+    assert repr(stack) == repr(right)
 
 
 def test_unknown_option():

@@ -6,13 +6,24 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from torch.nn.utils.parametrize import is_parametrized
 
-from carousel.errors import UnsupportedError
+from carousel.errors import ArgumentError, UnsupportedError
 from carousel.nn.cells import GRUCell, LSTMCell, RNNCell
 from carousel.nn.layers import GRU, LSTM, RNN
 from carousel.nn.stack import Stack
 
-__all__ = ["OURS", "SUBCLASS", "Layer", "accelerate", "accelerated", "kernel_path", "restore"]
+__all__ = [
+    "OURS",
+    "SUBCLASS",
+    "SUBSTITUTED",
+    "Layer",
+    "accelerate",
+    "accelerated",
+    "kernel_path",
+    "restore",
+    "written",
+]
 
 _Module = TypeVar("_Module", bound=torch.nn.Module)
 
@@ -24,6 +35,8 @@ OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
     torch.nn.GRUCell: GRUCell,
     torch.nn.RNNCell: RNNCell,
 }
+# Classes of torch's that `carousel run` has put on our kernels.
+SUBSTITUTED: set[type[torch.nn.Module]] = set()
 SUBCLASS = "a subclass may compute something else"
 _TORCH = {ours: torchs for torchs, ours in OURS.items()}
 # On modules whose class `accelerate` changed, so that `restore` leaves those alone that were ours from the start.
@@ -47,11 +60,14 @@ class Layer:
 def accelerate(module: _Module) -> _Module:
     """Puts every LSTM, GRU, RNN and cell of them inside `module`, or itself, on our kernels, in place.
 
-    Only the class of a layer changes: parameters, buffers, hooks and names stay, so optimisers, checkpoints
-    and references hold. Subclasses that somebody wrote are left alone; `accelerated` lists them.
+    Only the class of a layer changes: parameters, buffers, hooks, parametrizations and names stay, so optimisers,
+    checkpoints and references hold. Subclasses that somebody wrote are left alone; `accelerated` lists them.
 
     Returns:
         The same module.
+
+    Raises:
+        ArgumentError: `module` is none.
 
     Example:
         >>> model = torch.nn.Sequential(torch.nn.GRU(3, 8))
@@ -60,30 +76,34 @@ def accelerate(module: _Module) -> _Module:
         >>> [str(layer) for layer in accelerated(model)]
         ['0: GRU accelerated']
     """
+    _check(module)
     for layer in module.modules():
-        ours = OURS.get(type(layer))
+        ours = OURS.get(written(layer))
         if ours is not None:
-            layer.__class__ = ours
+            _turn(layer, ours)
             layer.__dict__[_MARK] = True
     return module
 
 
 def restore(module: _Module) -> _Module:
     """Undoes `accelerate`, in place; layers that were ours from the start stay ours."""
+    _check(module)
     for layer in module.modules():
-        if layer.__dict__.pop(_MARK, False) and type(layer) in _TORCH:
-            layer.__class__ = _TORCH[type(layer)]
+        torchs = _TORCH.get(written(layer))
+        if torchs is not None and layer.__dict__.pop(_MARK, False):
+            _turn(layer, torchs)
     return module
 
 
 def accelerated(module: torch.nn.Module) -> list[Layer]:
     """Every recurrent layer of `module`: those on our kernels, and those left with the reason."""
+    _check(module)
     layers = []
     for name, layer in module.named_modules():
         kind = type(layer).__name__
-        if type(layer) in _TORCH:
+        if _ours(layer) is not None:
             layers.append(Layer(name, kind, "accelerated"))
-        elif type(layer) in OURS:
+        elif written(layer) in OURS:
             layers.append(Layer(name, kind, "left", "added since accelerate(model) was called, if ever"))
         elif isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase):
             layers.append(Layer(name, kind, "left", SUBCLASS))
@@ -103,11 +123,42 @@ def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
         >>> kernel_path(LSTM(3, 8).half(), torch.zeros(20, 4, 3).half())
         'torch: dtype torch.float16'
     """
-    if isinstance(module, (*_TORCH, Stack)):  # subclasses too: parametrizations make one
-        return str(module.kernel_path(x, hx))  # type: ignore[operator]
-    if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
+    ours: Any = type(module) if isinstance(module, Stack) else _ours(module)
+    if ours is not None:
+        return str(ours.kernel_path(module, x, hx))
+    if written(module) in OURS:
         return "torch: not accelerated; call carousel.accelerate(module)"
+    if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
+        return f"torch: {SUBCLASS}"
     raise UnsupportedError(
         f"`module` must be a recurrent layer, got {type(module).__name__}; "
         "carousel.accelerated(model) lists those inside a model."
     )
+
+
+def written(layer: torch.nn.Module) -> type[Any]:
+    """The class of `layer`; of a parametrized one that from which torch has derived a class for it."""
+    cls = type(layer)
+    return cls.__bases__[0] if is_parametrized(layer) else cls
+
+
+def _check(module: Any) -> None:
+    if not isinstance(module, torch.nn.Module):
+        got = f"{type(module).__name__}; several go in a torch.nn.ModuleList"
+        if isinstance(module, type):
+            got = f"the class {module.__name__}; give a module that it has made"
+        raise ArgumentError(f"`module` must be a torch.nn.Module, got {got}.")
+
+
+def _ours(layer: torch.nn.Module) -> type[Any] | None:
+    """Our class whose method a call of `layer` runs, None where there is none."""
+    if isinstance(layer, tuple(_TORCH)):  # subclasses too: parametrizations make one
+        return type(layer)
+    cls = written(layer)
+    return OURS[cls] if cls in SUBSTITUTED else None
+
+
+def _turn(layer: torch.nn.Module, cls: type[torch.nn.Module]) -> None:
+    """Makes `layer` a `cls`. Copies of a parametrized one share the class that torch derived, so it gets a new one."""
+    derived = type(layer)
+    layer.__class__ = type(derived.__name__, (cls,), dict(vars(derived))) if is_parametrized(layer) else cls

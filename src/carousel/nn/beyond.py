@@ -6,12 +6,15 @@ docs/options.md has the equations and the papers.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import isqrt
+from math import inf, isfinite, isqrt
+from typing import Any
+
+import numpy as np
 
 from carousel.errors import ArgumentError, UnsupportedError, check_choice, check_integer
 from carousel.nn.spec import Options
 
-__all__ = ["PLAIN", "Beyond"]
+__all__ = ["PLAIN", "Beyond", "check_flag", "is_number", "plain"]
 
 _OFFERED = {
     **dict.fromkeys(("peephole", "coupled_gates", "cell_clip", "forget_bias"), ("LSTM",)),
@@ -55,6 +58,12 @@ class Beyond:
     learn_initial_state: bool = False
     recompute: bool | int = False
 
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            value = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
+            object.__setattr__(self, f.name, value)
+
     def __str__(self) -> str:
         """As torch writes the arguments of a module, those that are not the default."""
         given = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
@@ -78,28 +87,52 @@ class Beyond:
         return max(1, isqrt(steps)) if self.recompute is True else int(self.recompute)
 
     def check(self, mode: str, bias: bool) -> None:
-        """Refuses values out of range and what the cell does not offer."""
+        """Refuses values of another type, out of range, and what the cell does not offer."""
         for name, cells in _OFFERED.items():
             if getattr(self, name) != getattr(PLAIN, name) and mode not in cells:
                 raise UnsupportedError(f"`{name}` is for the {' and the '.join(cells)} only, not for {mode}.")
-        if isinstance(self.zoneout, tuple) and (mode != "LSTM" or len(self.zoneout) != 2):
+        for name in ("layer_norm", "peephole", "coupled_gates", "learn_initial_state"):
+            check_flag(name, getattr(self, name))
+        pair = isinstance(self.zoneout, tuple)
+        if not all(map(is_number, self.rates)) or (pair and (mode != "LSTM" or len(self.rates) != 2)):
             raise ArgumentError(f"`zoneout` must be one number, or of an LSTM (h, c), got {self.zoneout!r}.")
         for rate in self.rates:
             if not 0 <= rate <= 1:
                 raise ArgumentError(f"`zoneout` must be in [0, 1], got {self.zoneout!r}.")
         for name in ("recurrent_dropout", "state_dropout", "input_dropout"):
             rate = getattr(self, name)
-            if not 0 <= rate < 1:
-                raise ArgumentError(f"`{name}` must be in [0, 1), got {rate!r}.")
+            if not (is_number(rate) and 0 <= rate < 1):
+                raise ArgumentError(f"`{name}` must be a number in [0, 1), got {rate!r}.")
         for name in ("clip", "cell_clip"):
             bound = getattr(self, name)
-            if bound is not None and not bound > 0:
-                raise ArgumentError(f"`{name}` must be above 0, or None for no bound, got {bound!r}.")
+            if bound is not None and not (is_number(bound) and 0 < bound < inf):
+                raise ArgumentError(
+                    f"`{name}` must be a number above 0, or None for no bound, got {bound!r}."
+                )
         check_choice("reset", self.reset, ("after", "before"))
         if not isinstance(self.recompute, bool):
             check_integer("recompute", self.recompute, 1)
-        if self.forget_bias is not None and (self.coupled_gates or not bias):
+        first = self.forget_bias
+        if first is not None and not (is_number(first) and isfinite(first)):
+            raise ArgumentError(f"`forget_bias` must be a finite number, or None, got {first!r}.")
+        if first is not None and (self.coupled_gates or not bias):
             raise ArgumentError("`forget_bias` needs a forget gate with a bias: no coupled gates, bias=True.")
+
+
+def plain(value: Any) -> Any:
+    """A number or flag of NumPy as Python's, which alone kernels and graphs take; all else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises an ArgumentError unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ArgumentError(f"`{name}` must be True or False, got {value!r}.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether `value` is a real number; a bool is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 PLAIN = Beyond()

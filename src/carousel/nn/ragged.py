@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
@@ -20,7 +21,15 @@ def check_lengths(lengths: Any, steps: int, size: int) -> Tensor:
         ShapeError: of another shape.
         ArgumentError: not whole numbers, or out of range.
     """
-    found = torch.as_tensor(lengths)
+    if isinstance(lengths, np.ndarray):
+        lengths = lengths.copy()  # torch takes no negative strides
+    try:
+        found = torch.as_tensor(lengths)
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        wanted = f"{size} whole numbers in [0, T] = [0, {steps}], one for each row"
+        raise ArgumentError(f"`lengths` must be {wanted}, got {lengths!r}.") from None
+    if found.numel() == 0 and not isinstance(lengths, Tensor):  # of an empty list torch makes floats
+        found = found.to(torch.int64)
     if found.dtype.is_floating_point or found.dtype.is_complex or found.dtype is torch.bool:
         raise ArgumentError(f"`lengths` must be whole numbers, got {found.dtype}.")
     if found.shape != (size,):

@@ -16,6 +16,7 @@ from carousel.errors import (
     check_choice,
     check_integer,
 )
+from carousel.nn.beyond import check_flag, is_number, plain
 from carousel.nn.dilation import first_states, interleaved, joined, last_states, lengths_of
 from carousel.nn.layers import GRU, LSTM, RNN
 from carousel.nn.ragged import check_lengths, still_running
@@ -72,7 +73,7 @@ class Stack(torch.nn.Module):
             layer_norm=True. With dilation, masks are drawn for each of a row's d interleaved sequences.
 
     Raises:
-        ArgumentError: a value is out of range, or a list has another length than `hidden_sizes`.
+        ArgumentError: a value is of another type or out of range, or a list has another length than `hidden_sizes`.
         UnsupportedError: a cell does not offer the option.
         TypeError: an argument has another name.
 
@@ -107,9 +108,15 @@ class Stack(torch.nn.Module):
         **options: Any,
     ) -> None:
         super().__init__()
-        sizes = check_sizes(input_size, hidden_sizes)
-        if not 0 <= dropout <= 1:
-            raise ArgumentError(f"`dropout` must be in [0, 1], got {dropout!r}.")
+        input_size, sizes = check_sizes(input_size, hidden_sizes)
+        bias, batch_first, dropout, residual, dense = map(
+            plain, (bias, batch_first, dropout, residual, dense)
+        )
+        flags = {"bias": bias, "batch_first": batch_first, "residual": residual, "dense": dense}
+        for name, value in flags.items():
+            check_flag(name, value)
+        if not (is_number(dropout) and 0 <= dropout <= 1):
+            raise ArgumentError(f"`dropout` must be a number in [0, 1], got {dropout!r}.")
         if residual and dense:
             raise ArgumentError("`residual` and `dense` exclude each other; leave one of them out.")
         self.input_size, self.hidden_sizes, self.batch_first = input_size, sizes, batch_first
@@ -123,6 +130,7 @@ class Stack(torch.nn.Module):
         for k, (H, two) in enumerate(zip(sizes, both, strict=True)):
             check_choice("merge", self.merge[k], ("concat", *_MERGES))
             check_integer("dilation", self.dilation[k], 1)
+            check_flag("bidirectional", two)
             keywords = {"bias": bias, "bidirectional": two, "device": device, "dtype": dtype, **own[k]}
             self.layers.append(_CELLS[cells[k]](widths[-1], H, **keywords))
             self.output_size = own[k].get("proj_size") or H

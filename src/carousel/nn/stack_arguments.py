@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from carousel.errors import ArgumentError, ShapeError, UnsupportedError, check_integer, check_shape
-from carousel.nn.beyond import Beyond
+from carousel.nn.beyond import Beyond, plain
 from carousel.nn.ragged import is_whole
 
 __all__ = [
@@ -30,25 +30,25 @@ _OF_ONE_CELL = {"proj_size": ("lstm", 0), "nonlinearity": ("rnn", "tanh")}
 _OPTIONS = (*Beyond.__dataclass_fields__, *_OF_ONE_CELL)
 
 
-def check_sizes(input_size: Any, hidden_sizes: Any) -> list[int]:
-    """H of every layer."""
+def check_sizes(input_size: Any, hidden_sizes: Any) -> tuple[int, list[int]]:
+    """I, and H of every layer."""
     check_integer("input_size", input_size, 1)
     if not isinstance(hidden_sizes, list | tuple) or not hidden_sizes:
         raise ArgumentError(f"`hidden_sizes` must be a list of one width per layer, got {hidden_sizes!r}.")
     for H in hidden_sizes:
         check_integer("hidden_sizes", H, 1)
-    return list(hidden_sizes)
+    return int(input_size), [int(H) for H in hidden_sizes]
 
 
 def each(name: str, value: Any, count: int) -> list[Any]:
     """One value per layer, where one is given for all or a list for each. A tuple of zoneout is one value."""
     if not isinstance(value, list if name == "zoneout" else list | tuple):
-        return [value] * count
+        return [plain(value)] * count
     if len(value) != count:
         raise ArgumentError(
             f"`{name}` must be one value, or a list of one per layer, {count}, got {value!r}."
         )
-    return list(value)
+    return [plain(mine) for mine in value]
 
 
 def options_of(options: Mapping[str, Any], cells: Sequence[str]) -> list[dict[str, Any]]:
@@ -62,6 +62,8 @@ def options_of(options: Mapping[str, Any], cells: Sequence[str]) -> list[dict[st
         only, default = _OF_ONE_CELL.get(name, (None, None))
         for cell, mine, given in zip(cells, each(name, value, len(cells)), found, strict=True):
             if only in (None, cell):
+                if name == "proj_size":
+                    check_integer(name, mine, 0)
                 given[name] = mine
             elif mine != default:
                 raise UnsupportedError(

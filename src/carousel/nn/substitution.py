@@ -14,9 +14,9 @@ from typing import Any
 from weakref import WeakSet
 
 import torch
-from torch.nn.utils.parametrize import cached, is_parametrized
+from torch.nn.utils.parametrize import cached
 
-from carousel.nn.acceleration import OURS, SUBCLASS
+from carousel.nn.acceleration import OURS, SUBCLASS, SUBSTITUTED, written
 
 __all__ = ["Tally", "substitute"]
 
@@ -62,6 +62,7 @@ def substitute() -> Tally:
         for name in _OF_LAYERS if issubclass(cls, torch.nn.RNNBase) else _OF_CELLS:
             setattr(cls, name, getattr(ours, name))
         cls.forward = patched[cls]
+    SUBSTITUTED.update(OURS)
     scripting.script = _with_methods(scripting.script, torchs, patched)
     return tally
 
@@ -72,8 +73,7 @@ def _patched(cls: Any, ours: Any, tally: Tally, known: WeakSet[torch.nn.Module])
 
     @functools.wraps(torchs)
     def forward(self: Any, input: Any, hx: Any = None) -> Any:
-        kind = type(self)
-        exact = kind is cls or (is_parametrized(self) and kind.__bases__ == (cls,))
+        exact = type(self) is cls or written(self) is cls
         method = takes if exact else torchs
         if torch.compiler.is_compiling() or self in known:
             return method(self, input, hx)
