@@ -137,14 +137,54 @@ def test_a_subclass_of_ours_is_ours():
     assert type(restore(module)) is Named
 
 
+class Both(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.cell, self.linear = (
+            torch.nn.LSTM(3, 5),
+            torch.nn.GRUCell(3, 5),
+            torch.nn.Linear(5, 1),
+        )
+
+    def forward(self, x):
+        return self.linear(self.layer(x)[0]), self.cell(x[0])
+
+
+OTHERS = {
+    "script": (torch.jit.script, "compiled by torch.jit, which takes torch's operations"),
+    "trace": (
+        lambda m: torch.jit.trace(m, torch.zeros(6, 4, 3)),
+        "compiled by torch.jit, which takes torch's operations",
+    ),
+    "quantize": (
+        lambda m: torch.ao.quantization.quantize_dynamic(m, {torch.nn.LSTM, torch.nn.GRUCell}),
+        "quantized",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", OTHERS)
+@pytest.mark.filterwarnings("ignore")  # torch is done with both
+def test_layers_that_torch_has_converted_are_left_and_listed(way):
+    convert, reason = OTHERS[way]
+    module = accelerate(convert(Both()))
+    assert [str(layer) for layer in accelerated(module)] == [
+        f"layer: LSTM left, {reason}",
+        f"cell: GRUCell left, {reason}",
+    ]
+    assert kernel_path(module.layer, torch.zeros(6, 4, 3)) == f"torch: {reason}"
+    assert len(restore(module)(torch.zeros(6, 4, 3))) == 2
+
+
 def test_a_layer_added_later_is_listed():
     module = accelerate(torch.nn.Sequential(torch.nn.GRU(3, 5)))
     module.append(torch.nn.GRU(5, 5))
     assert [str(layer) for layer in accelerated(module)] == [
         "0: GRU accelerated",
-        "1: GRU left, added since accelerate(model) was called, if ever",
+        "1: GRU left, not accelerated; call carousel.accelerate(module)",
     ]
-    assert "call carousel.accelerate(module)" in kernel_path(module[1], torch.zeros(6, 4, 5))
+    found = kernel_path(module[1], torch.zeros(6, 4, 5))
+    assert found == "torch: not accelerated; call carousel.accelerate(module)"
 
 
 def test_restore_undoes_accelerate_and_no_more():

@@ -38,6 +38,7 @@ OURS: dict[type[torch.nn.Module], type[torch.nn.Module]] = {
 # Classes of torch's that `carousel run` has put on our kernels.
 SUBSTITUTED: set[type[torch.nn.Module]] = set()
 SUBCLASS = "a subclass may compute something else"
+_KINDS = {cls.__name__ for cls in OURS}
 _TORCH = {ours: torchs for torchs, ours in OURS.items()}
 # On modules whose class `accelerate` changed, so that `restore` leaves those alone that were ours from the start.
 _MARK = "_carousel_swapped"
@@ -100,13 +101,10 @@ def accelerated(module: torch.nn.Module) -> list[Layer]:
     _check(module)
     layers = []
     for name, layer in module.named_modules():
-        kind = type(layer).__name__
         if _ours(layer) is not None:
-            layers.append(Layer(name, kind, "accelerated"))
-        elif written(layer) in OURS:
-            layers.append(Layer(name, kind, "left", "added since accelerate(model) was called, if ever"))
-        elif isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase):
-            layers.append(Layer(name, kind, "left", SUBCLASS))
+            layers.append(Layer(name, _kind(layer), "accelerated"))
+        elif (reason := _why_left(layer)) is not None:
+            layers.append(Layer(name, _kind(layer), "left", reason))
     return layers
 
 
@@ -126,10 +124,9 @@ def kernel_path(module: torch.nn.Module, x: Any, hx: Any = None) -> str:
     ours: Any = type(module) if isinstance(module, Stack) else _ours(module)
     if ours is not None:
         return str(ours.kernel_path(module, x, hx))
-    if written(module) in OURS:
-        return "torch: not accelerated; call carousel.accelerate(module)"
-    if isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase):
-        return f"torch: {SUBCLASS}"
+    reason = _why_left(module)
+    if reason is not None:
+        return f"torch: {reason}"
     raise UnsupportedError(
         f"`module` must be a recurrent layer, got {type(module).__name__}; "
         "carousel.accelerated(model) lists those inside a model."
@@ -156,6 +153,25 @@ def _ours(layer: torch.nn.Module) -> type[Any] | None:
         return type(layer)
     cls = written(layer)
     return OURS[cls] if cls in SUBSTITUTED else None
+
+
+def _kind(layer: torch.nn.Module) -> str:
+    kind = type(layer).__name__
+    return str(getattr(layer, "original_name", kind)) if isinstance(layer, torch.jit.ScriptModule) else kind
+
+
+def _why_left(layer: torch.nn.Module) -> str | None:
+    """Why a recurrent layer that is not on our kernels is not; None of all else."""
+    cls = written(layer)
+    if cls in OURS:
+        return "not accelerated; call carousel.accelerate(module)"
+    if isinstance(layer, torch.nn.RNNBase | torch.nn.RNNCellBase):
+        return SUBCLASS
+    if isinstance(layer, torch.jit.ScriptModule) and _kind(layer) in _KINDS:
+        return "compiled by torch.jit, which takes torch's operations"
+    if cls.__module__.startswith("torch.ao.nn.quant") and cls.__name__ in _KINDS:
+        return "quantized"
+    return None
 
 
 def _turn(layer: torch.nn.Module, cls: type[torch.nn.Module]) -> None:
