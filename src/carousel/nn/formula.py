@@ -41,8 +41,6 @@ def backward(
         y, h_n, c_n, _ = layers(spec, batch, x, h_0, c_0, weights)
         outputs = (y, h_n) if c_n is None else (y, h_n, c_n)
         known = [(o, g) for o, g in zip(outputs, dout, strict=False) if g is not None]
-        if not known:
-            return [None for _ in wanted]
         targets, gradients = zip(*known, strict=True)
         sources = (x, h_0, c_0, *weights)
         asked = [t for t, want in zip(sources, wanted, strict=True) if want and t is not None]

@@ -90,6 +90,8 @@ class _Layers(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh_n: Tensor | None, *rest: Tensor | None) -> tuple[Any, ...]:
         plan, wanted = ctx.plan, ctx.needs_input_grad[1:]
+        if dy is None and dh_n is None and rest.count(None) == len(rest):
+            return (None, *(None for _ in wanted))
         x, h_0, c_0, y, block, *weights = ctx.saved_tensors  # read once: a checkpoint recomputes them
         given = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled():

@@ -42,6 +42,8 @@ class Recomputed(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dy: Tensor | None, dh: Tensor | None, *dc_n: Tensor | None) -> tuple[Any, ...]:
         plan, wanted = ctx.plan, ctx.needs_input_grad[2:]
+        if dy is None and dh is None and dc_n.count(None) == len(dc_n):
+            return (None, None, *(None for _ in wanted))
         parts = _parts(plan.batch)
         x, h_0, c_0, y, *rest = ctx.saved_tensors
         cells, weights = [c_0, *rest[: len(parts) - 1]], rest[len(parts) - 1 :]

@@ -92,6 +92,8 @@ class _Step(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dh: Tensor | None, dc: Tensor | None = None) -> tuple[Any, ...]:
         plan, wanted = ctx.plan, ctx.needs_input_grad[1:]
+        if dh is None and dc is None:
+            return (None, *(None for _ in wanted))
         x, h_0, c_0, y, block, *weights = ctx.saved_tensors
         given = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled():
