@@ -148,7 +148,7 @@ class Columns:
     def numbers(self, name: str) -> Array:
         """(N,) float64; NaN where a value is missing."""
         dtype = self.frame.schema[name]
-        if dtype.is_numeric():
+        if dtype.is_numeric() or self._is_null(name):
             return self._finite(name, self._plain_numbers(name))
         if not _textual(dtype):
             raise DataError(f"{self.origin.prefix()}column {name!r} holds {dtype}, not numbers; convert it.")
@@ -181,6 +181,10 @@ class Columns:
     def is_whole(self, name: str) -> bool:
         """Whether a column holds integers."""
         return bool(self.frame.schema[name].is_integer())
+
+    def _is_null(self, name: str) -> bool:
+        """Whether polars or arrow know of a column only that it has no value."""
+        return self.frame.schema[name] == nw.Unknown and pa.types.is_null(self._arrow(name).type)
 
     def _pandas_zone(self, name: str) -> str:
         """The time zone of a column of pandas whose dtype narwhals does not know, such as America/New_York; or ""."""

@@ -43,7 +43,7 @@ def read_rows(
     Args:
         frame: as for `read_frame`.
         static: a frame of static covariates of series that were not fitted, if the model reads any.
-        known: series that need no history in the frame.
+        known: series that need no history in the frame, nor a value.
 
     Raises:
         DataError: the frame cannot be used, or a series is too short to forecast from.
@@ -51,7 +51,7 @@ def read_rows(
     if isinstance(frame, Reading):
         reading = frame.reduced(model.covariates)
     else:
-        reading = _read(frame, model, duplicates, layout, static)
+        reading = _read(frame, model, duplicates, layout, static, known)
     least = min(model.season + 1, model.lookback)
     with reading.blamed():
         for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
@@ -80,6 +80,7 @@ def _read(
     duplicates: Literal["error", "mean"],
     layout: Literal["long", "wide"],
     static: Any,
+    known: Collection[str],
 ) -> Reading:
     columns, paths = model.columns, model.covariates
     names = {"id": columns.id, "time": columns.time, "target": columns.target}
@@ -94,6 +95,7 @@ def _read(
         duplicates=duplicates,
         layout=layout,
         wanted=replace(Wanted.again(paths), static=()),
+        known=known,
     )
     if paths is None or not paths.of("static"):
         return reading

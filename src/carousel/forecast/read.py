@@ -6,7 +6,7 @@ used as it is, is refused with one sentence that names the file, the row, the co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -113,6 +113,7 @@ def read_frame(
     layout: Literal["long", "wide"] = "long",
     wanted: Wanted | None = None,
     static: Any = None,
+    known: Collection[str] = frozenset(),
 ) -> Reading:
     """Reads a long frame: one row per series and time stamp; or a wide one: a column per series.
 
@@ -131,6 +132,7 @@ def read_frame(
         layout: "wide" for one column per series, all but the time.
         wanted: the covariates to read; none without.
         static: a frame of static covariates, one row per series.
+        known: series that may be without any value.
 
     Raises:
         ArgumentError: an argument that cannot be.
@@ -162,12 +164,12 @@ def read_frame(
     else:
         names = find_names(columns, id, time, target, wanted.names)
         names = replace(names, whole_ids=names.id is not None and columns.is_whole(names.id))
-        rows, ids, columns = _long(columns, names)
+        rows, ids, columns = _long(columns, names, known)
     if names.time:
         names = replace(names, zone=columns.zones.get(names.time))
     rows, unsorted = _sorted(rows)
     rows, averaged = _distinct(rows, ids, names, origin, duplicates)
-    panel, places = _gridded(rows, ids, freq, origin)
+    panel, places = _gridded(rows, ids, freq, origin, known)
     given, kept = _covariates(columns, names, panel, rows, places, wanted, static)
     panel = replace(panel, covariates=given)
     notes = (
@@ -180,14 +182,14 @@ def read_frame(
     return Reading(panel, notes, names, origin, kept, wanted.holidays)
 
 
-def _long(columns: Columns, names: Names) -> tuple[_Rows, tuple[str, ...], Columns]:
+def _long(columns: Columns, names: Names, known: Collection[str]) -> tuple[_Rows, tuple[str, ...], Columns]:
     """The rows of a long frame, the names of its series, and columns whose messages name the series."""
     count = len(columns.frame)
     codes, ids = columns.ids(names.id) if names.id else (np.zeros(count, np.int64), (names.target,))
     if names.id:
         columns = replace(columns, series=lambda row: ids[codes[row]])
     values = columns.numbers(names.target)
-    if np.isnan(values).all():
+    if np.isnan(values).all() and not set(ids) <= set(known):
         raise DataError(
             f"{columns.origin.prefix()}column {names.target!r} has no value in any row; name another target."
         )
@@ -374,7 +376,11 @@ def _duplicate(
 
 
 def _gridded(
-    rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | None, origin: Origin
+    rows: _Rows,
+    ids: tuple[str, ...],
+    freq: str | int | Frequency | None,
+    origin: Origin,
+    known: Collection[str],
 ) -> tuple[Panel, Array]:
     """The rows on regular grids, NaN between them, and the place of every row."""
     offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
@@ -402,11 +408,10 @@ def _gridded(
     places = grid_offsets[rows.code] + positions
     values[places] = rows.value
     panel = Panel(ids, values, grid_offsets.astype(np.int64), starts, frequency)
-    known = np.add.reduceat((~np.isnan(values)).astype(np.int64), grid_offsets[:-1])
-    if not known.all():
-        raise DataError(
-            f"{origin.prefix()}series {ids[int(known.argmin())]!r} has no value in any row; remove it."
-        )
+    counts = np.add.reduceat((~np.isnan(values)).astype(np.int64), grid_offsets[:-1])
+    empty = next((ids[s] for s in np.flatnonzero(counts == 0) if ids[s] not in known), None)
+    if empty is not None:
+        raise DataError(f"{origin.prefix()}series {empty!r} has no value in any row; remove it.")
     return panel, places
 
 
