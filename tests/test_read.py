@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -586,8 +587,28 @@ def test_zones_are_read_by_the_wall_clock(start: str, gaps: int) -> None:
 def test_the_repeated_hour_of_autumn_is_refused_with_the_way_out() -> None:
     hours = pd.date_range("2024-10-26", periods=48, freq="h", tz="Europe/Berlin")
     frame = pd.DataFrame({"ds": hours, "y": np.arange(48.0)})
-    with pytest.raises(DataError, match=r"rows 26 and 27 have the same time 2024-10-27 02:00; .*'mean'"):
-        read_frame(frame)
+    texts = frame.assign(ds=[str(hour) for hour in hours])
+    zoned = "the clock of Europe/Berlin", "df['ds'].dt.tz_convert('UTC')"
+    written = "a clock at +02:00, then +01:00", "pd.to_datetime(df['ds'], utc=True)"
+    for given, (clock, utc) in (
+        (frame, zoned),
+        (pl.from_pandas(frame), zoned),
+        (pa.Table.from_pandas(frame), zoned),
+        (texts, written),
+    ):
+        message = (
+            f"rows 26 and 27 have the same time 2024-10-27 02:00 by {clock}, which shows this hour twice as "
+            "daylight saving ends; average them (--duplicates mean, in Python duplicates='mean'), or give "
+            f"times in UTC (in pandas {utc})."
+        )
+        with pytest.raises(DataError, match=re.escape(message)):
+            read_frame(given)
+    same_hour = frame.assign(ds=frame["ds"].mask(frame.index == 3, frame["ds"][2]))
+    with pytest.raises(
+        DataError, match=r"rows 2 and 3 have the same time .*; remove one of them, or average"
+    ):
+        read_frame(same_hour)
+    assert len(read_frame(texts.assign(ds=pd.to_datetime(texts["ds"], utc=True))).panel.values) == 48
     assert len(read_frame(frame, duplicates="mean").panel.values) == 47
     assert len(read_frame(frame.assign(ds=frame["ds"].dt.tz_convert("UTC"))).panel.values) == 48
 

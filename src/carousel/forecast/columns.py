@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from carousel.errors import DataError
-from carousel.forecast.dates import integer_dates, looks_like_dates, parse_dates
+from carousel.forecast.dates import integer_dates, looks_like_dates, offset_of, parse_dates
 from carousel.forecast.table import Origin
 from carousel.forecast.zones import canonical
 
@@ -144,6 +144,16 @@ class Columns:
             row = int(wrong[0])
             raise DataError(f"{self.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
         return dates.stamps
+
+    def clock(self, name: str, row: int, other: int) -> str:
+        """The clock by which two different instants are at one time, for a message; "" if they are one instant."""
+        if name in self.zones:
+            stamps = self._arrow(name)
+            return f"the clock of {self.zones[name]}" if stamps[row].value != stamps[other].value else ""
+        if not _textual(self.frame.schema[name]):
+            return ""
+        first, second = (offset_of(self.texts(name)[k].as_py()) for k in (row, other))
+        return f"a clock at {first}, then {second}" if first and second and first != second else ""
 
     def numbers(self, name: str) -> Array:
         """(N,) float64; NaN where a value is missing."""

@@ -38,6 +38,7 @@ Array = np.ndarray[Any, Any]
 _BLOCK = 1 << 17  # rows
 FAR = 25  # times the median change over a season
 MEASURED = 20  # changes, below which that median says little
+_MEAN = "--duplicates mean, in Python duplicates='mean'"
 _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
 
 
@@ -168,7 +169,7 @@ def read_frame(
     if names.time:
         names = replace(names, zone=columns.zones.get(names.time))
     rows, unsorted = _sorted(rows)
-    rows, averaged = _distinct(rows, ids, names, origin, duplicates)
+    rows, averaged = _distinct(rows, ids, names, columns, duplicates)
     panel, places = _gridded(rows, ids, freq, origin, known)
     given, kept = _covariates(columns, names, panel, rows, places, wanted, static)
     panel = replace(panel, covariates=given)
@@ -342,14 +343,14 @@ def _sorted(rows: _Rows) -> tuple[_Rows, int]:
 
 
 def _distinct(
-    rows: _Rows, ids: tuple[str, ...], names: Names, origin: Origin, duplicates: str
+    rows: _Rows, ids: tuple[str, ...], names: Names, columns: Columns, duplicates: str
 ) -> tuple[_Rows, int]:
     """Rows with one value per series and time stamp, and how many were averaged away."""
     again = np.concatenate([[False], (np.diff(rows.code) == 0) & (rows.time[1:] == rows.time[:-1])])
     if not again.any():
         return rows, 0
     if duplicates == "error":
-        raise _duplicate(rows, int(again.argmax()), int(again.sum()), ids, names, origin)
+        raise _duplicate(rows, int(again.argmax()), int(again.sum()), ids, names, columns)
     first = np.flatnonzero(~again)
     known = ~np.isnan(rows.value)
     total = np.add.reduceat(np.where(known, rows.value, 0.0), first)
@@ -360,17 +361,27 @@ def _distinct(
 
 
 def _duplicate(
-    rows: _Rows, second: int, count: int, ids: tuple[str, ...], names: Names, origin: Origin
+    rows: _Rows, second: int, count: int, ids: tuple[str, ...], names: Names, columns: Columns
 ) -> DataError:
-    """The refusal of two rows at one time, which has three usual causes."""
-    places = origin.rows(int(rows.index[second - 1]), int(rows.index[second]))
+    """The refusal of two rows at one time, which has four usual causes."""
+    origin, both = columns.origin, (int(rows.index[second - 1]), int(rows.index[second]))
     series = f" of series {ids[rows.code[second]]!r}" if names.id else ""
     others = f" (the first of {count} such pairs)" if count > 1 else ""
-    way_out = "remove one of them, or average them (--duplicates mean, in Python duplicates='mean')"
-    if names.id is None:
-        way_out += ", or name the column that tells several series apart (--id, in Python id_col)"
+    clock = columns.clock(names.time, *both) if names.time else ""
+    if clock:
+        others += f" by {clock}, which shows this hour twice as daylight saving ends"
+        utc = (
+            f"df[{names.time!r}].dt.tz_convert('UTC')"
+            if names.time in columns.zones
+            else f"pd.to_datetime(df[{names.time!r}], utc=True)"
+        )
+        way_out = f"average them ({_MEAN}), or give times in UTC (in pandas {utc})"
+    else:
+        way_out = f"remove one of them, or average them ({_MEAN})"
+        if names.id is None:
+            way_out += ", or name the column that tells several series apart (--id, in Python id_col)"
     return DataError(
-        f"{origin.prefix()}{places}{series} have the same time {moment(rows.time[second])}{others}; "
+        f"{origin.prefix()}{origin.rows(*both)}{series} have the same time {moment(rows.time[second])}{others}; "
         f"{way_out}."
     )
 
