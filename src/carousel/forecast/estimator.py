@@ -323,7 +323,8 @@ class Forecaster:
 
         Args:
             df: rows before and after the origins.
-            origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
+            origins: how many, per series; without `start` the last ones that have `horizon` rows after them, 10 or
+                what the rows allow.
             step: rows from one origin to the next; `horizon` without.
             start: time of the first forecast row.
             refit: k fits anew, with these settings, at every k-th moment that has an origin, on the rows of all
