@@ -122,10 +122,13 @@ def check_left(params: dict[str, Any], panel: Panel, rows: Array, schedule: Sche
         first = f"an origin at {moment(parse_start(schedule.start, panel.starts.dtype))}"
     else:
         step = params["horizon"] if schedule.step is None else schedule.step
-        first = f"{schedule.origins} origins {step} rows apart" if schedule.origins != 1 else "1 origin"
+        first = f"{schedule.origins} origins {step} rows apart"
+    way_out = "take fewer or later origins"
+    if schedule.start is None and schedule.origins == 1:
+        first, way_out = "1 origin", "give more history or a smaller horizon"
     raise DataError(
         f"Too little would be left to fit on with {first}: the longest series has "
-        f"{panel.lengths.max()} rows; take fewer or later origins."
+        f"{panel.lengths.max()} rows; {way_out}."
     )
 
 
