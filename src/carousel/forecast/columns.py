@@ -15,6 +15,7 @@ from carousel.errors import DataError
 from carousel.forecast.dates import integer_dates, looks_like_dates, offset_of, parse_dates
 from carousel.forecast.table import Origin
 from carousel.forecast.zones import canonical
+from carousel.network.forecaster import TimeUnit
 
 __all__ = ["Columns", "shown"]
 
@@ -52,6 +53,7 @@ class Columns:
     origin: Origin
     remarks: list[str] = field(default_factory=list)
     zones: dict[str, str] = field(default_factory=dict)  # of columns of times that were read
+    units: dict[str, TimeUnit] = field(default_factory=dict)  # of the time stamps in them, "D" for dates
     series: Callable[[int], str] | None = None  # the name of a row's series, for messages
     argument: str = ""  # what the caller gave the frame as, likewise
 
@@ -214,6 +216,7 @@ class Columns:
         if zone:
             self.zones[name] = canonical(zone)
             self.remarks.append(f"times are read as the wall clock of {zone} shows them")
+        self.units[name] = series.dtype.time_unit if isinstance(series.dtype, nw.Datetime) else "D"
         if null := int(series.null_count()):
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""

@@ -61,7 +61,7 @@ class Reading:
     def columns(self, kind: str) -> ModelColumns:
         """The names of the columns, and the kind of frame to answer with."""
         names = self.names
-        return ModelColumns(names.id, names.time, names.target, kind, names.zone, names.whole_ids)
+        return ModelColumns(names.id, names.time, names.target, kind, names.zone, names.whole_ids, names.unit)
 
     def reduced(self, paths: CovariatePaths | None) -> Reading:
         """With the covariates alone that a fitted model reads."""
@@ -167,7 +167,7 @@ def read_frame(
         names = replace(names, whole_ids=names.id is not None and columns.is_whole(names.id))
         rows, ids, columns = _long(columns, names, known)
     if names.time:
-        names = replace(names, zone=columns.zones.get(names.time))
+        names = replace(names, zone=columns.zones.get(names.time), unit=columns.units.get(names.time))
     rows, unsorted = _sorted(rows)
     rows, averaged = _distinct(rows, ids, names, columns, duplicates)
     panel, places = _gridded(rows, ids, freq, origin, known)
