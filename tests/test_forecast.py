@@ -360,6 +360,16 @@ def test_scikit_learn_manners(rng: np.random.Generator) -> None:
             use()
 
 
+def test_rows_in_columns_are_refused_with_the_way_out(rng: np.random.Generator) -> None:
+    days = pd.date_range("2024-01-01", periods=60)
+    wide = pd.DataFrame({"ds": days, "north": rng.normal(9, 1, 60), "south": rng.normal(9, 1, 60)})
+    forecaster = Forecaster(3, **QUICK).fit(wide, layout="wide")
+    assert len(forecaster.predict(wide, layout="wide")) == 6
+    message = r"no column 'unique_id', but one of the series 'north'; give rows .* \(--layout wide, in Python layout='w"
+    with pytest.raises(DataError, match=message):
+        forecaster.predict(wide)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

@@ -88,6 +88,8 @@ def _read(
         names = {"time": columns.time}
     elif isinstance(frame, (np.ndarray, list, tuple)):
         names = {}
+    else:
+        _check_long(frame, model)
     reading = read_frame(
         frame,
         **names,
@@ -100,6 +102,22 @@ def _read(
     if paths is None or not paths.of("static"):
         return reading
     return _with_statics(reading, frame, static, model)
+
+
+def _check_long(frame: Any, model: ForecastModel) -> None:
+    """Refuses a frame with a column per series where rows of one series each are expected.
+
+    Raises:
+        DataError: it is one.
+    """
+    columns, id = columns_of(frame), model.columns.id
+    names = set(columns.frame.columns)
+    wide = [name for name in model.ids if name in names]
+    if id is not None and id not in names and wide:
+        raise DataError(
+            f"{columns.origin.prefix()}there is no column {id!r}, but one of the series {wide[0]!r}; give rows of one "
+            "series each, or say that a column is one (--layout wide, in Python layout='wide')."
+        )
 
 
 def _with_statics(reading: Reading, frame: Any, static: Any, model: ForecastModel) -> Reading:
