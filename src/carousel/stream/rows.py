@@ -200,7 +200,7 @@ class ForecasterRows:
             DataError: it cannot be used; the text says why.
         """
         cells = self._dialect.split(line)
-        if len(cells) != self._count and "id" in self._places and len(cells) == self._wide:
+        if len(cells) == self._wide != self._count and not set(self.model.value.ids) & set(cells):
             raise DataError(f"it has as many columns as the time and all series would, but {_LONG}")
         _check_count(cells, self._count)
         value = {what: cells[k].strip() for what, k in self._places.items()}
