@@ -456,10 +456,11 @@ def test_frames_of_three_libraries_are_one_panel(unit: str) -> None:
 
 def test_an_index_of_pandas_is_a_column() -> None:
     frame = long_frame()
-    assert read_frame(frame.set_index("ds")).names == Names("unique_id", "ds", "y")
-    assert read_frame(frame.set_index(["unique_id", "ds"])).names == Names("unique_id", "ds", "y")
+    unit = frame["ds"].dt.unit
+    assert read_frame(frame.set_index("ds")).names == Names("unique_id", "ds", "y", unit=unit)
+    assert read_frame(frame.set_index(["unique_id", "ds"])).names == Names("unique_id", "ds", "y", unit=unit)
     series = frame.set_index("ds")["y"].iloc[:4]
-    assert read_frame(series).names == Names(None, "ds", "y")
+    assert read_frame(series).names == Names(None, "ds", "y", unit=unit)
     months = pd.Series([1.0, 2.0], index=pd.period_range("2024-01", periods=2, freq="M"))
     assert str(read_frame(months).panel.frequency) == "MS"
 
@@ -572,7 +573,7 @@ def test_a_wide_frame_that_cannot_be_read(
 def test_any_zone_of_pandas_is_read(zone: str, named: str | None) -> None:
     times = pd.date_range("2024-07-01", periods=3, freq="h", tz=zone)
     reading = read_frame(pd.DataFrame({"when": times, "y": [1, 2, 3]}))
-    assert reading.names == Names(None, "when", "y", named or zone)
+    assert reading.names == Names(None, "when", "y", named or zone, unit=times.unit)
     assert str(reading.panel.starts[0]) == "2024-07-01T00:00:00.000000"
 
 
