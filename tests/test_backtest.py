@@ -213,7 +213,7 @@ def test_arguments_of_a_backtest(rng: np.random.Generator) -> None:
     ):
         with pytest.raises(ArgumentError, match=f"`{name}`"):
             forecaster.backtest(frame, **arguments)
-    with pytest.raises(DataError, match="has 4 rows, but a horizon of 4 needs at least 10"):
+    with pytest.raises(DataError, match="with 1 origin: the longest series has 12 rows; give more history"):
         forecaster.backtest(frame[:12], refit=1)
 
 

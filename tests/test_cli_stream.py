@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 from carousel import network, stream
+from carousel.errors import DataError
 from carousel.network import Dense, LastStep, Network, Recurrent, Weights
+from carousel.stream.cells import stamp
 from carousel.stream.checkpoint import Checkpoint
 from forecast_models import forecast_model
 
@@ -143,9 +146,13 @@ def test_bad_rows_are_named_and_left_out(models):
         9: (good[2].rpartition(",")[0] + ",12 MW", "the value must be a finite number, or empty"),
         10: (good[2].rpartition(",")[0] + ",inf", "the value must be a finite number"),
         11: ("s1", "it must have 3 columns, got 1"),
-        12: ('s1,"2029', "it is not CSV"),
-        13: (b"s1,\xff\xfe,1", "it is not UTF-8"),
-        14: ("x" * (1 << 21), "it is longer than 1048576 bytes"),
+        12: (
+            "2029-01-01,1,2,3",
+            "as the time and all series would, but rows must be long: the id, the time and",
+        ),
+        13: ('s1,"2029', "it is not CSV"),
+        14: (b"s1,\xff\xfe,1", "it is not UTF-8"),
+        15: ("x" * (1 << 21), "it is longer than 1048576 bytes"),
     }
     lines = [line.encode() for line in good[:2]]
     lines += [row if isinstance(row, bytes) else row.encode() for row, _ in bad.values()]
@@ -162,6 +169,26 @@ def test_bad_rows_are_named_and_left_out(models):
         assert line.startswith(f"carousel: line {number}: ")
         assert text in line
         assert line.endswith("; the row is left out.")
+
+
+def test_times_that_a_fit_reads(models):
+    """The day is first before dots, however the column goes on."""
+    given = {
+        "22.10.2023": "2023-10-22",
+        "3.4.2023": "2023-04-03",
+        "22.10.2023 14:00": "2023-10-22T14:00",
+        "22.10.2023T14:00:05.25Z": "2023-10-22T14:00:05.25",
+        "2024Q1": "2024-01-01",
+        "2024-q4": "2024-10-01",
+    }
+    for text, expected in given.items():
+        assert stamp(text, np.dtype("datetime64[us]")) == np.datetime64(expected)
+    for text in ("10.22.2023", "22.10.20231", "22.10.2023 x", "2024Q5", "31.02.2024", "2024Q1 14:00"):
+        with pytest.raises(DataError, match=r"the time must be as in 2024-01-31 23:00, got '"):
+            stamp(text, np.dtype("datetime64[us]"))
+    iso = panel(models, 9)
+    dotted = re.sub(r"(\d{4})-(\d\d)-(\d\d)", r"\3.\2.\1 00:00", iso)
+    assert answers(run(models / "months", dotted)) == answers(run(models / "months", iso))
 
 
 def test_rows_that_are_missing_are_observed_as_missing(models):
@@ -181,6 +208,11 @@ def test_rows_that_are_missing_are_observed_as_missing(models):
             "a,b,y\n",
             ("--header", "yes"),
             "The header has no column for --id: 'unique_id' is not among a, b, y",
+        ),
+        (
+            "ds,s0,s1,s2\n",
+            (),
+            "has a column per series, but rows must be long: the id, the time and the value of one",
         ),
         ("", ("--continue",), "--continue needs --state"),
         ("", ("--state", "{model}"), "--state {model} would overwrite another file"),

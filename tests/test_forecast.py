@@ -360,13 +360,25 @@ def test_scikit_learn_manners(rng: np.random.Generator) -> None:
             use()
 
 
+def test_rows_in_columns_are_refused_with_the_way_out(rng: np.random.Generator) -> None:
+    days = pd.date_range("2024-01-01", periods=60)
+    wide = pd.DataFrame({"ds": days, "north": rng.normal(9, 1, 60), "south": rng.normal(9, 1, 60)})
+    forecaster = Forecaster(3, **QUICK).fit(wide, layout="wide")
+    assert len(forecaster.predict(wide, layout="wide")) == 6
+    message = r"no column 'unique_id', but one of the series 'north'; give rows .* \(--layout wide, in Python layout='w"
+    with pytest.raises(DataError, match=message):
+        forecaster.predict(wide)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [
         ({"horizon": 0}, "`horizon`"),
         ({"architecture": "best"}, "`architecture` must be 'auto' or 'plain' or 'deepar'"),
         ({"cell": "qrnn"}, "`cell`"),
-        ({"level": 100}, "`level` must be per cent between 0 and 100"),
+        ({"level": 100}, "`level` must be per cent from 1 to below 100"),
+        ({"level": (0.8,)}, r"^`level` must be per cent, got \(0.8,\); did you mean 80\?$"),
+        ({"level": (0.8, 0.975, 99)}, r"did you mean 80 and 97.5\?"),
         ({"dropout": 1.0}, "`dropout`"),
         ({"seed": -1}, "`seed`"),
         ({"epochs": 0}, "`epochs`"),

@@ -138,6 +138,21 @@ def test_a_future_that_is_not_whole_is_refused(fitted: Fitted, change: Any, mess
         forecaster.predict(future=change(future.drop(columns="y").reset_index(drop=True)))
 
 
+def test_a_series_that_has_ended_is_said_and_can_be_left_out(fitted: Fitted) -> None:
+    _, past, future = fitted
+    past, future = (rows.assign(unique_id="a") for rows in (past, future))
+    both = pd.concat([past, past[: -K - 1].assign(unique_id="b")])
+    forecaster = Forecaster(K, **QUICK).fit(both, future="promo")
+    note = "1 series ends more than a horizon before 2022-10-07, b at 2022-09-22: forecasts begin where a series ends"
+    assert note in forecaster.notes_
+    out = r"first the row of 2022-09-23; or leave out this series, which has ended: give rows without it \(--data, in"
+    with pytest.raises(DataError, match=out):
+        forecaster.predict(future=future)
+    assert len(forecaster.predict(past, future=future)) == K
+    close = pd.concat([past, past[:-K].assign(unique_id="b")])
+    assert not any("a horizon before" in note for note in Forecaster(K, **QUICK).fit(close).notes_)
+
+
 def test_rows_beyond_the_horizon_are_not_looked_at(fitted: Fitted) -> None:
     forecaster, past, future = fitted
     more = pd.concat([past, future, future[-1:].assign(ds=days(ROWS + K + 9)[-1], promo=np.nan)])

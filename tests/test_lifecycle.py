@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from itertools import chain, count, repeat
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 import carousel
@@ -314,6 +316,30 @@ def test_an_update_touches_only_its_series_and_takes_in_new_ones(
     assert after.loc[after["unique_id"] == "b", "ds"].min() == pd.Timestamp("2018-03-01")
     alone = fitted.predict(new[new["unique_id"] == "d"])
     np.testing.assert_allclose(after.loc[after["unique_id"] == "d", "carousel"], alone["carousel"], rtol=1e-9)
+
+
+@pytest.mark.parametrize("nothing", [np.nan, None, ""])
+def test_an_update_takes_rows_without_any_value(
+    frame: pd.DataFrame, rng: np.random.Generator, nothing: Any
+) -> None:
+    """In one series, in all of several, and in a frame of one series without ids; a new series needs a value."""
+    two = frame[frame["unique_id"] != "c"]
+    coming = pd.concat([months(rng, 2, "a", "2018-01-01"), months(rng, 2, "b", "2018-01-01")])
+    for empty in (coming["unique_id"] == "a", coming["y"].notna()):
+        fitted = Forecaster(4, season=12, **QUICK).fit(two)
+        expected = fitted.predict(pd.concat([two, coming.assign(y=coming["y"].mask(empty))]))
+        rows = coming.assign(y=coming["y"].astype(object).mask(empty, nothing))
+        pd.testing.assert_frame_equal(fitted.update(rows).predict(), expected, rtol=1e-9)
+    with pytest.raises(DataError, match="series 'e' has no value in any row"):
+        fitted.update(pd.concat([months(rng, 2, "a", "2018-03-01"), months(rng, 20, "e").assign(y=np.nan)]))
+    one = two[two["unique_id"] == "b"].drop(columns="unique_id")
+    alone = Forecaster(4, season=12, **QUICK).fit(one)
+    row = pd.DataFrame({"ds": [pd.Timestamp("2018-01-01")], "y": [nothing]})
+    with pytest.raises(DataError, match="column 'y' has no value in any row"):
+        alone.predict(row)
+    assert alone.update(row).predict()["ds"].min() == pd.Timestamp("2018-02-01")
+    later = pl.DataFrame({"ds": [datetime(2018, 2, 1)], "y": [None]})  # a column of polars' type Null
+    assert alone.update(later).predict()["ds"].min() == pd.Timestamp("2018-03-01")
 
 
 @pytest.mark.parametrize(

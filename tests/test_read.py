@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 from typing import Any
 
@@ -455,10 +456,11 @@ def test_frames_of_three_libraries_are_one_panel(unit: str) -> None:
 
 def test_an_index_of_pandas_is_a_column() -> None:
     frame = long_frame()
-    assert read_frame(frame.set_index("ds")).names == Names("unique_id", "ds", "y")
-    assert read_frame(frame.set_index(["unique_id", "ds"])).names == Names("unique_id", "ds", "y")
+    unit = frame["ds"].dt.unit
+    assert read_frame(frame.set_index("ds")).names == Names("unique_id", "ds", "y", unit=unit)
+    assert read_frame(frame.set_index(["unique_id", "ds"])).names == Names("unique_id", "ds", "y", unit=unit)
     series = frame.set_index("ds")["y"].iloc[:4]
-    assert read_frame(series).names == Names(None, "ds", "y")
+    assert read_frame(series).names == Names(None, "ds", "y", unit=unit)
     months = pd.Series([1.0, 2.0], index=pd.period_range("2024-01", periods=2, freq="M"))
     assert str(read_frame(months).panel.frequency) == "MS"
 
@@ -571,7 +573,7 @@ def test_a_wide_frame_that_cannot_be_read(
 def test_any_zone_of_pandas_is_read(zone: str, named: str | None) -> None:
     times = pd.date_range("2024-07-01", periods=3, freq="h", tz=zone)
     reading = read_frame(pd.DataFrame({"when": times, "y": [1, 2, 3]}))
-    assert reading.names == Names(None, "when", "y", named or zone)
+    assert reading.names == Names(None, "when", "y", named or zone, unit=times.unit)
     assert str(reading.panel.starts[0]) == "2024-07-01T00:00:00.000000"
 
 
@@ -586,8 +588,28 @@ def test_zones_are_read_by_the_wall_clock(start: str, gaps: int) -> None:
 def test_the_repeated_hour_of_autumn_is_refused_with_the_way_out() -> None:
     hours = pd.date_range("2024-10-26", periods=48, freq="h", tz="Europe/Berlin")
     frame = pd.DataFrame({"ds": hours, "y": np.arange(48.0)})
-    with pytest.raises(DataError, match=r"rows 26 and 27 have the same time 2024-10-27 02:00; .*'mean'"):
-        read_frame(frame)
+    texts = frame.assign(ds=[str(hour) for hour in hours])
+    zoned = "the clock of Europe/Berlin", "df['ds'].dt.tz_convert('UTC')"
+    written = "a clock at +02:00, then +01:00", "pd.to_datetime(df['ds'], utc=True)"
+    for given, (clock, utc) in (
+        (frame, zoned),
+        (pl.from_pandas(frame), zoned),
+        (pa.Table.from_pandas(frame), zoned),
+        (texts, written),
+    ):
+        message = (
+            f"rows 26 and 27 have the same time 2024-10-27 02:00 by {clock}, which shows this hour twice as "
+            "daylight saving ends; average them (--duplicates mean, in Python duplicates='mean'), or give "
+            f"times in UTC (in pandas {utc})."
+        )
+        with pytest.raises(DataError, match=re.escape(message)):
+            read_frame(given)
+    same_hour = frame.assign(ds=frame["ds"].mask(frame.index == 3, frame["ds"][2]))
+    with pytest.raises(
+        DataError, match=r"rows 2 and 3 have the same time .*; remove one of them, or average"
+    ):
+        read_frame(same_hour)
+    assert len(read_frame(texts.assign(ds=pd.to_datetime(texts["ds"], utc=True))).panel.values) == 48
     assert len(read_frame(frame, duplicates="mean").panel.values) == 47
     assert len(read_frame(frame.assign(ds=frame["ds"].dt.tz_convert("UTC"))).panel.values) == 48
 

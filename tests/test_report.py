@@ -13,7 +13,7 @@ import pytest
 
 import carousel
 from carousel import Forecaster
-from carousel.errors import ArgumentError
+from carousel.errors import ArgumentError, DataError
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
@@ -89,6 +89,28 @@ def test_rows_that_were_fitted_are_not_what_a_report_judges_on(
 ) -> None:
     text = fitted.report(frame[frame["month"] < "2014-01"], origins=2)
     assert "it was fitted anew on the rows before them" in text
+
+
+def test_a_report_takes_as_many_origins_as_leave_enough_to_fit_on(
+    frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    """A loaded model asks for two seasons of its own, and for its look-back."""
+    short = frame[(frame["shop"] == "b") & (frame["month"] < "2013-05")]
+    names = {"id_col": "shop", "time_col": "month", "target_col": ODD}
+    for horizon, origins in ((3, 4), (6, 1)):
+        Forecaster(horizon, **QUICK).fit(short, **names).save(tmp_path / "model")
+        loaded = carousel.load(tmp_path / "model")
+        assert isinstance(loaded, Forecaster)
+        text = loaded.set_params(**QUICK).report(short)
+        assert f" {origins} forecasts were held against what came" in text
+        with pytest.raises(
+            DataError, match=f"left to fit on with 10 origins {horizon} rows apart: .* 40 rows; take"
+        ):
+            loaded.report(short, origins=10)
+    with pytest.raises(
+        DataError, match=r"left to fit on with an origin at 2011-02-01: .*; take fewer or later"
+    ):
+        loaded.report(short, start="2011-02")
 
 
 def test_pictures_of_a_backtest(fitted: Forecaster, frame: pd.DataFrame, tmp_path: Path) -> None:

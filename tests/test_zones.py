@@ -14,6 +14,7 @@ import pytest
 
 import carousel
 from carousel import Forecaster
+from carousel.forecast.frames import to_frame
 from carousel.forecast.zones import instants, wall_clock
 
 QUICK: dict[str, Any] = {"epochs": 1, "hidden_size": 8, "lookback": 48, "progress": False}
@@ -73,6 +74,33 @@ def test_an_hour_shown_twice_is_the_first() -> None:
         wall_clock(np.array(["NaT"], "datetime64[us]"), "UTC"), np.array(["NaT"], "M8[us]")
     )
     assert instants(stamps, "Nowhere/Else") is None
+
+
+def test_times_are_of_the_type_of_the_rows(tmp_path: Path) -> None:
+    """So that a forecast can be joined with them; dates are dates as long as all times are midnights."""
+    days = hours(None, "2024-07-18 00:00", rows=200).drop(columns="unique_id")
+    days["ds"] = pd.date_range("2024-01-01", periods=200)
+    table = pl.from_pandas(days)
+    types = (pl.Date, pl.Datetime("ms"), pl.Datetime("us"), pl.Datetime("ns"), pl.Datetime("ms", "UTC"))
+    for wanted in types:
+        zone = getattr(wanted, "time_zone", None)
+        rows = table.with_columns(pl.col("ds").dt.replace_time_zone(zone).cast(wanted))
+        forecaster = Forecaster(5, **QUICK).fit(rows[:190])
+        found = forecaster.predict()
+        assert len(found.join(rows, on="ds")) == 5
+        forecaster.save(tmp_path / "model")
+        assert carousel.load(tmp_path / "model").predict().schema["ds"] == wanted
+        assert forecaster.predict(table).schema["ds"] == table.schema["ds"]
+        assert forecaster.predict(rows.to_arrow())["ds"].type == rows.to_arrow()["ds"].type
+        tested = forecaster.backtest(rows, start="2024-07-09")
+        assert tested.forecasts.schema["ds"] == tested.forecasts.schema["cutoff"] == wanted
+    for unit in ("s", "ns"):
+        rows = days.assign(ds=days["ds"].astype(f"datetime64[{unit}]"))
+        assert Forecaster(5, **QUICK).fit(rows).predict()["ds"].dtype == rows["ds"].dtype
+    dates = pd.DataFrame({"ds": days["ds"].dt.date, "y": days["y"]}).astype({"ds": "date32[day][pyarrow]"})
+    assert Forecaster(5, **QUICK).fit(dates).predict()["ds"].dtype.kind == "M"
+    noon = np.array(["2024-01-01T00", "2024-01-01T12"], "datetime64[us]")
+    assert to_frame({"ds": noon}, "polars", unit="D").schema["ds"] == pl.Datetime("us")
 
 
 def test_ids_are_of_the_kind_that_was_fitted() -> None:

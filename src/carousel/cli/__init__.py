@@ -9,10 +9,11 @@ Exit codes: 0 done; 2 refused: one sentence says why, nothing is written; 130 st
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -39,6 +40,26 @@ class _Commands(click.Group):
         command = getattr(import_module(f"carousel.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except Exception as error:
+            from carousel.errors import CarouselError
+
+            command = self.get_command(context, context.invoked_subcommand or "")
+            if isinstance(error, CarouselError) and command is not None:
+                error.args = (_in_options(str(error), command),)
+            raise
+
+
+def _in_options(message: str, command: click.Command) -> str:
+    """A message of the library, its arguments named as the options of a command, where it has them."""
+    for option in command.params:
+        if isinstance(option, click.Option) and (name := str(option.name)).isidentifier():
+            said = max(option.opts, key=len)
+            message = re.sub(rf"`{name}` = |\b{name}=(?=\d)", f"{said} ", message).replace(f"`{name}`", said)
+    return message
 
 
 @click.group(

@@ -106,7 +106,7 @@ def origin_options(command: F) -> F:
         click.option(
             "--origins",
             type=Whole(min=1),
-            help="Forecasts per series: the last 10, or all after --start, without.",
+            help="Forecasts per series: the last 10, fewer if rows are few, or all after --start, without.",
         ),
         click.option(
             "--step", type=Whole(min=1), help="Rows from one origin to the next; --horizon without."

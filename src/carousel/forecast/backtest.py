@@ -303,7 +303,7 @@ def fitted_backtest(
     if not fitted_rows:
         check_unseen(model, panel, origins)
     part = forecast_part(runner, panel, plan, origins, first_rows(panel, origins))
-    columns = replace(model.columns, frame=kind, zone=reading.names.zone)
+    columns = replace(model.columns, frame=kind, zone=reading.names.zone, unit=reading.names.unit)
     result = summary([part], panel, plan, columns)
     seen = int(seen_origins(model, panel, origins).sum())
     if not seen:
@@ -350,7 +350,7 @@ def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits:
         for name in parts[0].stages
         if all(name in part.stages for part in parts)
     }
-    answer = to_frame(frame, columns.frame, columns.zone, every=True)
+    answer = to_frame(frame, columns.frame, columns.zone, columns.unit, every=True)
     return Backtest(answer, scores, said, len(origins), gains, fits, worth, cutoff)
 
 

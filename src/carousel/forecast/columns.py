@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from carousel.errors import DataError
-from carousel.forecast.dates import integer_dates, looks_like_dates, parse_dates
+from carousel.forecast.dates import integer_dates, looks_like_dates, offset_of, parse_dates
 from carousel.forecast.table import Origin
 from carousel.forecast.zones import canonical
+from carousel.network.forecaster import TimeUnit
 
 __all__ = ["Columns", "shown"]
 
@@ -52,6 +53,7 @@ class Columns:
     origin: Origin
     remarks: list[str] = field(default_factory=list)
     zones: dict[str, str] = field(default_factory=dict)  # of columns of times that were read
+    units: dict[str, TimeUnit] = field(default_factory=dict)  # of the time stamps in them, "D" for dates
     series: Callable[[int], str] | None = None  # the name of a row's series, for messages
     argument: str = ""  # what the caller gave the frame as, likewise
 
@@ -145,10 +147,20 @@ class Columns:
             raise DataError(f"{self.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
         return dates.stamps
 
+    def clock(self, name: str, row: int, other: int) -> str:
+        """The clock by which two different instants are at one time, for a message; "" if they are one instant."""
+        if name in self.zones:
+            stamps = self._arrow(name)
+            return f"the clock of {self.zones[name]}" if stamps[row].value != stamps[other].value else ""
+        if not _textual(self.frame.schema[name]):
+            return ""
+        first, second = (offset_of(self.texts(name)[k].as_py()) for k in (row, other))
+        return f"a clock at {first}, then {second}" if first and second and first != second else ""
+
     def numbers(self, name: str) -> Array:
         """(N,) float64; NaN where a value is missing."""
         dtype = self.frame.schema[name]
-        if dtype.is_numeric():
+        if dtype.is_numeric() or self._is_null(name):
             return self._finite(name, self._plain_numbers(name))
         if not _textual(dtype):
             raise DataError(f"{self.origin.prefix()}column {name!r} holds {dtype}, not numbers; convert it.")
@@ -182,6 +194,10 @@ class Columns:
         """Whether a column holds integers."""
         return bool(self.frame.schema[name].is_integer())
 
+    def _is_null(self, name: str) -> bool:
+        """Whether polars or arrow know of a column only that it has no value."""
+        return self.frame.schema[name] == nw.Unknown and pa.types.is_null(self._arrow(name).type)
+
     def _pandas_zone(self, name: str) -> str:
         """The time zone of a column of pandas whose dtype narwhals does not know, such as America/New_York; or ""."""
         if self.frame.schema[name] != nw.Unknown:
@@ -200,6 +216,7 @@ class Columns:
         if zone:
             self.zones[name] = canonical(zone)
             self.remarks.append(f"times are read as the wall clock of {zone} shows them")
+        self.units[name] = series.dtype.time_unit if isinstance(series.dtype, nw.Datetime) else "D"
         if null := int(series.null_count()):
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""

@@ -6,6 +6,7 @@ A date whose day and month could be exchanged is refused unless another row of t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ["Dates", "integer_dates", "looks_like_dates", "moment", "parse_dates"]
+__all__ = ["Dates", "integer_dates", "looks_like_dates", "moment", "offset_of", "parse_dates"]
 
 Array = np.ndarray[Any, Any]
 
@@ -60,6 +61,17 @@ def parse_dates(texts: pa.ChunkedArray) -> Dates:
         sample = texts.drop_null().slice(0, 1000)
         form = max(_FORMS, key=lambda pattern: _matches(sample, pattern))
         return _in_form(texts, form)
+
+
+def offset_of(text: str) -> str:
+    """The offset from UTC that a date was written with; "" without.
+
+    Example:
+        >>> offset_of("2024-10-27 02:00+01:00"), offset_of("27.10.2024 02:00")
+        ('+01:00', '')
+    """
+    matches = (re.match(pattern, text) for pattern in _FORMS)
+    return next((match.groupdict().get("zone") or "" for match in matches if match), "")
 
 
 def looks_like_dates(texts: pa.ChunkedArray) -> bool:

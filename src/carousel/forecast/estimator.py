@@ -282,7 +282,7 @@ class Forecaster:
         model = self._fitted()
         if df is None:
             state, ids, kind = self._ahead(future), model.ids, model.columns.frame
-            zone = model.columns.zone
+            zone, unit = model.columns.zone, model.columns.unit
             forecast = self._runner.forecast(state, level)
         else:
             reading = self._read(df, duplicates=duplicates, layout=layout, static=static)
@@ -291,7 +291,8 @@ class Forecaster:
             forecast = self._runner.forecasts(history, history.ends(), level)
             if samples is not None or quantiles is not None:
                 state = history.context(history.ends(), model.lookback, model.memory)
-            ids, kind, zone = panel.ids, kind_of(df), reading.names.zone
+            ids, kind = panel.ids, kind_of(df)
+            zone, unit = reading.names.zone, reading.names.unit
         if samples is not None:
             paths = self._runner.samples(forecast, state, samples, seed)
             columns = sample_columns(forecast.ds, paths, ids, model.columns)
@@ -300,7 +301,7 @@ class Forecaster:
             columns = quantile_columns(forecast, values, check_quantiles(quantiles), ids, model.columns)
         else:
             columns = forecast_columns(forecast, ids, model.columns)
-        return to_frame(columns, kind, zone)
+        return to_frame(columns, kind, zone, unit)
 
     def backtest(
         self,
@@ -323,7 +324,8 @@ class Forecaster:
 
         Args:
             df: rows before and after the origins.
-            origins: how many, per series; without `start` the last ones that have `horizon` rows after them.
+            origins: how many, per series; without `start` the last ones that have `horizon` rows after them, 10 or
+                what the rows allow.
             step: rows from one origin to the next; `horizon` without.
             start: time of the first forecast row.
             refit: k fits anew, with these settings, at every k-th moment that has an origin, on the rows of all

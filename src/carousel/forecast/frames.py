@@ -9,7 +9,7 @@ import narwhals as nw
 import numpy as np
 
 from carousel.forecast.zones import instants
-from carousel.network.forecaster import Columns
+from carousel.network.forecaster import Columns, TimeUnit
 from carousel.stream.forecast import Forecast
 
 __all__ = ["forecast_columns", "kind_of", "quantile_columns", "sample_columns", "to_frame"]
@@ -85,12 +85,19 @@ def sample_columns(ds: Array, paths: Array, ids: Any, columns: Columns) -> dict[
     return out | {"sample": np.tile(np.repeat(np.arange(number), K), B), "carousel": values}
 
 
-def to_frame(columns: dict[str, Array], kind: str, zone: str | None = None, every: bool = False) -> Any:
+def to_frame(
+    columns: dict[str, Array],
+    kind: str,
+    zone: str | None = None,
+    unit: TimeUnit | None = None,
+    every: bool = False,
+) -> Any:
     """A frame of that kind: pandas, polars or pyarrow.
 
     Args:
         columns: times by the wall clock.
         zone: that the times are given back in; rows at an hour that its clock leaves out are none.
+        unit: of the times, where that can hold them; pandas has no dates.
         every: keeps them, without a time.
     """
     import pyarrow as pa
@@ -105,6 +112,12 @@ def to_frame(columns: dict[str, Array], kind: str, zone: str | None = None, ever
         else:
             arrays[name] = pa.array(found[0], pa.timestamp("us", zone), mask=~found[1])
             shown &= found[1]
+        if values.dtype.kind == "M" and unit is not None and (kind, unit) != ("pandas", "D"):
+            times = arrays[name]
+            with suppress(pa.ArrowInvalid):  # a time that the unit does not reach or cannot part
+                there = times.cast(pa.date32() if unit == "D" else pa.timestamp(unit, times.type.tz))
+                if there.cast(times.type).equals(times):  # arrow drops the hours of a date, unsaid
+                    arrays[name] = there
     table = pa.table(arrays)
     if not (every or shown.all()):
         table = table.filter(pa.array(shown))

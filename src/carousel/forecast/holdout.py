@@ -8,12 +8,15 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import DataError
-from carousel.forecast.backtest import USUAL, Backtest, Schedule, parse_start, pick_origins, seen_origins
+from carousel.forecast.backtest import Backtest, Schedule, parse_start, pick_origins, seen_origins
 from carousel.forecast.estimator import Forecaster
 from carousel.forecast.plan import Plan
 from carousel.forecast.read import Reading, moment
+from carousel.forecast.refit import check_left, most_origins, plan_of
 
 __all__ = ["backtest_from_start", "fair_backtest"]
+
+Array = np.ndarray[Any, Any]
 
 
 def backtest_from_start(
@@ -29,8 +32,8 @@ def backtest_from_start(
     Args:
         forecaster: fitted here.
         reading: all rows.
-        origins: how many, per series: the last ones that have `horizon` rows after them (10), or with `start`
-            the first ones (all).
+        origins: how many, per series: the last ones that have `horizon` rows after them (10, or as many as leave
+            enough rows to fit on), or with `start` the first ones (all).
         step: rows from one origin to the next; `horizon` without.
         start: time of the first forecast row.
 
@@ -38,27 +41,27 @@ def backtest_from_start(
         ArgumentError: a start that is no time.
         DataError: no rows are left to fit on.
     """
-    panel, step = reading.panel, forecaster.horizon if step is None else step
-    if start is not None:
-        start = parse_start(start, panel.starts.dtype)
-        rows = np.array([np.searchsorted(panel.times(s), start) for s in range(len(panel))])
-        first = f"an origin at {moment(start)}"
-    else:
-        origins = USUAL if origins is None else origins
-        rows = panel.lengths - forecaster.horizon - (origins - 1) * step
-        first = f"{origins} origins {step} rows apart"
+    panel, params, K = reading.panel, forecaster.get_params(), forecaster.horizon
     with reading.blamed():
-        if rows.max() < 1:
+        plan_of(params, panel)
+        if start is not None:
+            start = parse_start(start, panel.starts.dtype)
+            rows = np.array([np.searchsorted(panel.times(s), start) for s in range(len(panel))])
+        else:
+
+            def before(count: int) -> Array:
+                rows: Array = panel.lengths - K - (count - 1) * (K if step is None else step)
+                return np.maximum(rows, 0)
+
+            origins = most_origins(params, panel, before) if origins is None else origins
+            rows = before(origins)
+        check_left(params, panel, rows, Schedule(origins, step, start))
+        if (rows + K > panel.lengths).all():  # else the fit would be for nothing
             raise DataError(
-                f"Too little would be left to fit on with {first}: the longest series has "
-                f"{panel.lengths.max()} rows; take fewer or later origins."
-            )
-        if (rows + forecaster.horizon > panel.lengths).all():  # else the fit would be for nothing
-            raise DataError(
-                f"No series has {forecaster.horizon} rows to compare with after {first}; "
+                f"No series has {K} rows to compare with after an origin at {moment(start)}; "
                 "take an earlier `start`."
             )
-    forecaster.fit(replace(reading, panel=panel.head(np.maximum(rows, 0))))
+    forecaster.fit(replace(reading, panel=panel.head(rows)))
     return forecaster.backtest(reading, origins=origins, step=step, start=start)
 
 

@@ -43,7 +43,7 @@ def read_rows(
     Args:
         frame: as for `read_frame`.
         static: a frame of static covariates of series that were not fitted, if the model reads any.
-        known: series that need no history in the frame.
+        known: series that need no history in the frame, nor a value.
 
     Raises:
         DataError: the frame cannot be used, or a series is too short to forecast from.
@@ -51,7 +51,7 @@ def read_rows(
     if isinstance(frame, Reading):
         reading = frame.reduced(model.covariates)
     else:
-        reading = _read(frame, model, duplicates, layout, static)
+        reading = _read(frame, model, duplicates, layout, static, known)
     least = min(model.season + 1, model.lookback)
     with reading.blamed():
         for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
@@ -80,6 +80,7 @@ def _read(
     duplicates: Literal["error", "mean"],
     layout: Literal["long", "wide"],
     static: Any,
+    known: Collection[str],
 ) -> Reading:
     columns, paths = model.columns, model.covariates
     names = {"id": columns.id, "time": columns.time, "target": columns.target}
@@ -87,6 +88,8 @@ def _read(
         names = {"time": columns.time}
     elif isinstance(frame, (np.ndarray, list, tuple)):
         names = {}
+    else:
+        _check_long(frame, model)
     reading = read_frame(
         frame,
         **names,
@@ -94,10 +97,27 @@ def _read(
         duplicates=duplicates,
         layout=layout,
         wanted=replace(Wanted.again(paths), static=()),
+        known=known,
     )
     if paths is None or not paths.of("static"):
         return reading
     return _with_statics(reading, frame, static, model)
+
+
+def _check_long(frame: Any, model: ForecastModel) -> None:
+    """Refuses a frame with a column per series where rows of one series each are expected.
+
+    Raises:
+        DataError: it is one.
+    """
+    columns, id = columns_of(frame), model.columns.id
+    names = set(columns.frame.columns)
+    wide = [name for name in model.ids if name in names]
+    if id is not None and id not in names and wide:
+        raise DataError(
+            f"{columns.origin.prefix()}there is no column {id!r}, but one of the series {wide[0]!r}; give rows of one "
+            "series each, or say that a column is one (--layout wide, in Python layout='wide')."
+        )
 
 
 def _with_statics(reading: Reading, frame: Any, static: Any, model: ForecastModel) -> Reading:

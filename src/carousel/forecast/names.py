@@ -14,6 +14,7 @@ import numpy as np
 from carousel.errors import DataError
 from carousel.forecast.columns import Columns, shown
 from carousel.forecast.table import Origin
+from carousel.network.forecaster import TimeUnit
 
 __all__ = ["Names", "find_names", "find_time"]
 
@@ -44,6 +45,7 @@ class Names:
     target: str
     zone: str | None = None  # of the times
     whole_ids: bool = False  # they are whole numbers
+    unit: TimeUnit | None = None  # of the times
 
 
 def find_names(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from carousel.forecast.read import moment
 from carousel.forecast.split import Split
 from carousel.forecast.training import Run
 from carousel.network.forecaster import Calibration, CovariatePaths, ForecastModel, LinearPath
@@ -35,6 +36,7 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
         said.append("few held-out rows: the same ones chose and scored, which flatters a little")
     if model.nonnegative or model.scaling.root:
         said.append("no value is below 0: forecasts and bounds are cut there")
+    said += _ended(panel, model.horizon)
     if missing := int(np.isnan(panel.values).sum()):
         said.append(f"{missing} missing values: filled from the past as input, left out of errors")
     if model.deepar is not None:
@@ -53,6 +55,21 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
         when = f"in epoch {len(run.history)}" if run.history else "before its first epoch"
         said.append(f"the budget ended the training {when}; the best until then is kept")
     return tuple(said)
+
+
+def _ended(panel: Panel, horizon: int) -> list[str]:
+    """A note of series that are forecast to before the last row of another."""
+    ended = np.flatnonzero(
+        panel.frequency.shift(panel.lasts, np.full(len(panel), horizon)) < panel.lasts.max()
+    )
+    if not len(ended):
+        return []
+    which = "1 series ends" if len(ended) == 1 else f"{len(ended)} series end"
+    s = ended[0]
+    return [
+        f"{which} more than a horizon before {moment(panel.lasts.max())}, {panel.ids[s]} at {moment(panel.lasts[s])}: "
+        "forecasts begin where a series ends"
+    ]
 
 
 def of_intervals(calibration: Calibration) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import narwhals as nw
 import numpy as np
 
 from carousel.errors import check_choice
+from carousel.forecast.dates import moment
 from carousel.forecast.plot import BLUE, GREY, OTHERS
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def plot_backtest(result: Backtest, kind: str, path: str | os.PathLike[str] | No
         axes.set_ylabel("mean absolute error")
         axes.set_ylim(bottom=0)
         if kind == "origin" and times.dtype.kind == "M":
-            _dates(axes)
+            _dates(axes, at)
         _legend(axes)
     return _done(figure, path)
 
@@ -139,9 +140,13 @@ def _legend(axes: Axes) -> None:
     )
 
 
-def _dates(axes: Axes) -> None:
+def _dates(axes: Axes, times: Array) -> None:
+    """Dates as ticks; of one time that itself, for around it matplotlib finds no interval."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
+    if len(times) == 1:
+        axes.set_xticks(times, [moment(times[0])])
+        return
     locator = AutoDateLocator(maxticks=6)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))

@@ -6,7 +6,7 @@ used as it is, is refused with one sentence that names the file, the row, the co
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -38,6 +38,7 @@ Array = np.ndarray[Any, Any]
 _BLOCK = 1 << 17  # rows
 FAR = 25  # times the median change over a season
 MEASURED = 20  # changes, below which that median says little
+_MEAN = "--duplicates mean, in Python duplicates='mean'"
 _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
 
 
@@ -60,7 +61,7 @@ class Reading:
     def columns(self, kind: str) -> ModelColumns:
         """The names of the columns, and the kind of frame to answer with."""
         names = self.names
-        return ModelColumns(names.id, names.time, names.target, kind, names.zone, names.whole_ids)
+        return ModelColumns(names.id, names.time, names.target, kind, names.zone, names.whole_ids, names.unit)
 
     def reduced(self, paths: CovariatePaths | None) -> Reading:
         """With the covariates alone that a fitted model reads."""
@@ -113,6 +114,7 @@ def read_frame(
     layout: Literal["long", "wide"] = "long",
     wanted: Wanted | None = None,
     static: Any = None,
+    known: Collection[str] = frozenset(),
 ) -> Reading:
     """Reads a long frame: one row per series and time stamp; or a wide one: a column per series.
 
@@ -131,6 +133,7 @@ def read_frame(
         layout: "wide" for one column per series, all but the time.
         wanted: the covariates to read; none without.
         static: a frame of static covariates, one row per series.
+        known: series that may be without any value.
 
     Raises:
         ArgumentError: an argument that cannot be.
@@ -162,12 +165,12 @@ def read_frame(
     else:
         names = find_names(columns, id, time, target, wanted.names)
         names = replace(names, whole_ids=names.id is not None and columns.is_whole(names.id))
-        rows, ids, columns = _long(columns, names)
+        rows, ids, columns = _long(columns, names, known)
     if names.time:
-        names = replace(names, zone=columns.zones.get(names.time))
+        names = replace(names, zone=columns.zones.get(names.time), unit=columns.units.get(names.time))
     rows, unsorted = _sorted(rows)
-    rows, averaged = _distinct(rows, ids, names, origin, duplicates)
-    panel, places = _gridded(rows, ids, freq, origin)
+    rows, averaged = _distinct(rows, ids, names, columns, duplicates)
+    panel, places = _gridded(rows, ids, freq, origin, known)
     given, kept = _covariates(columns, names, panel, rows, places, wanted, static)
     panel = replace(panel, covariates=given)
     notes = (
@@ -180,14 +183,14 @@ def read_frame(
     return Reading(panel, notes, names, origin, kept, wanted.holidays)
 
 
-def _long(columns: Columns, names: Names) -> tuple[_Rows, tuple[str, ...], Columns]:
+def _long(columns: Columns, names: Names, known: Collection[str]) -> tuple[_Rows, tuple[str, ...], Columns]:
     """The rows of a long frame, the names of its series, and columns whose messages name the series."""
     count = len(columns.frame)
     codes, ids = columns.ids(names.id) if names.id else (np.zeros(count, np.int64), (names.target,))
     if names.id:
         columns = replace(columns, series=lambda row: ids[codes[row]])
     values = columns.numbers(names.target)
-    if np.isnan(values).all():
+    if np.isnan(values).all() and not set(ids) <= set(known):
         raise DataError(
             f"{columns.origin.prefix()}column {names.target!r} has no value in any row; name another target."
         )
@@ -340,14 +343,14 @@ def _sorted(rows: _Rows) -> tuple[_Rows, int]:
 
 
 def _distinct(
-    rows: _Rows, ids: tuple[str, ...], names: Names, origin: Origin, duplicates: str
+    rows: _Rows, ids: tuple[str, ...], names: Names, columns: Columns, duplicates: str
 ) -> tuple[_Rows, int]:
     """Rows with one value per series and time stamp, and how many were averaged away."""
     again = np.concatenate([[False], (np.diff(rows.code) == 0) & (rows.time[1:] == rows.time[:-1])])
     if not again.any():
         return rows, 0
     if duplicates == "error":
-        raise _duplicate(rows, int(again.argmax()), int(again.sum()), ids, names, origin)
+        raise _duplicate(rows, int(again.argmax()), int(again.sum()), ids, names, columns)
     first = np.flatnonzero(~again)
     known = ~np.isnan(rows.value)
     total = np.add.reduceat(np.where(known, rows.value, 0.0), first)
@@ -358,23 +361,37 @@ def _distinct(
 
 
 def _duplicate(
-    rows: _Rows, second: int, count: int, ids: tuple[str, ...], names: Names, origin: Origin
+    rows: _Rows, second: int, count: int, ids: tuple[str, ...], names: Names, columns: Columns
 ) -> DataError:
-    """The refusal of two rows at one time, which has three usual causes."""
-    places = origin.rows(int(rows.index[second - 1]), int(rows.index[second]))
+    """The refusal of two rows at one time, which has four usual causes."""
+    origin, both = columns.origin, (int(rows.index[second - 1]), int(rows.index[second]))
     series = f" of series {ids[rows.code[second]]!r}" if names.id else ""
     others = f" (the first of {count} such pairs)" if count > 1 else ""
-    way_out = "remove one of them, or average them (--duplicates mean, in Python duplicates='mean')"
-    if names.id is None:
-        way_out += ", or name the column that tells several series apart (--id, in Python id_col)"
+    clock = columns.clock(names.time, *both) if names.time else ""
+    if clock:
+        others += f" by {clock}, which shows this hour twice as daylight saving ends"
+        utc = (
+            f"df[{names.time!r}].dt.tz_convert('UTC')"
+            if names.time in columns.zones
+            else f"pd.to_datetime(df[{names.time!r}], utc=True)"
+        )
+        way_out = f"average them ({_MEAN}), or give times in UTC (in pandas {utc})"
+    else:
+        way_out = f"remove one of them, or average them ({_MEAN})"
+        if names.id is None:
+            way_out += ", or name the column that tells several series apart (--id, in Python id_col)"
     return DataError(
-        f"{origin.prefix()}{places}{series} have the same time {moment(rows.time[second])}{others}; "
+        f"{origin.prefix()}{origin.rows(*both)}{series} have the same time {moment(rows.time[second])}{others}; "
         f"{way_out}."
     )
 
 
 def _gridded(
-    rows: _Rows, ids: tuple[str, ...], freq: str | int | Frequency | None, origin: Origin
+    rows: _Rows,
+    ids: tuple[str, ...],
+    freq: str | int | Frequency | None,
+    origin: Origin,
+    known: Collection[str],
 ) -> tuple[Panel, Array]:
     """The rows on regular grids, NaN between them, and the place of every row."""
     offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
@@ -402,11 +419,10 @@ def _gridded(
     places = grid_offsets[rows.code] + positions
     values[places] = rows.value
     panel = Panel(ids, values, grid_offsets.astype(np.int64), starts, frequency)
-    known = np.add.reduceat((~np.isnan(values)).astype(np.int64), grid_offsets[:-1])
-    if not known.all():
-        raise DataError(
-            f"{origin.prefix()}series {ids[int(known.argmin())]!r} has no value in any row; remove it."
-        )
+    counts = np.add.reduceat((~np.isnan(values)).astype(np.int64), grid_offsets[:-1])
+    empty = next((ids[s] for s in np.flatnonzero(counts == 0) if ids[s] not in known), None)
+    if empty is not None:
+        raise DataError(f"{origin.prefix()}series {empty!r} has no value in any row; remove it.")
     return panel, places
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError
+from carousel.errors import ArgumentError, DataError
 from carousel.forecast.backtest import (
+    USUAL,
     Backtest,
     Part,
     Schedule,
     first_rows,
     forecast_part,
+    parse_start,
     pick_origins,
     summary,
 )
 from carousel.forecast.plan import Plan, plan
+from carousel.forecast.read import moment
 from carousel.forecast.settings import Settings
 from carousel.series.history import Origins
 from carousel.stream.forecaster import ForecasterModel
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from carousel.forecast.read import Reading
     from carousel.series.panel import Panel
 
-__all__ = ["refitted_backtest"]
+__all__ = ["check_left", "most_origins", "plan_of", "refitted_backtest"]
 
 Array = np.ndarray[Any, Any]
 
@@ -61,6 +64,7 @@ def refitted_backtest(
 
     Args:
         params: of the Forecaster.
+        schedule: with neither `origins` nor `start` it has as many origins as the rows allow, up to the usual.
         kind: of the frame of forecasts.
         jobs: processes; any number gives the same result.
 
@@ -70,9 +74,18 @@ def refitted_backtest(
     """
     panel = reading.panel
     with reading.blamed():
-        origins = pick_origins(panel, _plan(params, panel), schedule)
+        whole = plan_of(params, panel)
+
+        def before(count: int | None) -> Array:
+            return first_rows(panel, pick_origins(panel, whole, replace(schedule, origins=count)))
+
+        if schedule.start is None and schedule.origins is None:
+            schedule = replace(schedule, origins=most_origins(params, panel, before))
+        rows = before(schedule.origins)
+        check_left(params, panel, rows, schedule)
+        origins = pick_origins(panel, whole, schedule)
         # Seasons that are found in the rows are found before the first origin.
-        shape = _plan(params, panel.head(first_rows(panel, origins)))
+        shape = plan_of(params, panel.head(rows))
     tasks = list(_tasks(params, reading, shape, origins, every))
     if jobs == 1 or len(tasks) == 1:
         parts = [_run(task) for task in tasks]
@@ -81,9 +94,51 @@ def refitted_backtest(
     return summary(parts, panel, shape, reading.columns(kind), fits=len(tasks))
 
 
-def _plan(params: dict[str, Any], panel: Panel) -> Plan:
+def plan_of(params: dict[str, Any], panel: Panel) -> Plan:
+    """The shape of a Forecaster of these parameters that is fitted on a panel; errors are those of `plan`."""
     s = Settings.of(params)
     return plan(panel, s.horizon, s.season, s.lookback, s.architecture != "auto")
+
+
+def most_origins(params: dict[str, Any], panel: Panel, before: Callable[[int], Array]) -> int:
+    """As many origins as leave enough rows to fit on, at least 1, up to the usual.
+
+    Args:
+        before: (S,) the rows before the first of so many origins.
+    """
+    counts = range(USUAL, 1, -1)
+    return next((n for n in counts if _can_fit(params, panel.head(before(n)))), 1)
+
+
+def check_left(params: dict[str, Any], panel: Panel, rows: Array, schedule: Schedule) -> None:
+    """Refuses a schedule before whose first origins, after (S,) `rows`, there is too little to fit on.
+
+    Raises:
+        DataError: that is so.
+    """
+    if _can_fit(params, panel.head(rows)):
+        return
+    if schedule.start is not None:
+        first = f"an origin at {moment(parse_start(schedule.start, panel.starts.dtype))}"
+    else:
+        step = params["horizon"] if schedule.step is None else schedule.step
+        first = f"{schedule.origins} origins {step} rows apart"
+    way_out = "take fewer or later origins"
+    if schedule.start is None and schedule.origins == 1:
+        first, way_out = "1 origin", "give more history or a smaller horizon"
+    raise DataError(
+        f"Too little would be left to fit on with {first}: the longest series has "
+        f"{panel.lengths.max()} rows; {way_out}."
+    )
+
+
+def _can_fit(params: dict[str, Any], panel: Panel) -> bool:
+    """Whether these first rows of a panel, to which all of it fits, are enough."""
+    try:
+        plan_of(params, panel)
+    except (ArgumentError, DataError):
+        return False
+    return True
 
 
 def _tasks(

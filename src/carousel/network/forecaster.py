@@ -40,6 +40,9 @@ Unit = Literal[
 ]  # of what a model sees of a value: itself, its square root, its logarithm
 
 
+TimeUnit = Literal["D", "s", "ms", "us", "ns"]  # of time stamps in a frame, "D" for a column of dates
+
+
 @document("forecaster.columns")
 @dataclass(frozen=True)
 class Columns:
@@ -51,6 +54,7 @@ class Columns:
     frame: str  # "pandas", "polars" or "pyarrow"
     zone: str | None = later(None, since=3)  # time zone that forecasts are given back in
     whole_ids: bool = later(False, since=3)  # ids were whole numbers
+    unit: TimeUnit | None = later(None, since=3)  # of the times in the frame
 
 
 @document("forecaster.scaling")

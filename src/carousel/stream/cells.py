@@ -21,6 +21,8 @@ _SEPARATORS = ",;\t|"
 _MISSING = {"", "na", "nan", "null", "none"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TIME = re.compile(r"(\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)(Z|[+-]\d\d:?\d\d)?")
+_DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?![^T ])")
+_QUARTER = re.compile(r"(\d{4})[- ]?[Qq]([1-4])")
 _FLAGS = {"true": 1.0, "false": 0.0}
 
 
@@ -108,7 +110,9 @@ def place(cells: list[str], names: tuple[str, ...], what: str) -> int:
 
 
 def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
-    """The time stamp in a text, as a model of `dtype` counts; time zones are dropped, as in fitting.
+    """The time stamp in a text, as a model of `dtype` counts: 2024-01-31 23:00, 31.01.2024 23:00 or 2024Q1.
+
+    Time zones are dropped, as in fitting.
 
     Raises:
         DataError: it is none.
@@ -117,10 +121,19 @@ def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
         if not re.fullmatch(r"[+-]?\d{1,18}", cell):
             raise DataError(f"the time must be a whole number, got {cell[:40]!r}")
         return np.int64(cell)
-    match = _TIME.fullmatch(cell)
+    match = _TIME.fullmatch(_year_first(cell))
     try:
         if match is None:
             raise ValueError
         return np.datetime64(match[1].replace(" ", "T"), "us")
     except ValueError:
         raise DataError(f"the time must be as in 2024-01-31 23:00, got {cell[:40]!r}") from None
+
+
+def _year_first(cell: str) -> str:
+    """Dates of other forms as ISO 8601 has them; any other text as it is."""
+    if quarter := _QUARTER.fullmatch(cell):
+        return f"{quarter[1]}-{3 * int(quarter[2]) - 2:02}"
+    if day := _DAY_FIRST.match(cell):
+        return f"{day[3]}-{day[2]:0>2}-{day[1]:0>2}{cell[day.end() :]}"
+    return cell

@@ -81,9 +81,12 @@ def check_levels(level: Any) -> tuple[float, ...]:
     """Levels in per cent, rising and each once.
 
     Raises:
-        ArgumentError: a level that is not between 0 and 100.
+        ArgumentError: a level that is below 1, as a share of 1 would be, or not below 100.
     """
-    return _between(level, 100, "`level` must be per cent between 0 and 100, such as (80, 95)")
+    levels = _between(level, 100, "`level` must be per cent from 1 to below 100, such as (80, 95)")
+    if shares := [f"{100 * a:g}" for a in levels if a < 1]:
+        raise ArgumentError(f"`level` must be per cent, got {level!r}; did you mean {' and '.join(shares)}?")
+    return levels
 
 
 def _between(value: Any, end: float, expected: str) -> tuple[float, ...]:

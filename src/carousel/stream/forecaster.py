@@ -309,7 +309,7 @@ class ForecasterModel:
             future: of a model with future covariates: arrays (B, K) of the rows to forecast, by name.
 
         Raises:
-            ArgumentError: `context` is not a state of this model, or a level that is not between 0 and 100.
+            ArgumentError: `context` is not a state of this model, or a level that is not from 1 to below 100.
             DataError: a future covariate is missing.
         """
         self._check_state(context)

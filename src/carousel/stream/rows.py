@@ -27,6 +27,7 @@ __all__ = ["Answer", "ForecasterRows", "NetworkRows", "forecast_fields", "rows",
 
 Array = np.ndarray[Any, Any]
 Header = Literal["auto", "yes", "no"]
+_LONG = "rows must be long: the id, the time and the value of one series"
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ class ForecasterRows:
         self._places = {what: k for k, what in enumerate(wanted)}
         self._beside = {column.name: len(wanted) + k for k, column in enumerate(self._past + self._future)}
         self._count = len(wanted) + len(self._beside)
+        self._wide = self._dated + len(model.value.ids)
         self._dialect = Dialect()
 
     def first(self, line: bytes) -> bool:
@@ -179,6 +181,9 @@ class ForecasterRows:
         cells = [cell.strip() for cell in self._dialect.split(line)]
         if self._header == "no" or (self._header == "auto" and not known & set(cells)):
             return False
+        there = set(cells)
+        if "id" in self._places and not there & set(self._names["id"]) and there & set(self.model.value.ids):
+            raise DataError(f"The header has a column per series, but {_LONG}.")
         options = {"id": "--id", "ds": "the time", "y": "the value"}
         self._places = {what: place(cells, self._names[what], options[what]) for what in self._places}
         self._beside = {c.name: place(cells, (c.name,), "a past covariate") for c in self._past}
@@ -193,6 +198,8 @@ class ForecasterRows:
             DataError: it cannot be used; the text says why.
         """
         cells = self._dialect.split(line)
+        if len(cells) == self._wide != self._count and not set(self.model.value.ids) & set(cells):
+            raise DataError(f"it has as many columns as the time and all series would, but {_LONG}")
         _check_count(cells, self._count)
         value = {what: cells[k].strip() for what, k in self._places.items()}
         name = value.get("id", self.model.value.ids[0] if len(self.model.value.ids) == 1 else "")
