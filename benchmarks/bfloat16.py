@@ -22,9 +22,7 @@ COLUMNS = ("cell", *SIZES, "ms", "torch_over_ours", "low", "high", "float32_over
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--only", choices=("lstm", "gru"), help="one cell")
-    parsed = parser.parse_args()
+    parsed = options(__doc__, only=("lstm", "gru")).parse_args()
     machine = begin(parsed)
     keep_memory()
     asked = problems([parsed.only] if parsed.only else ("lstm", "gru"))

@@ -52,9 +52,7 @@ class Spent:
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=3, seconds=0.0)
-    parser.add_argument("--only", choices=("lstm", "gru"), help="one cell")
-    parsed = parser.parse_args()
+    parsed = options(__doc__, rounds=3, seconds=0.0, only=("lstm", "gru")).parse_args()
     machine = begin(parsed)
     keep_memory()
     rows: list[tuple[Any, ...]] = []

@@ -61,8 +61,7 @@ Answer = dict[str, Any]
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=3, seconds=0.2)
-    parser.add_argument("--only", choices=[p.name for p in PROGRAMS], help="one program")
+    parser = options(__doc__, rounds=3, seconds=0.2, only=[p.name for p in PROGRAMS])
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.child:

@@ -38,9 +38,7 @@ Shape = tuple[int, int, int, int, int]
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--only", choices=("lstm", "gru"), help="one cell")
-    parsed = parser.parse_args()
+    parsed = options(__doc__, only=("lstm", "gru")).parse_args()
     machine = begin(parsed)
     keep_memory()
     print(f"# Keras {keras.__version__} on torch {torch.__version__}")

@@ -94,9 +94,7 @@ class Called(torch.nn.Module):
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--only", choices=("lstm", "gru"), help="one cell")
-    parsed = parser.parse_args()
+    parsed = options(__doc__, only=("lstm", "gru")).parse_args()
     machine = begin(parsed)
     keep_memory()
     warnings.filterwarnings(

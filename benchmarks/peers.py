@@ -44,8 +44,7 @@ Row = tuple[Any, ...]
 
 
 def main() -> None:
-    parser = options(__doc__)
-    parser.add_argument("--only", choices=("lstm", "gru"), help="one cell")
+    parser = options(__doc__, only=("lstm", "gru"))
     parser.add_argument(
         "--keras", choices=("torch", "tensorflow"), default="torch", help="its backend; torch"
     )

@@ -26,9 +26,7 @@ MB = 1e6
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=1, seconds=0.0)
-    parser.add_argument("--only", choices=CASES, help="one case")
-    parsed = parser.parse_args()
+    parsed = options(__doc__, rounds=1, seconds=0.0, only=CASES).parse_args()
     machine = begin(parsed)
     rows = []
     print(f"{'':8}{'series':>8}{'rows':>12}{'fit s':>8}{'data MB':>9}{'peak MB':>9}")

@@ -39,12 +39,11 @@ COLUMNS = ("model", "streams", "connections", "pending", "figure", "value", "uni
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=1, seconds=0.0)
+    parser = options(__doc__, rounds=1, seconds=0.0, only=KINDS)
     parser.add_argument("--streams", type=int, default=5000)
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--pending", type=int, default=16)
     parser.add_argument("--soak", type=float, default=20, help="seconds; 20")
-    parser.add_argument("--only", choices=KINDS, help="one kind of model")
     parsed = parser.parse_args()
     if parsed.quick:
         parsed.streams, parsed.soak = min(parsed.streams, 100), min(parsed.soak, 2)

@@ -43,9 +43,7 @@ Curve = list[tuple[Problem, float, float]]
 
 
 def main() -> None:
-    parser = options(__doc__, rounds=3, seconds=0.02)
-    parser.add_argument("--only", choices=("lstm", "gru"), help="one cell")
-    parsed = parser.parse_args()
+    parsed = options(__doc__, rounds=3, seconds=0.02, only=("lstm", "gru")).parse_args()
     machine = begin(parsed)
     keep_memory()
     curves: dict[tuple[str, str, str], Curve] = {}

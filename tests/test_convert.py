@@ -107,7 +107,7 @@ def test_a_state_dict_is_read(tmp_path):
     report = files.read(path)
     assert report.largest < 1e-6
     assert report.layers == (("lstm", "LSTM, bidirectional + LSTM, bidirectional"), ("head", "Dense"))
-    assert report.check.endswith("with nothing between them and every step's output")
+    assert report.check.endswith("at every step, which a state_dict does not say")
     x = torch.randn(6, 2, 3)
     with torch.no_grad():
         expected = module.head(module.lstm(x)[0]).numpy()

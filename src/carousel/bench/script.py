@@ -15,9 +15,18 @@ __all__ = ["begin", "options", "result_path", "store"]
 
 
 def options(
-    doc: str | None, *, threads: int = 1, rounds: int = 5, seconds: float = 0.1
+    doc: str | None,
+    *,
+    threads: int = 1,
+    rounds: int = 5,
+    seconds: float = 0.1,
+    only: Sequence[str] = (),
 ) -> argparse.ArgumentParser:
-    """A parser of --threads, --rounds, --seconds, --quick and --out, with these defaults; scripts add theirs."""
+    """A parser of --threads, --rounds, --seconds, --quick and --out, with these defaults; scripts add theirs.
+
+    Args:
+        only: what --only may choose one of; no such option without.
+    """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -36,6 +45,8 @@ def options(
         metavar="DIR",
         help="directory for the results, of which each run has one name; benchmarks/results",
     )
+    if only:
+        parser.add_argument("--only", choices=only, help="one of them")
     return parser
 
 

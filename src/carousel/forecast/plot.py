@@ -108,7 +108,7 @@ def _draw(
         context = panel[np.array([s])]
         forecast = runner.forecast(context, level)
         past = runner.user_window(context)[0]
-        if value.tail.rows is not None and panel.window is value.tail.window:
+        if value.tail.rows is not None:
             past = past[-max(1, int(value.tail.rows[s])) :]  # what stands before was made up
         label = "history, gaps filled"  # a model remembers what it reads, and not which of it was missing
         stamps = runner.frequency.shift(context.next[0], np.arange(-len(past), 0))

@@ -20,7 +20,7 @@ from carousel.network import Dense, Layer, Network, Recurrent, Weights, atomic
 __all__ = ["conversion", "read", "save"]
 
 _CHECK = "torch's own layers with these weights"
-_ASSUMED = "as a state_dict does not say, with nothing between them and every step's output"
+_ASSUMED = "taken to follow each other directly at every step, which a state_dict does not say"
 _NAME = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?")
 EXPANSION, ALLOWANCE = (
     20,

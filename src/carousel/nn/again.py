@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from carousel.nn.call import Seen
+from carousel.nn.call import Seen, given_states
 from carousel.nn.function import run_as
 from carousel.nn.kernels import plan_of
 from carousel.nn.spec import Batch, Outputs, Spec
 
-__all__ = ["Again", "Known", "again", "given_states", "remember"]
+__all__ = ["Again", "Known", "again", "remember"]
 
 # What a module may change between calls, besides its parameters.
 _settings = itemgetter(
@@ -55,7 +55,7 @@ class Known:
         return (
             self.settings == self.settings_of(module.__dict__)
             and self.states == len(states)
-            and not any(map(is_nested, (x, *states)))  # of whose sizes the guard could ask
+            and not any(map(_is_nested, (x, *states)))  # of whose sizes the guard could ask
             and bool(self.guard.check(x, *states, *weights))
             and torch._C._len_torch_function_stack() == 0
             and torch.autograd.forward_ad._current_level < 0
@@ -83,16 +83,7 @@ class Again(Known):
         return run_as(self.plan, x, h_0, c_0, weights)
 
 
-def given_states(hx: Any, has_cells: bool) -> tuple[Any, ...] | None:
-    """What `hx` holds, none where it is left out; None where it has no such form."""
-    if hx is None:
-        return ()
-    if not has_cells:
-        return (hx,)
-    return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
-
-
-def is_nested(given: Any) -> bool:
+def _is_nested(given: Any) -> bool:
     return isinstance(given, Tensor) and given.is_nested
 
 

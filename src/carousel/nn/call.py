@@ -19,7 +19,9 @@ from carousel import _core
 from carousel.nn.ragged import is_whole
 from carousel.nn.spec import Spec, known_shapes, shapes
 
-__all__ = ["Beside", "Seen", "are_certain", "fallback", "is_low", "path", "torch_can", "why_not"]
+__all__ = [
+    "Beside", "Seen", "are_certain", "fallback", "given_states", "is_low", "path", "torch_can", "why_not",
+]  # fmt: skip
 
 # torch.compile's own check of a list of tensors; not of torch's public face, so that a torch without it checks anew.
 HAS_GUARDS = hasattr(getattr(torch._C._dynamo, "guards", None), "TensorGuards")
@@ -79,17 +81,24 @@ def is_low(x: Any) -> bool:
     return x.dtype is torch.bfloat16
 
 
+def given_states(hx: Any, has_cells: bool) -> tuple[Any, ...] | None:
+    """What `hx` holds, none where it is left out; None where it has no such form."""
+    if hx is None:
+        return ()
+    if not has_cells:
+        return (hx,)
+    return tuple(hx) if isinstance(hx, tuple | list) and len(hx) == 2 else None
+
+
 def why_not(spec: Spec, input: Any, hx: Any, weights: Sequence[Any], low: bool) -> str | None:
     """Why a call cannot use the kernels, or None. Weights that are certain are left out."""
     packed = isinstance(input, PackedSequence)
     if packed and torch.compiler.is_compiling():
         return "a PackedSequence in torch.compile"
     x = input.data if packed else input
-    states: tuple[Any, ...] = ()
-    if hx is not None:
-        states = tuple(hx) if spec.has_cells and isinstance(hx, tuple | list) else (hx,)
-        if len(states) != (2 if spec.has_cells else 1):
-            return "hx of another form"
+    states = given_states(hx, spec.has_cells)
+    if states is None:
+        return "hx of another form"
     reason = fallback((x, *states, *weights), low)
     if reason is not None:
         return reason

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from carousel.nn.again import Known, given_states
-from carousel.nn.call import HAS_GUARDS, Beside, fallback, path
+from carousel.nn.again import Known
+from carousel.nn.call import HAS_GUARDS, Beside, fallback, given_states, path
 from carousel.nn.scripting import scriptable
 from carousel.nn.spec import Spec
 from carousel.nn.step import plan_of, step

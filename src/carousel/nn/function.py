@@ -97,10 +97,7 @@ class _Layers(torch.autograd.Function):
         if torch.is_grad_enabled():
             return (None, *formula.backward(plan.spec, plan.batch, given, wanted, (dy, dh_n, *rest)))
         dc_n, dblock = rest[0] if plan.c_shape else None, rest[-1] if plan.batch.wants_gates else None
-        gradients = [
-            torch.empty_like(t, memory_format=torch.contiguous_format) if want else None
-            for t, want in zip(given, wanted, strict=True)
-        ]
+        gradients = kernels.gradients_of(given, wanted)
         dx, dh_0, dc_0, *dweights = gradients
         kernels.backward(
             plan, x, h_0, c_0, weights, y, block, dy, dh_n, dc_n, dblock, dx, dh_0, dc_0, dweights

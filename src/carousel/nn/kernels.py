@@ -17,7 +17,8 @@ from carousel import _core
 from carousel.nn.spec import Batch, Spec, slots
 
 __all__ = [
-    "Plan", "backward", "block_of", "compiled", "contiguous", "forward", "plan_of", "rows", "sequence_of",
+    "Plan", "backward", "block_of", "compiled", "contiguous", "forward", "gradients_of", "plan_of", "rows",
+    "sequence_of",
 ]  # fmt: skip
 
 _CELLS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 3, "RNN_RELU": 4}  # carousel_cell of csrc/carousel.h
@@ -131,6 +132,14 @@ def backward(
         _address(dblock), _address(dx), *plan.dx_strides, _address(dh_0), _address(dc_0),
         _addresses(plan, dweights),
     )  # fmt: skip
+
+
+def gradients_of(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
+    """Memory for the gradients that are wanted, contiguous."""
+    return [
+        torch.empty_like(t, memory_format=torch.contiguous_format) if want and t is not None else None
+        for t, want in zip(tensors, wanted, strict=True)
+    ]
 
 
 def contiguous(tensor: Tensor | None) -> Tensor | None:

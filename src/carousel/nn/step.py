@@ -11,7 +11,7 @@ from torch import Tensor
 from carousel import _core
 from carousel.nn import formula
 from carousel.nn.function import trains
-from carousel.nn.kernels import compiled, contiguous
+from carousel.nn.kernels import compiled, contiguous, gradients_of
 from carousel.nn.spec import Batch, Spec
 
 __all__ = ["Plan", "plan_of", "step"]
@@ -98,10 +98,7 @@ class _Step(torch.autograd.Function):
         given = (x, h_0, c_0, *weights)
         if torch.is_grad_enabled():
             return None, *_by_formula(plan, given, wanted, (dh, dc))
-        found = [
-            torch.empty_like(t, memory_format=torch.contiguous_format) if want else None
-            for t, want in zip(given, wanted, strict=True)
-        ]
+        found = gradients_of(given, wanted)
         dx, dh_0, dc_0, *dweights = found
         x, h_0, c_0, dh, dc = x.contiguous(), contiguous(h_0), contiguous(c_0), contiguous(dh), contiguous(dc)
         I, H = plan.spec.input_size, plan.spec.hidden_size
