@@ -503,13 +503,17 @@ def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
         forecaster.plot(df, series="s9")
 
 
-def test_a_plot_does_not_show_what_was_made_up_before_a_series_began(rng: np.random.Generator) -> None:
+@pytest.mark.parametrize("rows", [5, 10])  # fewer than a season, than the window
+def test_a_plot_does_not_show_what_was_made_up_before_a_series_began(
+    rng: np.random.Generator, rows: int
+) -> None:
     pytest.importorskip("matplotlib")
     days = pd.date_range("2024-01-01", periods=60)
     long = pd.DataFrame({"unique_id": "long", "ds": days, "y": rng.normal(size=60)})
-    forecaster = Forecaster(3, **QUICK).fit(pd.concat([long, long[-5:].assign(unique_id="short")]))
-    axes = forecaster.plot(series="short").axes[0]
-    assert len(axes.lines[0].get_xdata()) == 5
+    forecaster = Forecaster(3, **QUICK).fit(pd.concat([long, long[-rows:].assign(unique_id="short")]))
+    new = pd.DataFrame({"unique_id": "short", "ds": pd.date_range("2024-03-01", periods=2), "y": [1.0, 2.0]})
+    assert len(forecaster.plot(series="short").axes[0].lines[0].get_xdata()) == rows
+    assert len(forecaster.update(new).plot(series="short").axes[0].lines[0].get_xdata()) == rows + 2
 
 
 def test_a_plot_of_some_says_of_how_many(rng: np.random.Generator) -> None:

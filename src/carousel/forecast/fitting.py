@@ -455,7 +455,7 @@ class _Work:
         memory = 0 if parts.smoothing is None else parts.smoothing.memory
         end = history.context(history.ends(), plan.lookback, memory)
         lengths = self.panel.lengths
-        rows = lengths if (lengths < max(memory, plan.season)).any() else None
+        rows = lengths if (lengths < max(memory, plan.season, plan.lookback)).any() else None
         return ForecastModel(
             horizon=plan.horizon,
             frequency=str(plan.frequency),

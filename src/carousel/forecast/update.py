@@ -44,8 +44,9 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
     new = history.context(history.ends(), model.lookback, model.memory)
     tail, scaling = model.tail, model.scaling
     rows = None if tail.rows is None else np.concatenate([tail.rows, fresh.lengths])
-    if rows is None and (fresh.lengths < _enough(model)).any():
-        rows = np.concatenate([np.full(len(model.ids), _enough(model)), fresh.lengths])
+    whole = max(_enough(model), model.lookback)
+    if rows is None and (fresh.lengths < whole).any():
+        rows = np.concatenate([np.full(len(model.ids), whole), fresh.lengths])
     if rows is not None:
         rows[which] += added.lengths
     fitted = tail.next if tail.fitted is None else tail.fitted

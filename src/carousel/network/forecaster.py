@@ -262,8 +262,8 @@ class Tail:
         window: (S, L) the last rows in the model's unit, missing ones filled.
         errors: (S, M, G) the last errors of the smoothing models.
         next: (S,) the time stamps of the first forecasts.
-        rows: (S,) of every series, where one is shorter than a season or the smoothing's memory: rows that come
-            then change what was made up before its first one. None where all are long enough.
+        rows: (S,) of every series, where one is shorter than the window, a season or the smoothing's memory: of the
+            last two, rows that come change what was made up before its first one. None where all are long enough.
         fitted: (S,) the time stamps after the last rows that were fitted; None where that is `next`.
     """
 
