@@ -50,6 +50,7 @@ RESTLESS = (
     "weekly",
     "quarterly",
 )  # cases whose intervals grow with the unrest of the rows before
+SIDED = ("hourly", "monthly")  # cases whose errors reach further above than below
 SIZES = {
     "identity": (5000, 100, 100),
     "root": (70, 1, 1),
@@ -179,9 +180,10 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, s
         recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and paths else None,
         plain=_plain(rng, cell, (5, 4), K) if plain else None,
         calibration=Calibration(
-            np.sort(rng.exponential(size=(scores, K)), axis=0),
+            np.sort(rng.exponential(size=(scores, K)) - (1 if name in SIDED else 0), axis=0),
             np.full(K, float(max(scores, 1))),
             volatility=rng.uniform(0, 1, 2) if name in RESTLESS else None,
+            sided=name in SIDED,
         ),
         tail=Tail(
             center[:, None] + scale[:, None] * rng.normal(size=(S, L)),

@@ -15,7 +15,7 @@ from carousel.forecast.scores import Scores, score
 from carousel.forecast.split import Split, thinned
 from carousel.forecast.verdict import is_shifted
 from carousel.network.forecaster import Calibration, ForecastModel
-from carousel.series.conformal import error_paths, independent_counts, scores_table
+from carousel.series.conformal import are_skewed, error_paths, independent_counts, scores_table
 from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
 from carousel.series.volatility import exponents, measures, volatility
@@ -119,11 +119,14 @@ class _Unfitted:
 
     def calibration(self, scale: Array) -> Calibration:
         held, every = self.held.rest(scale, self.powers), self.every.rest(scale, self.powers)
+        counts = self.times * self.held.counts(held)
+        sided = are_skewed(every, self.every.observed, counts)
         return Calibration(
-            scores_table(every, self.every.observed),
-            self.times * self.held.counts(held),
+            scores_table(every, self.every.observed, sided),
+            counts,
             error_paths(held, self.held.observed),
             self.powers,
+            sided,
         )
 
 

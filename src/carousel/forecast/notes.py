@@ -73,12 +73,14 @@ def _ended(panel: Panel, horizon: int) -> list[str]:
 
 
 def of_intervals(calibration: Calibration) -> tuple[str, ...]:
-    """What is to be said of intervals that are not as wide everywhere."""
-    if calibration.volatility is None:
-        return ()
-    return (
-        f"intervals: wider after restless rows, narrower after quiet ones (power {calibration.volatility.sum():.1f})",
-    )
+    """What is to be said of intervals that are not as wide everywhere, or not as wide below as above."""
+    said = []
+    if calibration.volatility is not None:
+        power = calibration.volatility.sum()
+        said.append(f"intervals: wider after restless rows, narrower after quiet ones (power {power:.1f})")
+    if calibration.sided:
+        said.append("intervals: a width of its own above and below, for errors are skewed")
+    return tuple(said)
 
 
 def _of_linear(path: LinearPath) -> str:

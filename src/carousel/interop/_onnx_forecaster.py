@@ -20,7 +20,7 @@ from carousel.interop._onnx_node import arrays_of, attributes_of
 from carousel.network import Activation, Dense, LastStep, Network, Recurrent
 from carousel.network.forecaster import ForecastModel, LinearPath, RecurrentPath, Smoothing
 from carousel.series.calendar import Frequency
-from carousel.series.conformal import half_widths
+from carousel.series.conformal import interval_errors
 from carousel.series.features import has_interplay
 from carousel.series.smoothing import maps
 from carousel.series.unit import from_unit
@@ -84,13 +84,12 @@ class _Forecaster:
 
     def model(self) -> onnx.ModelProto:
         v, g = self._value, self._g
-        K, Q = v.horizon, len(v.level)
+        K, Q, c = v.horizon, len(v.level), v.calibration
         x = self._plain(v.plain.network) if v.plain is not None else self._paths()
-        widths = [half_widths(v.calibration.scores, v.calibration.counts, a) for a in v.level]
-        width = g("Mul", np.reshape(widths, (Q, 1, K)), self._unit())
+        ends, unit = interval_errors(c.scores, c.counts, v.level, c.sided)[:, :, None], self._unit()
         g.output("mean", self._back(x), np.float64, ["B", K])
-        g.output("lower", self._back(g("Sub", x, width)), np.float64, [Q, "B", K])
-        g.output("upper", self._back(g("Add", x, width)), np.float64, [Q, "B", K])
+        g.output("lower", self._back(g("Add", x, g("Mul", ends[0], unit))), np.float64, [Q, "B", K])
+        g.output("upper", self._back(g("Add", x, g("Mul", ends[1], unit))), np.float64, [Q, "B", K])
         g.output("ds", self._calendar.shifted(self._next, np.arange(K)), np.int64, ["B", K])
         about = {"frequency": v.frequency, "level": v.level, "ids": v.ids}
         return g.model(carousel=json.dumps(about, ensure_ascii=False))

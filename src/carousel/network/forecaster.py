@@ -236,21 +236,23 @@ class DeepARPath:
 @document("forecaster.calibration")
 @dataclass(frozen=True)
 class Calibration:
-    """Absolute errors on held-out origins, in the model's unit, sorted per step ahead.
+    """Errors on held-out origins, in the model's unit, sorted per step ahead.
 
     Args:
-        scores: (N, K), rising along N; none (N = 0) where no origin could be held out.
+        scores: (N, K), rising along N; none (N = 0) where no origin could be held out. Absolute, or signed if `sided`.
         counts: (K,) how many independent scores they are worth.
         paths: (P, K) the errors of P whole held-out forecasts, signed, in units of the scale: how those of one
             forecast hang together over the steps. None where no forecast was observed whole.
         volatility: (2,) from 0 to 1: with which powers errors grow with how restless the rows before them are
             (`series.volatility`), by which scores and paths are then divided. None where they do not.
+        sided: each side of an interval has a width of its own.
     """
 
     scores: NDArray[np.float64]
     counts: NDArray[np.float64]
     paths: NDArray[np.float32] | None = later(None, since=3)
     volatility: NDArray[np.float64] | None = later(None, since=3)
+    sided: bool = later(False, since=3)
 
 
 @document("forecaster.tail")

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 __all__ = [
+    "are_skewed",
     "error_paths",
     "half_widths",
     "independent_counts",
+    "interval_errors",
     "quantile_errors",
     "scores_table",
     "shuffled_errors",
@@ -29,11 +31,13 @@ FEW = 4  # independent scores, of which the largest is the half width at 80 %; f
 ENOUGH = 20  # that say it by themselves
 PATHS = 200  # whole forecasts whose errors a model keeps, evenly spaced
 MIDDLE = 1e-6  # from 0.5, within which a quantile is the forecast itself
+OUTER = 0.8  # of the errors, inside of which their sides are not compared
+SKEWED = 0.05  # more left out on one side than on the other, of all errors
 KEPT = 2000  # scores per step that a model keeps; of more, evenly spaced ones and the largest
 
 
-def scores_table(residuals: Array, observed: Array) -> Array:
-    """Sorted absolute residuals per step.
+def scores_table(residuals: Array, observed: Array, sided: bool = False) -> Array:
+    """Sorted absolute residuals per step, or with `sided` signed ones.
 
     Steps that no held-out origin reaches get the scores of the last step that one does, grown as the errors
     of a random walk, with √k.
@@ -45,7 +49,8 @@ def scores_table(residuals: Array, observed: Array) -> Array:
     Returns:
         (N, K) rising along N; NaN at the end of a column with fewer scores; (0, K) without any.
     """
-    scores = np.sort(np.where(observed, np.abs(residuals), np.nan), axis=0)
+    sizes = residuals if sided else np.abs(residuals)
+    scores = np.sort(np.where(observed, sizes, np.nan), axis=0)
     counts = observed.sum(0)
     if not counts.any():
         return np.zeros((0, residuals.shape[1]))
@@ -57,6 +62,31 @@ def scores_table(residuals: Array, observed: Array) -> Array:
     if len(scores) > KEPT:
         scores = scores[np.linspace(0, len(scores) - 1, KEPT).round().astype(int)]
     return scores
+
+
+def are_skewed(residuals: Array, observed: Array, counts: Array) -> bool:
+    """Whether one side of the errors reaches so much further than the other that each needs a width of its own.
+
+    Around their medians, as a forecast that is only off is no skewed one, an interval that holds 80 % of all leaves
+    out as many below as above, if both sides are alike. The difference must be more than chance of as many errors as
+    are independent makes it, by three standard errors, and more than a few per cent, or an interval of two widths,
+    each found from fewer errors, says no more than one of a single width.
+
+    Args:
+        residuals: (B, K) in units of the scale.
+        observed: (B, K).
+        counts: (K,) of `independent_counts`.
+    """
+    steps = np.flatnonzero(observed.any(0))
+    if not len(steps):
+        return False
+    errors = np.where(observed, residuals, np.nan)[:, steps]
+    errors -= np.nanmedian(errors, 0)
+    width = np.nanquantile(np.abs(errors), OUTER, 0)
+    above, below = ((side * errors > width).sum(0) / observed[:, steps].sum(0) for side in (1, -1))
+    n = float(counts[steps].mean())
+    chance = sqrt((1 - OUTER) / n)
+    return n >= ENOUGH and abs(float((above - below).mean())) > max(SKEWED, 3 * chance)
 
 
 def independent_counts(residuals: Array, observed: Array, follows: Array) -> Array:
@@ -102,38 +132,46 @@ def half_widths(scores: Array, counts: Array, level: float) -> Array:
         array([80.])
     """
     a = level / 100
-    out = np.full(scores.shape[1], np.nan)
-    for k, column in enumerate(scores.T):
-        column = column[~np.isnan(column)]
-        n = min(float(counts[k]), len(column))
-        if not n:
-            continue
-        share, normal = (n + 1) * a / n, 0.0
-        trust = min(max((1 / FEW - 1 / n) / (1 / FEW - 1 / ENOUGH), 0.0), 1.0)
-        if share > 1 or trust < 1:
-            normal = _student((1 + a) / 2, n) * sqrt(float(np.mean(column**2)))
-        if share <= 1:
-            ranked = column[ceil(share * len(column) - 1e-9) - 1]
-        else:
-            ranked = max(normal, column[-1])  # never inside that of a lower level
-        out[k] = trust * ranked + (1 - trust) * normal
-    return out
+    return _quantile(scores, counts, a, (1 + a) / 2)
 
 
-def quantile_errors(scores: Array, counts: Array, quantiles: Array) -> Array:
-    """(Q, K) what to add to the forecast for these quantiles; an interval at level a goes from (1 - a) / 2 on.
+def interval_errors(scores: Array, counts: Array, levels: tuple[float, ...], sided: bool) -> Array:
+    """(2, Q, K) what to add to a forecast for the lower and for the upper ends of its intervals.
 
-    They rise with the quantile, for half widths do with the level.
+    An interval at level a goes from quantile (1 - a) / 2 to (1 + a) / 2 of the errors, and holds the forecast.
 
     Args:
-        scores: (N, K) of `scores_table`.
+        scores: (N, K) of `scores_table`, signed if `sided`.
+        counts: (K,) of `independent_counts`.
+        levels: Q in per cent.
+    """
+    tails = (1 - np.array(levels) / 100) / 2
+    ends = np.stack(
+        [quantile_errors(scores, counts, tails, sided), quantile_errors(scores, counts, 1 - tails, sided)]
+    )
+    return np.stack([np.minimum(ends[0], 0.0), np.maximum(ends[1], 0.0)])
+
+
+def quantile_errors(scores: Array, counts: Array, quantiles: Array, sided: bool) -> Array:
+    """(Q, K) what to add to the forecast for these quantiles; they rise with the quantile. NaN without scores.
+
+    Of both sides alike, quantiles are the ends of an interval, and the median is the forecast.
+
+    Args:
+        scores: (N, K) of `scores_table`, signed if `sided`.
         counts: (K,) of `independent_counts`.
         quantiles: (Q,) between 0 and 1.
     """
     out = np.zeros((len(quantiles), scores.shape[1]))
-    for j, q in enumerate(quantiles):
-        if abs(q - 0.5) > MIDDLE:
-            out[j] = np.sign(q - 0.5) * half_widths(scores, counts, 100 * abs(2 * float(q) - 1))
+    for j, q in enumerate(map(float, quantiles)):
+        above = q >= 0.5
+        if not sided:
+            if abs(q - 0.5) > MIDDLE:
+                out[j] = (1 if above else -1) * half_widths(scores, counts, 100 * abs(2 * q - 1))
+        elif above:
+            out[j] = _quantile(scores, counts, q, q)
+        else:
+            out[j] = -_quantile(-scores[::-1], counts, 1 - q, 1 - q)
     return out
 
 
@@ -173,6 +211,26 @@ def shuffled_errors(spread: Array, paths: Array, rng: np.random.Generator) -> Ar
     errors = np.empty_like(spread)
     np.put_along_axis(errors, order, spread, 0)
     return errors
+
+
+def _quantile(scores: Array, counts: Array, a: float, p: float) -> Array:
+    """(K,) quantile a of scores of which n are independent; of few, quantile p of a normal law, see `half_widths`."""
+    out = np.full(scores.shape[1], np.nan)
+    for k, column in enumerate(scores.T):
+        column = column[~np.isnan(column)]
+        n = min(float(counts[k]), len(column))
+        if not n:
+            continue
+        share, normal = (n + 1) * a / n, 0.0
+        trust = min(max((1 / FEW - 1 / n) / (1 / FEW - 1 / ENOUGH), 0.0), 1.0)
+        if share > 1 or trust < 1:
+            normal = _student(p, n) * sqrt(float(np.mean(column**2)))
+        if share <= 1:
+            ranked = column[ceil(share * len(column) - 1e-9) - 1]
+        else:
+            ranked = max(normal, column[-1])  # never inside that of a lower level
+        out[k] = trust * ranked + (1 - trust) * normal
+    return out
 
 
 @lru_cache(4096)

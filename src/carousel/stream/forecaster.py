@@ -13,7 +13,7 @@ from carousel.errors import ArgumentError, DataError, FormatError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.autoregression import row_size
 from carousel.series.calendar import Frequency
-from carousel.series.conformal import half_widths, quantile_errors, shuffled_errors
+from carousel.series.conformal import interval_errors, quantile_errors, shuffled_errors
 from carousel.series.covariates import Seen, correction, encode
 from carousel.series.features import CalendarTable, phases
 from carousel.series.filling import filled
@@ -323,10 +323,10 @@ class ForecasterModel:
         levels = v.level if level is None else check_levels(level)
         if self.covariates is not None:
             x = x + self.covariates.in_forecast(context)
-        widths = self._widths if level is None else self._half_widths(levels)
+        errors = self._ends if level is None else self._interval_errors(levels)
         ds = self.frequency.shift(context.next[:, None], np.arange(v.horizon))
-        margin = widths * self._unit(context)[:, None]
-        mean, lower, upper = map(self._back, (x, x - margin, x + margin))
+        below, above = errors * self._unit(context)[:, None]
+        mean, lower, upper = map(self._back, (x, x + below, x + above))
         return Forecast(ds, mean, levels, lower, upper, x)
 
     def _back(self, x: Array) -> Array:
@@ -343,14 +343,13 @@ class ForecasterModel:
         return context.scale * volatility(measured, context.scale, powers)
 
     @cached_property
-    def _widths(self) -> Array:
-        return self._half_widths(self.value.level)
+    def _ends(self) -> Array:
+        return self._interval_errors(self.value.level)
 
-    def _half_widths(self, levels: tuple[float, ...]) -> Array:
-        """(Q, 1, K) in units of `_unit`."""
-        scores, counts = self.value.calibration.scores, self.value.calibration.counts
-        widths = [half_widths(scores, counts, a) for a in levels]
-        return np.reshape(widths, (len(levels), 1, self.value.horizon))
+    def _interval_errors(self, levels: tuple[float, ...]) -> Array:
+        """(2, Q, 1, K) in units of `_unit`."""
+        c = self.value.calibration
+        return interval_errors(c.scores, c.counts, levels, c.sided)[:, :, None]
 
     @cached_property
     def _mixture(self) -> tuple[Array, Array]:
@@ -371,7 +370,7 @@ class ForecasterModel:
         c, chosen = self.value.calibration, check_quantiles(quantiles)
         if self._sampler is not None:
             return self._back(self._sampler.quantiles(context, chosen))
-        errors = quantile_errors(c.scores, c.counts, np.array(chosen))
+        errors = quantile_errors(c.scores, c.counts, np.array(chosen), c.sided)
         return self._with_errors(forecast, errors[:, None] * self._unit(context)[:, None])
 
     def samples(self, forecast: Forecast, context: Context, number: int, seed: int = 0) -> Array:
@@ -396,7 +395,7 @@ class ForecasterModel:
                 "none; fit again on more rows, or ask for quantiles."
             )
         rng = np.random.default_rng(seed)
-        spread = quantile_errors(c.scores, c.counts, (np.arange(number) + 0.5) / number)
+        spread = quantile_errors(c.scores, c.counts, (np.arange(number) + 0.5) / number, c.sided)
         errors = np.zeros((number, len(unit), self.value.horizon))
         for b in range(len(unit)):
             errors[:, b] = unit[b] * shuffled_errors(spread, c.paths, rng)
