@@ -11,7 +11,7 @@ from carousel import Forecaster, stream
 from carousel.errors import FormatError
 from carousel.forecast.inputs import read_rows
 from carousel.forecast.plan import plan
-from carousel.forecast.units import choose_unit
+from carousel.forecast.units import choose_unit, try_units
 from carousel.network.forecaster import Scaling, Unit
 from carousel.series import Panel
 from carousel.series.history import Origins
@@ -34,7 +34,7 @@ def rng() -> np.random.Generator:
 
 def chosen(y: np.ndarray, root: bool = True) -> Unit:
     panel = Panel.of([y], starts=["1980-01"], freq="MS")
-    return choose_unit(lambda unit: panel, plan(panel, 6, None, None), float(np.nanmin(y)), root)
+    return choose_unit(try_units(lambda unit: panel, panel, plan(panel, 6, None, None), root))
 
 
 def test_there_and_back() -> None:

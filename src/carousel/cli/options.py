@@ -138,6 +138,11 @@ def forecaster_options(command: F) -> F:
         click.option("--epochs", type=Whole(min=1), help="Passes over the training windows, at most."),
         click.option("--minutes", type=float, help="Budget; the best model until then is kept."),
         click.option("--max-steps", type=Whole(min=1), help="Of the optimiser in one training, at most."),
+        click.option(
+            "--nonnegative/--unbounded",
+            default=None,
+            help="No forecast is below 0, or one may be; found in the data.",
+        ),
         click.option("--seed", type=Whole(min=0), default=0, show_default=True, help="Of all randomness."),
     )(command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import thinned
 from carousel.network.forecaster import Scaling
+from carousel.series.filling import carried_on
 from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
 
@@ -30,19 +32,23 @@ def baselines(panel: Panel, plan: Plan, train: Origins, origins: Origins) -> dic
     """
     rows = np.full(len(panel), plan.lookback)
     np.maximum.at(rows, train.series, train.row + plan.horizon)
-    unit = Scaling(False, np.zeros(0), np.zeros(0))
+    unit = Scaling(False, np.zeros(0), np.zeros(0), carried=plan.carried)
     history = History.of(panel, plan.season, unit, None, (), rows)  # scales from training rows only
-    steps = np.arange(plan.horizon)
-    longest = max(plan.lookback, *plan.seasons)
-    window = history.context(origins, longest, 0).window
-    out = {"persistence": np.repeat(window[:, -1:], plan.horizon, 1)}
-    for m in plan.seasons:
-        if m > 1:
-            name = "seasonal naive" if m == plan.season else f"seasonal naive {m}"
-            out[name] = window[:, longest - m + steps % m]
+    out = {}
+    for m in sorted({1, *plan.seasons}):
+        name = "persistence" if m == 1 else "seasonal naive" if m == plan.season else f"seasonal naive {m}"
+        out[name] = _repeated(history, origins, m)[:, np.arange(plan.horizon) % m]
     if len(train) >= 10:
         out["ridge"] = _ridge(history, plan, train, origins)
     return out
+
+
+def _repeated(history: History, origins: Origins, m: int) -> Array:
+    """(B, m) the last m rows; where one is missing, that of m rows before it."""
+    if not history.observed.all():
+        x = np.concatenate([np.zeros(0), *(carried_on(series, m) for series in history.panel)])
+        history = replace(history, x=x)
+    return history.context(origins, m, 0).window
 
 
 def seasonal_unit(panel: Panel, season: int, rows: Array) -> Array:

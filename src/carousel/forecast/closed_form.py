@@ -49,8 +49,8 @@ BLOCK = 4096
 
 def fit_smoothing(panel: Panel, plan: Plan, unit: Unit) -> tuple[Scaling, Smoothing]:
     """The smoothing that would have forecast these rows best, and the scales of the series, in a unit."""
-    center, scale = own_scale(panel, in_model_unit(panel, plan.season, unit), plan.season)
-    return Scaling.of(unit, center, scale), _mix(scored(panel), plan, unit)
+    center, scale = own_scale(panel, in_model_unit(panel, plan.of_gaps, unit), plan.season)
+    return Scaling.of(unit, center, scale, plan.carried), _mix(scored(panel), plan, unit)
 
 
 def scored(panel: Panel) -> Panel:
@@ -66,7 +66,7 @@ def _mix(panel: Panel, plan: Plan, unit: Unit) -> Smoothing:
     memory = members.lags.max(1)
     known = np.flatnonzero((memory + 2 <= longest) | (memory <= 2))
     members = subset(members, known, np.ones(len(known)))
-    x = in_model_unit(panel, plan.season, unit)
+    x = in_model_unit(panel, plan.of_gaps, unit)
     center, scale = own_scale(panel, x, plan.season)
     e = panel_errors(panel, x, members)
     history = History(panel, x, ~np.isnan(panel.values), e, center, scale, plan.season)
@@ -268,8 +268,10 @@ def _some_steps(plan: Plan) -> Array:
 
 
 def _lengths(plan: Plan) -> list[int]:
-    """How many of the last rows a linear path may read: all of the window, a half, a quarter, an eighth."""
-    return [plan.lookback // k for k in (1, 2, 4, 8) if k == 1 or plan.lookback // k >= max(plan.season, FEW)]
+    """How many of the last rows a linear path may read: all of the window, a half, a quarter, an eighth, a season."""
+    L, least = plan.lookback, max(plan.season, FEW)
+    parts = {L // k for k in (2, 4, 8) if L // k >= least}
+    return sorted({L, *parts, min(L, least)}, reverse=True)
 
 
 def _of_smoothing(moments: Moments) -> float:
@@ -344,7 +346,7 @@ def sketched_linear(
     return out_of_fold(history, smoothing, plan, train, choice, parts)
 
 
-def shrink_factor(forecast: Array, rest: Array, observed: Array, horizon: int) -> float:
+def shrink_factor(forecast: Array, rest: Array, observed: Array, blocks: int) -> float:
     """What to multiply a correction with so that noise in the held-out rows cannot make it a loss.
 
         s = Σ f r / Σ f²        clip(s - SE(s), 0, 1)        SE by a jackknife over blocks of origins
@@ -353,9 +355,9 @@ def shrink_factor(forecast: Array, rest: Array, observed: Array, horizon: int) -
         forecast: (B, K) f, the correction.
         rest: (B, K) r, what it should have been.
         observed: (B, K).
+        blocks: how many.
     """
     f, r = np.where(observed, forecast, 0), np.where(observed, rest, 0)
-    blocks = max(2, min(20, len(f) // max(1, horizon // 2)))
     fr = np.array([part.sum() for part in np.array_split((f * r).sum(1), blocks)])
     ff = np.array([part.sum() for part in np.array_split((f * f).sum(1), blocks)])
     return _jackknifed(fr, ff)

@@ -11,7 +11,7 @@ import numpy as np
 from carousel.forecast.closed_form import PENALTIES, shrink_factor
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
-from carousel.forecast.split import every_origin, thinned
+from carousel.forecast.split import BLOCKS, every_origin, thinned
 from carousel.network.forecaster import Covariate, CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import effect, encoded, regressors
 from carousel.series.history import History, Origins, in_model_unit, own_scale
@@ -66,7 +66,7 @@ def learned(
     blocks = {"past": given.past, "future": given.future[rows], "static": given.static}
     places = {role: iter(range(block.shape[1])) for role, block in blocks.items()}
     kept = tuple(_measured(column, blocks[column.role][:, next(places[column.role])]) for column in columns)
-    _, scale = own_scale(panel, in_model_unit(panel, plan.season, unit), plan.season)
+    _, scale = own_scale(panel, in_model_unit(panel, plan.of_gaps, unit), plan.season)
     none = np.zeros((len(panel), plan.lookback, 0))
     return CovariatePaths(kept, holidays, scale, None, None, False, given.static, none, none)
 
@@ -95,7 +95,7 @@ def fit_effect(
     count = paths.size("future") * (1 + choice.squares)
     size = count * (1 + len(lags)) + len(lags) + 1
     gram, truth = np.zeros((size, size)), np.zeros(size)
-    for F, y in _changes(panel, paths, plan.season, unit, lags, choice.squares):
+    for F, y in _changes(panel, paths, plan.of_gaps, unit, lags, choice.squares):
         gram += F.T @ F
         truth += F.T @ y
     ridge = np.full(size, 1e-9 * max(gram.trace(), 1.0))
@@ -106,11 +106,11 @@ def fit_effect(
 
 
 def _changes(
-    panel: Panel, paths: CovariatePaths, season: int, unit: Unit, lags: tuple[int, ...], squares: bool
+    panel: Panel, paths: CovariatePaths, of_gaps: int, unit: Unit, lags: tuple[int, ...], squares: bool
 ) -> Iterator[tuple[Array, Array]]:
     """Rows of the regression: features [x, lagged x, lagged y, 1] and targets, in units of the series."""
     assert panel.covariates is not None
-    x = in_model_unit(panel, season, unit)
+    x = in_model_unit(panel, of_gaps, unit)
     features = encoded(paths, panel.covariates, panel, paths.unit)
     for s, (a, b) in enumerate(zip(panel.offsets[:-1], panel.offsets[1:], strict=True)):
         if b - a <= max(lags):
@@ -174,7 +174,8 @@ def _best(tries: Iterable[tuple[C, Array]], rest: Array, observed: Array) -> tup
     """
     least, best = float((rest[observed] ** 2).sum()), None
     for candidate, gain in tries:
-        shrink = shrink_factor(gain, rest, observed, rest.shape[1])
+        blocks = max(2, min(BLOCKS, len(gain) // max(1, rest.shape[1] // 2)))
+        shrink = shrink_factor(gain, rest, observed, blocks)
         loss = float(((rest - shrink * gain)[observed] ** 2).sum())
         if shrink > 0 and loss < least:
             least, best = loss, (candidate, shrink)

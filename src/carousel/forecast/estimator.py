@@ -53,6 +53,8 @@ class Forecaster:
         minutes: budget of a fit; the networks' training is ended so that both rounds fit into it, and the best
             until then is kept. The closed-form parts are fitted in any case.
         max_steps: of the optimiser in one training, at most.
+        nonnegative: True cuts forecasts and bounds at 0; False lets them go below and takes the values as they are.
+            None is what the values show: zeros that come again, whole numbers, errors that shrink near 0.
         progress: True for a bar, False for none, None for one on a terminal; or a function that is called
             with a dict of epoch, train and valid.
 
@@ -97,6 +99,7 @@ class Forecaster:
         patience: int | None = None,
         minutes: float | None = None,
         max_steps: int | None = None,
+        nonnegative: bool | None = None,
         progress: Any = None,
     ) -> None:
         self.horizon = horizon
@@ -116,6 +119,7 @@ class Forecaster:
         self.patience = patience
         self.minutes = minutes
         self.max_steps = max_steps
+        self.nonnegative = nonnegative
         self.progress = progress
 
     def fit(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from carousel.errors import DataError
 from carousel.forecast.closed_form import (
     LinearChoice,
     choose_linear,
@@ -33,6 +34,7 @@ from carousel.forecast.covariate_fit import (
     learned,
     needed,
 )
+from carousel.forecast.dates import moment
 from carousel.forecast.judging import JUDGED, judge
 from carousel.forecast.notes import of_intervals, sentences
 from carousel.forecast.plan import Plan, plan
@@ -43,7 +45,7 @@ from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import Split, every_origin, split, thinned
 from carousel.forecast.training import Run
-from carousel.forecast.units import choose_unit
+from carousel.forecast.units import Tried, choose_unit, is_bounded, try_units
 from carousel.network.forecaster import (
     Calibration,
     Columns,
@@ -112,13 +114,13 @@ def fit(
     Raises:
         DataError: too few rows for the horizon.
     """
+    _check_nonnegative(panel, settings)
     shape = plan(panel, settings.horizon, settings.season, settings.lookback, settings.architecture != "auto")
     parts = split(panel, settings.horizon, shape.lookback)
-    nonnegative = bool(np.nanmin(panel.values) >= 0)
-    work = _Work(panel, shape, settings, parts, session, columns, exogenous, nonnegative)
+    work = _Work(panel, shape, settings, parts, session, columns, exogenous)
     first, again = work.auto() if settings.architecture == "auto" else work.one_network()
     model, run = work.value(first), first.run
-    notes = sentences(model, panel, parts, run)
+    notes = sentences(model, panel, parts, run, settings.nonnegative)
     judged = judge(panel, shape, parts, first.history, model, first.unseen)
     del first  # with its history, which for many rows is most of the memory
     session.second_round()
@@ -136,6 +138,17 @@ def fit(
     notes = (*notes, *of_intervals(calibration), end)
     model = replace(model, calibration=calibration, notes=notes, covariates=covariates)
     return Fitted(model, shape, tuple(run.history), judged.scores, judged.shifted, interrupted)
+
+
+def _check_nonnegative(panel: Panel, settings: Settings) -> None:
+    below = np.flatnonzero(panel.values < 0)
+    if settings.nonnegative and len(below):
+        s = int(np.searchsorted(panel.offsets, below[0], side="right")) - 1
+        when = moment(panel.times(s)[below[0] - panel.offsets[s]])
+        raise DataError(
+            f"`nonnegative` is asked for, but series {panel.ids[s]!r} has {panel.values[below[0]]:g} at {when}; "
+            "repair the value, or leave the option out."
+        )
 
 
 @dataclass(frozen=True)
@@ -187,14 +200,11 @@ class _Work:
     session: Session
     columns: Columns
     exogenous: Exogenous
-    nonnegative: bool
 
     def auto(self) -> tuple[_Round, Callable[[], _Round]]:
         """Round one of smoothing, linear and recurrent path; and a function that does round two."""
         split = self.split
-        least = float(np.nanmin(self.panel.values))
-        unit = choose_unit(self._without_guess, self.plan, least, root=not self.exogenous.columns)
-        base = self._base(None, unit)
+        base = self._base(None, choose_unit(self._units))
         history, parts, recurrent, run = base.history, base.parts, None, Run(interrupted=True)
         chosen = _Chosen(base.parts.scaling.unit)
         try:
@@ -224,6 +234,18 @@ class _Work:
 
         choice, reads = base.choice, parts.covariates is not None and parts.covariates.recurrent
         return _Round(history, replace(parts, recurrent=recurrent), run, base.unseen), again
+
+    @cached_property
+    def _units(self) -> tuple[Tried, ...]:
+        bounded = self.settings.nonnegative is not False
+        root = bounded and not self.exogenous.columns
+        return try_units(self._without_guess, self.panel, self.plan, root, log=bounded)
+
+    @cached_property
+    def _bounded(self) -> bool:
+        """Whether forecasts and bounds are cut at 0."""
+        asked = self.settings.nonnegative
+        return is_bounded(self.panel, self.plan, self._units) if asked is None else asked
 
     def _base(self, paths: CovariatePaths | None, unit: Unit) -> _Base:
         """Scales and smoothing, fitted on rows before the cut."""
@@ -390,7 +412,7 @@ class _Work:
     def _counts(self) -> bool:
         """Whether all values are whole numbers from 0 on."""
         values = self.panel.values[~np.isnan(self.panel.values)]
-        return self.nonnegative and bool((values == np.floor(values)).all())
+        return bool(((values >= 0) & (values == np.floor(values))).all())
 
     def _history(
         self, scaling: Scaling, smoothing: Smoothing | None, paths: CovariatePaths | None = None
@@ -475,7 +497,7 @@ class _Work:
             tail=Tail(end.window, end.errors, end.next, rows),
             notes=(),
             covariates=self._covariates(parts.covariates, end.covariates),
-            nonnegative=self.nonnegative and parts.scaling.unit == "identity",
+            nonnegative=parts.scaling.unit == "identity" and self._bounded,
         )
 
     def _covariates(self, paths: CovariatePaths | None, end: Seen | None) -> CovariatePaths | None:
@@ -487,4 +509,5 @@ class _Work:
 
 def _unit(panel: Panel, plan: Plan) -> Scaling:
     """The user's unit, and the centre and scale of each series."""
-    return Scaling(False, *own_scale(panel, in_model_unit(panel, plan.season, "identity"), plan.season))
+    x = in_model_unit(panel, plan.of_gaps, "identity")
+    return Scaling.of("identity", *own_scale(panel, x, plan.season), plan.carried)

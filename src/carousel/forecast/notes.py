@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from carousel.forecast.read import moment
-from carousel.forecast.split import Split
+from carousel.forecast.split import Split, judges
 from carousel.forecast.training import Run
 from carousel.network.forecaster import Calibration, CovariatePaths, ForecastModel, LinearPath
 from carousel.series.panel import Panel
@@ -18,12 +18,15 @@ NO_GAIN = "no gain on the held-out rows, left out"
 ROLES = ("past", "future", "static")
 
 
-def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tuple[str, ...]:
+def sentences(
+    model: ForecastModel, panel: Panel, split: Split, run: Run, asked: bool | None
+) -> tuple[str, ...]:
     """What was found in a panel, and what became of each part of the model.
 
     Args:
         model: of the rows before the held-out ones.
         run: the training of its network.
+        asked: for forecasts that are not negative; None where the data say.
     """
     held = int((panel.lengths - split.cut).sum())
     season = f"season {', '.join(map(str, model.seasons))}" if model.season > 1 else "no season"
@@ -36,6 +39,10 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
         said.append("few held-out rows: the same ones chose and scored, which flatters a little")
     if model.nonnegative or model.scaling.root:
         said.append("no value is below 0: forecasts and bounds are cut there")
+    elif model.scaling.unit == "identity" and np.nanmin(panel.values) >= 0 and asked is None:
+        said.append(
+            "no value is below 0, but nothing shows that none can be; nonnegative=True cuts forecasts there"
+        )
     said += _ended(panel, model.horizon)
     if missing := int(np.isnan(panel.values).sum()):
         said.append(f"{missing} missing values: filled from the past as input, left out of errors")
@@ -48,8 +55,10 @@ def sentences(model: ForecastModel, panel: Panel, split: Split, run: Run) -> tup
         said.append(f"linear path: {NO_GAIN if model.linear is None else _of_linear(model.linear)}")
         if model.covariates is not None:
             said += _of_covariates(model.covariates)
-        path = model.recurrent
-        kept = NO_GAIN if path is None else f"{path.shrink:.0%} kept after {run.best_epoch} epochs"
+        path, left_out = model.recurrent, NO_GAIN
+        if run.best is not None and not judges(len(split.choose), model.horizon):
+            left_out = "too few held-out rows to judge it, left out"
+        kept = left_out if path is None else f"{path.shrink:.0%} kept after {run.best_epoch} epochs"
         said.append(f"recurrent path: {kept}")
     if run.spent:
         when = f"in epoch {len(run.history)}" if run.history else "before its first epoch"

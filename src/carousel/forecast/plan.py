@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.split import MOST
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency, segment_of
-from carousel.series.filling import fill
+from carousel.series.filling import fill, is_level
 from carousel.series.panel import Panel
 from carousel.series.season import find_longer, find_season
 
 __all__ = ["Plan", "plan"]
+
+Array = np.ndarray[Any, Any]
 
 LONGEST = 720  # rows of look-back beyond which a second season is given up
 SHORTEST = 24  # rows of look-back for short seasons: four weeks of days, six years of quarters
 WITHOUT_SEASON = 50  # rows of look-back
 SEGMENT = 10  # rows of a segment without season
 BY_ROWS = 50  # rows of look-back of a network that reads them one by one
+TOLD_SERIES, TOLD_ROWS = 64, 2000  # by which it is told whether gaps follow the season
 SMOOTHED = 400  # rows of the longest season that is smoothed
 
 
@@ -32,6 +38,7 @@ class Plan:
         lookback: L.
         segment: rows of one recurrent step.
         horizon: K.
+        carried: a missing value is the last one, whatever the season was (see `is_level`).
     """
 
     frequency: Frequency
@@ -39,16 +46,22 @@ class Plan:
     lookback: int
     segment: int
     horizon: int
+    carried: bool = False
 
     @classmethod
     def of(cls, model: ForecastModel, frequency: Frequency) -> Plan:
         """The shape of a fitted model, as far as its baselines need it."""
-        return cls(frequency, model.seasons, model.lookback, 1, model.horizon)
+        return cls(frequency, model.seasons, model.lookback, 1, model.horizon, model.scaling.carried)
 
     @property
     def season(self) -> int:
         """The shortest season."""
         return self.seasons[0]
+
+    @property
+    def of_gaps(self) -> int:
+        """The season by which missing values are filled; 1 where they are the last one."""
+        return 1 if self.carried else self.season
 
     @property
     def smoothed_seasons(self) -> tuple[int, ...]:
@@ -98,7 +111,8 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, b
     lookback = max(lookback, 1)
     seasons = (seasons[0], *(m for m in seasons[1:] if m < lookback))
     segment = segment_of(seasons[0]) if seasons[0] > 1 else min(SEGMENT, lookback)
-    return Plan(frequency, seasons, lookback, 1 if by_rows else segment, horizon)
+    carried = seasons[0] > 1 and is_level(_first_rows(panel), seasons[0])
+    return Plan(frequency, seasons, lookback, 1 if by_rows else segment, horizon, carried)
 
 
 def _seasons(panel: Panel, season: int | None, longest: int) -> tuple[int, ...]:
@@ -111,9 +125,14 @@ def _seasons(panel: Panel, season: int | None, longest: int) -> tuple[int, ...]:
             )
         return (int(season),)
     if panel.frequency.unit == "index":
-        # Found in the first rows alone, which no split holds out.
-        first = [fill(x[: int((1 - MOST) * len(x))], 1) for x in panel]
+        first = [fill(x[: int((1 - MOST) * len(x))], 1) for x in panel]  # which no split holds out
         found = find_season(first, SMOOTHED)
         longer = find_longer(first, found, SMOOTHED) if found > 1 else None
         return (found,) if longer is None or 2 * longer > longest else (found, longer)
     return tuple(m for m in panel.frequency.seasons if m <= 2 * LONGEST and 2 * m <= longest) or (1,)
+
+
+def _first_rows(panel: Panel) -> list[Array]:
+    """Rows of some series that no split holds out, enough to tell a season by."""
+    some = np.unique(np.linspace(0, len(panel) - 1, min(len(panel), TOLD_SERIES)).astype(int))
+    return [x[: int((1 - MOST) * len(x))][-TOLD_ROWS:] for x in map(panel.series, some)]

@@ -14,7 +14,7 @@ from carousel.forecast.modules import DeepARNet, PlainNet, SegmentNet
 from carousel.forecast.plan import Plan
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
-from carousel.forecast.split import thinned
+from carousel.forecast.split import judges, thinned
 from carousel.forecast.threads import LARGE
 from carousel.forecast.training import Batch, Loop, Run, train
 from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
@@ -96,7 +96,10 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
             output = torch.cat([net(*batch.inputs)[:, : plan.horizon] for batch in held])
         target = torch.cat([batch.target for batch in held])
         observed = torch.cat([batch.observed for batch in held])
-        shrink = shrink_factor(output.numpy(), target.numpy(), observed.numpy() > 0, plan.horizon)
+        blocks = judges(len(output), plan.horizon)
+        shrink = (
+            shrink_factor(output.numpy(), target.numpy(), observed.numpy() > 0, blocks) if blocks else 0.0
+        )
     return (net.value(shrink) if shrink > 0 else None), run
 
 

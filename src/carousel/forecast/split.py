@@ -10,7 +10,7 @@ import numpy as np
 from carousel.series.history import Origins
 from carousel.series.panel import Panel
 
-__all__ = ["Split", "every_origin", "split", "thinned"]
+__all__ = ["BLOCKS", "Split", "every_origin", "judges", "split", "thinned"]
 
 Array = np.ndarray[Any, Any]
 
@@ -19,6 +19,7 @@ LEAST, MOST, USUAL = (
     0.35,
     0.15,
 )  # held-out rows: at least 2.5 horizons, but 35 % at most; 15 % where many
+FEWEST, BLOCKS = 5, 20  # of held-out origins, a horizon long, that judge a correction
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ def every_origin(first: Array, stop: Array) -> Origins:
     series = np.repeat(np.arange(len(counts)), counts)
     within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return Origins(series, first[series] + within)
+
+
+def judges(origins: int, horizon: int) -> int:
+    """In how many blocks so many origins judge a network, at most 20; 0 where they are too few.
+
+    Blocks are a horizon long, for origins nearer to each other share their rows. Of fewer than five a gain is chance,
+    the more so where the same rows chose the epoch.
+    """
+    blocks = min(BLOCKS, origins // horizon)
+    return blocks if blocks >= FEWEST else 0
 
 
 def thinned(origins: Origins, most: int) -> Origins:

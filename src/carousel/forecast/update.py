@@ -9,7 +9,7 @@ import numpy as np
 
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.read import moment
-from carousel.network.forecaster import CovariatePaths, ForecastModel, Scaling, Tail
+from carousel.network.forecaster import CovariatePaths, ForecastModel, Tail
 from carousel.series.covariates import Seen
 from carousel.series.history import Context
 from carousel.series.panel import Panel
@@ -54,10 +54,10 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
     return replace(
         model,
         ids=(*model.ids, *fresh.ids),
-        scaling=Scaling.of(
-            scaling.unit,
-            np.concatenate([scaling.center, new.center]),
-            np.concatenate([scaling.scale, new.scale]),
+        scaling=replace(
+            scaling,
+            center=np.concatenate([scaling.center, new.center]),
+            scale=np.concatenate([scaling.scale, new.scale]),
         ),
         tail=Tail(
             np.concatenate([_with(tail.window, which, state.window), new.window]),

@@ -67,21 +67,25 @@ class Scaling:
         center: (S,) mean of each series; of training rows only.
         scale: (S,) typical distance from the level of the last season; never 0.
         root: the model sees the square root of y.
+        carried: a missing value is the last one, for series without a season; else see `series.filling`.
     """
 
     log: bool
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
     root: bool = later(False, since=3)
+    carried: bool = later(False, since=3)
 
     def __post_init__(self) -> None:
         if self.log and self.root:
             raise FormatError("forecaster: `scaling` takes the logarithm or the square root, not both.")
 
     @classmethod
-    def of(cls, unit: Unit, center: NDArray[np.float64], scale: NDArray[np.float64]) -> "Scaling":
+    def of(
+        cls, unit: Unit, center: NDArray[np.float64], scale: NDArray[np.float64], carried: bool = False
+    ) -> "Scaling":
         """With the unit given by its name."""
-        return cls(unit == "log", center, scale, unit == "root")
+        return cls(unit == "log", center, scale, unit == "root", carried)
 
     @property
     def unit(self) -> Unit:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["fill", "filled"]
+__all__ = ["carried_on", "fill", "filled", "is_level"]
 
 Array = np.ndarray[Any, Any]
 
@@ -42,6 +42,48 @@ def fill(x: Array, season: int) -> Array:
         seasonal = season > 1 and t > first + season
         x[t] = filled(x[t - season], x[t - 1], x[t - 1 - season]) if seasonal else x[t - 1]
     return x
+
+
+def carried_on(x: Array, m: int) -> Array:
+    """A series in which a missing value is that of m rows before; with m = 1 the last one that was observed.
+
+    What has none is the last observed value, before the first one the first.
+
+    Example:
+        >>> carried_on(np.array([1.0, 5.0, np.nan, np.nan, np.nan]), 2)
+        array([1., 5., 1., 5., 1.])
+    """
+    missing = np.isnan(x)
+    if not missing.any():
+        return x
+    x = x.copy()
+    for t in np.flatnonzero(missing[m:]) + m:
+        x[t] = x[t] if not np.isnan(x[t]) else x[t - m]
+    return x if m == 1 and not missing[0] else fill(x, 1)
+
+
+def is_level(series: list[Array], season: int) -> bool:
+    """Whether the last value tells more of missing ones than a season ago does: a series without that season.
+
+    Both fill gaps of up to a season in rows that are known; every series has one vote, as large as it is clear.
+
+    Args:
+        series: of rows, NaN where missing.
+        season: m of `fill`.
+    """
+    votes = 0.0
+    for x in series:
+        last = seasonal = 0.0
+        for h in range(1, min(season, len(x) - season - 1) + 1):
+            now, before = x[season:-h], x[: -season - h]
+            truth, ago = x[season + h :], x[h:-season]
+            off = np.abs(truth - now), np.abs(truth - ago - DAMPING**h * (now - before))
+            known = ~np.isnan(off[0] + off[1])
+            last += float(off[0][known].sum())
+            seasonal += float(off[1][known].sum())
+        if last + seasonal > 0:
+            votes += seasonal / (last + seasonal) - 0.5
+    return votes > 0
 
 
 def filled(season: Any, last: Any, before: Any) -> Any:

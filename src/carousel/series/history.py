@@ -23,6 +23,7 @@ __all__ = ["Context", "History", "Origins", "normalise", "without_effect"]
 
 Array = np.ndarray[Any, Any]
 
+STILL = 0.01  # of a typical scale: of a series that has never changed
 FLOOR = 0.2  # of the spread: a series that repeats its season exactly must not have a scale of 0
 
 
@@ -140,16 +141,16 @@ class History:
 
         Other series get a scale of their own, from their first `rows` (S,) rows; from all without.
         """
-        covariates = None
+        covariates, of_gaps = None, 1 if scaling.carried else season
         if paths is not None:
-            covariates = _encoded(panel, season, scaling.unit, paths, ids, rows)
+            covariates = _encoded(panel, season, scaling, paths, ids, rows)
             adjusted = without_effect(panel, covariates, paths.effect, scaling.unit)
-            x = in_model_unit(adjusted, season, scaling.unit)
+            x = in_model_unit(adjusted, of_gaps, scaling.unit)
         else:
-            x = in_model_unit(panel, season, scaling.unit)
+            x = in_model_unit(panel, of_gaps, scaling.unit)
         places = {name: s for s, name in enumerate(ids)}
         known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
-        center, scale = own_scale(panel, x, season, rows)
+        center, scale = own_scale(panel, x, season, rows, typical(scaling))
         if len(ids):
             center = np.where(known >= 0, scaling.center[known], center)
             scale = np.where(known >= 0, scaling.scale[known], scale)
@@ -223,10 +224,10 @@ def normalise(context: Context, season: int) -> tuple[Array, Array]:
     return (context.window - level) / context.scale[:, None], level
 
 
-def in_model_unit(panel: Panel, season: int, unit: Unit) -> Array:
-    """(N,) the panel's values in a unit, filled; a value without a root or logarithm is missing."""
+def in_model_unit(panel: Panel, of_gaps: int, unit: Unit) -> Array:
+    """(N,) the panel's values in a unit, filled by this season; a value without a root or logarithm is missing."""
     values = in_unit(panel.values, unit)
-    parts = [fill(values[a:b], season) for a, b in zip(panel.offsets[:-1], panel.offsets[1:], strict=True)]
+    parts = [fill(values[a:b], of_gaps) for a, b in zip(panel.offsets[:-1], panel.offsets[1:], strict=True)]
     return np.concatenate([np.zeros(0), *parts])
 
 
@@ -243,7 +244,7 @@ def without_effect(panel: Panel, covariates: Encoded, coefficients: Array | None
 
 
 def _encoded(
-    panel: Panel, season: int, unit: Unit, paths: CovariatePaths, ids: tuple[str, ...], rows: Any
+    panel: Panel, season: int, scaling: Scaling, paths: CovariatePaths, ids: tuple[str, ...], rows: Any
 ) -> Encoded:
     """The covariates as learned; a series that was not fitted has its own unit, as it has its own scale."""
     assert panel.covariates is not None
@@ -252,18 +253,27 @@ def _encoded(
     if (known >= 0).all():
         scale = paths.unit[known]
     else:
-        _, scale = own_scale(panel, in_model_unit(panel, season, unit), season, rows)
+        x = in_model_unit(panel, 1 if scaling.carried else season, scaling.unit)
+        _, scale = own_scale(panel, x, season, rows, typical(scaling))
         scale = np.where(known >= 0, paths.unit[known], scale) if len(ids) else scale
     return encoded(paths, panel.covariates, panel, scale)
 
 
-def own_scale(panel: Panel, x: Array, season: int, rows: Any = None) -> tuple[Array, Array]:
+def typical(scaling: Scaling) -> float:
+    """The median scale of the series that were learned; 0 without any."""
+    return float(np.median(scaling.scale)) if len(scaling.scale) else 0.0
+
+
+def own_scale(
+    panel: Panel, x: Array, season: int, rows: Any = None, typical: float = 0.0
+) -> tuple[Array, Array]:
     """(S,) mean and scale of each series.
 
     The scale is the root mean square change from one season to the next, so that series count by how hard
-    they are to forecast, and at least a fifth of the distance from the level; 1 for a constant series.
+    they are to forecast, and at least a fifth of the distance from the level. A constant series gets a hundredth of
+    what is typical: of `typical`, or else of the others, or else of its own size.
     """
-    center, scale = np.zeros(len(panel)), np.ones(len(panel))
+    center, scale = np.zeros(len(panel)), np.zeros(len(panel))
     stops = panel.offsets[:-1] + (panel.lengths if rows is None else np.minimum(rows, panel.lengths))
     for s, (a, b) in enumerate(zip(panel.offsets[:-1], stops, strict=True)):
         if a == b:
@@ -276,8 +286,13 @@ def own_scale(panel: Panel, x: Array, season: int, rows: Any = None) -> tuple[Ar
         spread = float(np.sqrt(np.mean((part[m - 1 :] - level) ** 2))) if m > 1 else float(part.std())
         change = float(np.sqrt(np.mean((part[m:] - part[:-m]) ** 2))) if len(part) > m else spread
         scale[s] = max(change, FLOOR * spread)
-        if scale[s] <= 1e-12 * abs(center[s]) or scale[s] == 0:  # relative: a unit may be small
-            scale[s] = 1.0
+        if scale[s] <= 1e-12 * abs(center[s]):  # relative: a unit may be small
+            scale[s] = 0.0
+    still = scale == 0
+    if still.any():
+        typical = typical or (0.0 if still.all() else float(np.median(scale[~still])))
+        size = np.where(center == 0, 1.0, np.abs(center))
+        scale = np.where(still, STILL * typical if typical else size, scale)
     return center, scale
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from carousel.network.forecaster import Unit
 
-__all__ = ["TITLES", "from_unit", "in_unit", "without"]
+__all__ = ["TITLES", "from_unit", "in_unit", "log_slope", "without"]
 
 Array = np.ndarray[Any, Any]
 
@@ -27,6 +27,17 @@ def from_unit(x: Array, unit: Unit) -> Array:
     if unit == "identity":
         return x
     found: Array = np.exp(x) if unit == "log" else np.maximum(x, 0.0) ** 2
+    return found
+
+
+def log_slope(values: Array, unit: Unit) -> Array:
+    """The logarithm of the slope of a model's unit at the user's values; of a root at 0, as at half the next one."""
+    if unit == "identity":
+        return np.zeros(values.shape)
+    positive = values[values > 0]
+    least = float(positive.min()) / 2 if len(positive) else 1.0
+    logs = np.log(np.maximum(values, least))
+    found: Array = -logs if unit == "log" else -logs / 2 - np.log(2)
     return found
 
 

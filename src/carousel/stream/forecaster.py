@@ -221,7 +221,8 @@ class ForecasterModel:
             x = x - added
         missing = np.isnan(x)
         if missing.any():
-            before = filled(state.window[:, -m], last, state.window[:, -1 - m]) if m > 1 else last
+            seasonal = m > 1 and not v.scaling.carried
+            before = filled(state.window[:, -m], last, state.window[:, -1 - m]) if seasonal else last
             x = np.where(missing, before, x)
         errors = state.errors
         if v.smoothing is not None:
