@@ -35,7 +35,7 @@ def test_it_is_told_whether_gaps_follow_the_season(rng: np.random.Generator) -> 
         for share in (0, 0.3):
             assert not is_level([holed(week, share)], 7)
             assert is_level([holed(walk, share)], 7)
-        assert is_level([week, *[walk] * 6], 7)
+        assert is_level([week, *[walk] * 20], 7)
     assert not is_level([np.arange(5.0)], 7)  # too short to tell
 
 
