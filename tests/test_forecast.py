@@ -360,6 +360,33 @@ def test_scikit_learn_manners(rng: np.random.Generator) -> None:
             use()
 
 
+def test_scikit_learn_knows_what_is_fitted(rng: np.random.Generator) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from sklearn.exceptions import NotFittedError as TheirError
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import check_is_fitted
+
+    forecaster = Forecaster(3, **QUICK)
+    for use in (lambda: check_is_fitted(forecaster), forecaster.predict, lambda: forecaster.scores_):
+        with pytest.raises(TheirError):
+            use()
+    check_is_fitted(forecaster.fit(monthly(rng)))
+    whole = Pipeline([("forecast", forecaster)])
+    assert whole.set_params(forecast__seed=7).get_params()["forecast__seed"] == 7
+    assert "Forecaster(3, seed=7" in repr(whole)
+
+
+def test_scikit_learn_is_told_what_is_forecast_from() -> None:
+    utils = pytest.importorskip("sklearn.utils", reason="scikit-learn is not installed")
+    if not hasattr(utils, "get_tags"):
+        pytest.skip("scikit-learn has tags since 1.6")
+    tags = utils.get_tags(Forecaster(3))
+    assert tags.estimator_type is None
+    assert tags.requires_fit
+    assert not tags.target_tags.required
+    assert tags.input_tags.allow_nan
+
+
 def test_rows_in_columns_are_refused_with_the_way_out(rng: np.random.Generator) -> None:
     days = pd.date_range("2024-01-01", periods=60)
     wide = pd.DataFrame({"ds": days, "north": rng.normal(9, 1, 60), "south": rng.normal(9, 1, 60)})
