@@ -204,6 +204,45 @@ def test_too_short_series_are_refused_with_what_is_needed(rng: np.random.Generat
         forecaster.predict(monthly(rng, 5))
 
 
+def only(*rows: int) -> pd.DataFrame:
+    """Eighty days, of which these rows alone are known."""
+    days = pd.date_range("2022-01-01", periods=80)
+    y = np.where(np.isin(np.arange(80), rows), np.arange(80) % 7 + 1.0, np.nan)
+    return pd.DataFrame({"ds": days, "y": y})
+
+
+def test_one_value_is_no_series(rng: np.random.Generator) -> None:
+    with pytest.raises(
+        DataError, match=r"^Series 'y' has 1 value, but a fit needs at least 2; give more histo"
+    ):
+        Forecaster(3, **QUICK).fit(only(5))
+    both = pd.concat([only(5).assign(unique_id="a"), only(6).assign(unique_id="b")])
+    with pytest.raises(
+        DataError, match=r"^No series has more than 1 value, but a fit needs at least 2; give mo"
+    ):
+        Forecaster(3, **QUICK).fit(both)
+    known = only(*range(80)).assign(unique_id="a")
+    forecaster = Forecaster(3, **QUICK).fit(pd.concat([known, only(6).assign(unique_id="b")]))
+    with pytest.raises(DataError, match=r"^Series 'c' has 1 value, but a forecast needs at least 2\.$"):
+        forecaster.predict(pd.concat([known, only(6).assign(unique_id="c")]))
+    assert np.isfinite(
+        forecaster.predict(only(79).assign(unique_id="a"))["carousel"]
+    ).all()  # its scale is known
+    later = pd.DataFrame({"unique_id": ["a"], "ds": ["2022-03-22"], "y": [4.0]})
+    assert len(forecaster.update(later).predict()) == 6
+    with pytest.raises(DataError, match="there are no rows; give at least one"):
+        forecaster.update(later[:0])
+
+
+def test_a_fit_without_scores_says_that_it_has_no_intervals() -> None:
+    said = "no intervals: no value is known in the rows that were held out, nor in others that were forecast"
+    for architecture in ("auto", "deepar"):
+        forecaster = Forecaster(3, architecture=architecture, **QUICK).fit(only(*range(20)))
+        assert forecaster.predict().iloc[:, 3:].isna().all(axis=None)
+        assert said in forecaster.notes_
+    assert said not in Forecaster(3, **QUICK).fit(only(*range(0, 80, 2))).notes_
+
+
 def test_a_season_or_lookback_that_cannot_be_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ArgumentError, match="`season` = 60 needs two seasons, 120 rows"):
         Forecaster(3, season=60, **QUICK).fit(monthly(rng))

@@ -159,7 +159,8 @@ def read_frame(
     columns = columns_of(frame, layout)
     origin = columns.origin
     if not len(columns.frame):
-        raise DataError(f"{origin.prefix()}there are no rows; give at least two.")
+        least = "one" if known else "two"
+        raise DataError(f"{origin.prefix()}there are no rows; give at least {least}.")
     if layout == "wide":
         rows, ids, names = _wide(columns, id, time, target, wanted)
     else:
