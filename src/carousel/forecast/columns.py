@@ -190,6 +190,10 @@ class Columns:
             pc.fill_null(self._arrow(name).cast(pa.float64(), safe=False), float("nan")).to_numpy()
         )
 
+    def is_text(self, name: str) -> bool:
+        """Whether a column holds texts, whatever they say."""
+        return _textual(self.frame.schema[name])
+
     def is_whole(self, name: str) -> bool:
         """Whether a column holds integers."""
         return bool(self.frame.schema[name].is_integer())
