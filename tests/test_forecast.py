@@ -560,7 +560,7 @@ def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
     df = panel(rng)
     forecaster = Forecaster(6, **QUICK).fit(df)
     figure = forecaster.plot(path=tmp_path / "a.png")
-    assert "history, gaps filled" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "history" in [text.get_text() for text in figure.legends[0].get_texts()]
     figure = forecaster.plot(df, tmp_path / "b.png", truth=True, with_baselines=True, series="s1")
     assert (tmp_path / "b.png").stat().st_size > 10_000
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -580,6 +580,47 @@ def test_a_plot_does_not_show_what_was_made_up_before_a_series_began(
     new = pd.DataFrame({"unique_id": "short", "ds": pd.date_range("2024-03-01", periods=2), "y": [1.0, 2.0]})
     assert len(forecaster.plot(series="short").axes[0].lines[0].get_xdata()) == rows
     assert len(forecaster.update(new).plot(series="short").axes[0].lines[0].get_xdata()) == rows + 2
+
+
+@pytest.mark.parametrize("column", [(), "beside"])
+def test_a_plot_without_data_has_the_gaps_of_the_data(
+    rng: np.random.Generator, tmp_path: Path, column: Any
+) -> None:
+    """After an update, too; the series are longer and shorter than the window, and one is new."""
+    pytest.importorskip("matplotlib")
+    days = pd.date_range("2024-01-01", periods=90)
+    frame = pd.concat(
+        [
+            pd.DataFrame({"unique_id": name, "ds": days[-rows:], "y": rng.normal(size=rows), "beside": 1.0})
+            for name, rows in (("a", 90), ("b", 25), ("whole", 90), ("new", 40))
+        ],
+        ignore_index=True,
+    )
+    frame.loc[rng.random(len(frame)) < 0.3, "y"] = np.nan
+    frame.loc[frame["unique_id"] == "whole", "y"] = rng.normal(size=90)
+    first = frame[(frame["unique_id"] != "new") & (frame["ds"] < days[80])]
+    forecaster = Forecaster(3, **QUICK).fit(first, past=column)
+
+    def same(forecaster: Forecaster, df: pd.DataFrame) -> None:
+        for name in forecaster.model_.ids:
+            remembered, given = (forecaster.plot(rows, series=name).axes[0].lines[0] for rows in (None, df))
+            np.testing.assert_array_equal(
+                remembered.get_xdata(), given.get_xdata()[-len(remembered.get_xdata()) :]
+            )
+            np.testing.assert_allclose(
+                remembered.get_ydata(), given.get_ydata()[-len(remembered.get_ydata()) :]
+            )
+            assert remembered.get_label() == given.get_label() == "history"
+
+    same(forecaster, first)
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    if not column:
+        later = frame[(frame["unique_id"] == "new") | (frame["ds"] >= days[80])]
+        same(loaded.update(later), frame)
+    whole = Forecaster(3, **QUICK).fit(frame[frame["unique_id"] == "whole"])
+    assert whole.model_.tail.missing is None
 
 
 def test_a_plot_of_some_says_of_how_many(rng: np.random.Generator) -> None:

@@ -111,19 +111,18 @@ def _draw(
     if isinstance(panel, Context):
         context = panel[np.array([s])]
         forecast = runner.forecast(context, level)
-        past = runner.user_window(context)[0]
+        past = np.where(value.tail.observed[s], runner.user_window(context)[0], np.nan)
         if value.tail.rows is not None:
             past = past[-max(1, int(value.tail.rows[s])) :]  # what stands before was made up
-        label = "history, gaps filled"  # a model remembers what it reads, and not which of it was missing
         stamps = runner.frequency.shift(context.next[0], np.arange(-len(past), 0))
     else:
         one = panel.select(np.array([s]))
         end = int(one.lengths[0]) - (K if truth else 0)
         origins = Origins(np.zeros(1, np.int64), np.array([end]))
         forecast = runner.forecasts(runner.history(one, np.array([end])), origins, level)
-        past, stamps, label = one.values[:end], one.times(0)[:end], "history"
+        past, stamps = one.values[:end], one.times(0)[:end]
     past, stamps = past[-count:], stamps[-count:]
-    axes.plot(stamps, past, color=GREY, lw=1.3, label=label)
+    axes.plot(stamps, past, color=GREY, lw=1.3, label="history")
     ds, alone = forecast.ds[0], K == 1  # a line of one point is none
     for j, (a, (lower, upper)) in enumerate(sorted(forecast.intervals().items(), reverse=True)):
         pale = [1 - min(0.16 * (j + 1), 0.8) * (1 - c) for c in to_rgb(BLUE)]  # widest first, darker inside
