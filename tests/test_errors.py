@@ -1,6 +1,11 @@
 """The texts of the errors are part of the interface: people read them and search for them."""
 
+import copy
 import doctest
+import pickle
+import subprocess
+import sys
+import traceback
 
 import numpy as np
 import pytest
@@ -29,6 +34,28 @@ def test_the_tree_is_the_one_drawn(name):
 def test_no_error_is_missing_from_the_tree():
     leaves = {e.__name__ for e in errors.CarouselError.__subclasses__() if e.__module__ == "carousel.errors"}
     assert leaves == set(BASES)
+
+
+def test_an_error_of_ours_is_also_that_of_scikit_learn():
+    theirs = pytest.importorskip("sklearn.exceptions", reason="scikit-learn is not installed")
+    error = errors.NotFittedError("call `fit` first")
+    assert isinstance(error, theirs.NotFittedError)
+    assert type(error) is type(errors.NotFittedError("again"))
+    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert type(twin) is type(error)
+        assert str(twin) == "call `fit` first"
+    assert "".join(traceback.format_exception_only(error)).startswith("carousel.errors.NotFittedError: call")
+
+
+def test_without_scikit_learn_the_error_is_ours_alone():
+    code = (
+        "import pickle, sys\n"
+        "from carousel.errors import NotFittedError\n"
+        "error = pickle.loads(pickle.dumps(NotFittedError('call')))\n"
+        "assert type(error) is NotFittedError and str(error) == 'call'\n"
+        "assert not [name for name in sys.modules if name.startswith('sklearn')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 SHAPES = [

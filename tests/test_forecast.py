@@ -204,6 +204,45 @@ def test_too_short_series_are_refused_with_what_is_needed(rng: np.random.Generat
         forecaster.predict(monthly(rng, 5))
 
 
+def only(*rows: int) -> pd.DataFrame:
+    """Eighty days, of which these rows alone are known."""
+    days = pd.date_range("2022-01-01", periods=80)
+    y = np.where(np.isin(np.arange(80), rows), np.arange(80) % 7 + 1.0, np.nan)
+    return pd.DataFrame({"ds": days, "y": y})
+
+
+def test_one_value_is_no_series(rng: np.random.Generator) -> None:
+    with pytest.raises(
+        DataError, match=r"^Series 'y' has 1 value, but a fit needs at least 2; give more histo"
+    ):
+        Forecaster(3, **QUICK).fit(only(5))
+    both = pd.concat([only(5).assign(unique_id="a"), only(6).assign(unique_id="b")])
+    with pytest.raises(
+        DataError, match=r"^No series has more than 1 value, but a fit needs at least 2; give mo"
+    ):
+        Forecaster(3, **QUICK).fit(both)
+    known = only(*range(80)).assign(unique_id="a")
+    forecaster = Forecaster(3, **QUICK).fit(pd.concat([known, only(6).assign(unique_id="b")]))
+    with pytest.raises(DataError, match=r"^Series 'c' has 1 value, but a forecast needs at least 2\.$"):
+        forecaster.predict(pd.concat([known, only(6).assign(unique_id="c")]))
+    assert np.isfinite(
+        forecaster.predict(only(79).assign(unique_id="a"))["carousel"]
+    ).all()  # its scale is known
+    later = pd.DataFrame({"unique_id": ["a"], "ds": ["2022-03-22"], "y": [4.0]})
+    assert len(forecaster.update(later).predict()) == 6
+    with pytest.raises(DataError, match="there are no rows; give at least one"):
+        forecaster.update(later[:0])
+
+
+def test_a_fit_without_scores_says_that_it_has_no_intervals() -> None:
+    said = "no intervals: no value is known in the rows that were held out, nor in others that were forecast"
+    for architecture in ("auto", "deepar"):
+        forecaster = Forecaster(3, architecture=architecture, **QUICK).fit(only(*range(20)))
+        assert forecaster.predict().iloc[:, 3:].isna().all(axis=None)
+        assert said in forecaster.notes_
+    assert said not in Forecaster(3, **QUICK).fit(only(*range(0, 80, 2))).notes_
+
+
 def test_a_season_or_lookback_that_cannot_be_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(ArgumentError, match="`season` = 60 needs two seasons, 120 rows"):
         Forecaster(3, season=60, **QUICK).fit(monthly(rng))
@@ -360,6 +399,33 @@ def test_scikit_learn_manners(rng: np.random.Generator) -> None:
             use()
 
 
+def test_scikit_learn_knows_what_is_fitted(rng: np.random.Generator) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    from sklearn.exceptions import NotFittedError as TheirError
+    from sklearn.pipeline import Pipeline
+    from sklearn.utils.validation import check_is_fitted
+
+    forecaster = Forecaster(3, **QUICK)
+    for use in (lambda: check_is_fitted(forecaster), forecaster.predict, lambda: forecaster.scores_):
+        with pytest.raises(TheirError):
+            use()
+    check_is_fitted(forecaster.fit(monthly(rng)))
+    whole = Pipeline([("forecast", forecaster)])
+    assert whole.set_params(forecast__seed=7).get_params()["forecast__seed"] == 7
+    assert "Forecaster(3, seed=7" in repr(whole)
+
+
+def test_scikit_learn_is_told_what_is_forecast_from() -> None:
+    utils = pytest.importorskip("sklearn.utils", reason="scikit-learn is not installed")
+    if not hasattr(utils, "get_tags"):
+        pytest.skip("scikit-learn has tags since 1.6")
+    tags = utils.get_tags(Forecaster(3))
+    assert tags.estimator_type is None
+    assert tags.requires_fit
+    assert not tags.target_tags.required
+    assert tags.input_tags.allow_nan
+
+
 def test_rows_in_columns_are_refused_with_the_way_out(rng: np.random.Generator) -> None:
     days = pd.date_range("2024-01-01", periods=60)
     wide = pd.DataFrame({"ds": days, "north": rng.normal(9, 1, 60), "south": rng.normal(9, 1, 60)})
@@ -494,7 +560,7 @@ def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
     df = panel(rng)
     forecaster = Forecaster(6, **QUICK).fit(df)
     figure = forecaster.plot(path=tmp_path / "a.png")
-    assert "history, gaps filled" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "history" in [text.get_text() for text in figure.legends[0].get_texts()]
     figure = forecaster.plot(df, tmp_path / "b.png", truth=True, with_baselines=True, series="s1")
     assert (tmp_path / "b.png").stat().st_size > 10_000
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -514,6 +580,47 @@ def test_a_plot_does_not_show_what_was_made_up_before_a_series_began(
     new = pd.DataFrame({"unique_id": "short", "ds": pd.date_range("2024-03-01", periods=2), "y": [1.0, 2.0]})
     assert len(forecaster.plot(series="short").axes[0].lines[0].get_xdata()) == rows
     assert len(forecaster.update(new).plot(series="short").axes[0].lines[0].get_xdata()) == rows + 2
+
+
+@pytest.mark.parametrize("column", [(), "beside"])
+def test_a_plot_without_data_has_the_gaps_of_the_data(
+    rng: np.random.Generator, tmp_path: Path, column: Any
+) -> None:
+    """After an update, too; the series are longer and shorter than the window, and one is new."""
+    pytest.importorskip("matplotlib")
+    days = pd.date_range("2024-01-01", periods=90)
+    frame = pd.concat(
+        [
+            pd.DataFrame({"unique_id": name, "ds": days[-rows:], "y": rng.normal(size=rows), "beside": 1.0})
+            for name, rows in (("a", 90), ("b", 25), ("whole", 90), ("new", 40))
+        ],
+        ignore_index=True,
+    )
+    frame.loc[rng.random(len(frame)) < 0.3, "y"] = np.nan
+    frame.loc[frame["unique_id"] == "whole", "y"] = rng.normal(size=90)
+    first = frame[(frame["unique_id"] != "new") & (frame["ds"] < days[80])]
+    forecaster = Forecaster(3, **QUICK).fit(first, past=column)
+
+    def same(forecaster: Forecaster, df: pd.DataFrame) -> None:
+        for name in forecaster.model_.ids:
+            remembered, given = (forecaster.plot(rows, series=name).axes[0].lines[0] for rows in (None, df))
+            np.testing.assert_array_equal(
+                remembered.get_xdata(), given.get_xdata()[-len(remembered.get_xdata()) :]
+            )
+            np.testing.assert_allclose(
+                remembered.get_ydata(), given.get_ydata()[-len(remembered.get_ydata()) :]
+            )
+            assert remembered.get_label() == given.get_label() == "history"
+
+    same(forecaster, first)
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    if not column:
+        later = frame[(frame["unique_id"] == "new") | (frame["ds"] >= days[80])]
+        same(loaded.update(later), frame)
+    whole = Forecaster(3, **QUICK).fit(frame[frame["unique_id"] == "whole"])
+    assert whole.model_.tail.missing is None
 
 
 def test_a_plot_of_some_says_of_how_many(rng: np.random.Generator) -> None:

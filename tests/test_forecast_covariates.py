@@ -124,7 +124,7 @@ def test_backtest_reads_the_future_of_every_origin(fitted: Fitted) -> None:
         (lambda f: None, r"reads future covariates: give promo for the 14 rows after 2022-10-07"),
         (lambda f: f[:5], r"'promo' of series 'a' for the 14 rows 2022-10-08 to 2022-10-21; 9 are missing, first the "
          "row of 2022-10-13"),
-        (lambda f: f.assign(promo=[0.0] * 13 + [np.nan]), "1 are missing, first the value of 2022-10-21"),
+        (lambda f: f.assign(promo=[0.0] * 13 + [np.nan]), r"; 1 is missing, the value of 2022-10-21\."),
         (lambda f: f.drop(columns="promo"), "`future` has no column 'promo'"),
         (lambda f: f.assign(unique_id="b"), "of series 'a' .* 14 are missing"),
         (lambda f: pd.concat([f, f[3:4]]), "rows 3 and 14 of `future` have the same time 2022-10-11 of series 'a'"),

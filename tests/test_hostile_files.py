@@ -179,6 +179,14 @@ WRONG = {
         lambda v: replace(v, tail=replace(v.tail, window=v.tail.window + np.inf)),
         "`tail.window` must be finite",
     ),
+    "missing rows twice": (
+        lambda v: replace(v, tail=replace(v.tail, missing=np.array([3, 3]))),
+        "`tail.missing` must be rising places in",
+    ),
+    "missing rows beyond": (
+        lambda v: replace(v, tail=replace(v.tail, missing=np.array([v.tail.window.size]))),
+        "`tail.missing` must be rising places in",
+    ),
     "errors": (
         lambda v: replace(v, tail=replace(v.tail, errors=v.tail.errors[:, 1:])),
         "`tail.errors` must have shape",

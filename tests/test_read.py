@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +321,77 @@ def test_what_is_not_obvious_is_asked(
     tmp_path: Path, content: str, options: dict[str, str], says: str
 ) -> None:
     refused(tmp_path, content, says, **options)
+
+
+def in_shops(header: str, *rows: str) -> str:
+    """Rows of every day; each day in turn."""
+    return "\n".join([header, *(row.format(day=day, k=k) for k, day in enumerate(DAYS) for row in rows)])
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "names"),
+    [
+        ("day,shop,sales", ("{day},north,1", "{day},south,2"), Names("shop", "day", "sales")),
+        ("where,day,sales", ("north,{day},1", "south,{day},2"), Names("where", "day", "sales")),
+        ("day,shop,kind,sales", ("{day},a,x,1", "{day},b,x,2"), Names("shop", "day", "sales")),
+        ("day,shop,note,sales", ("{day},a,n{k},1", "{day},b,m{k},2"), Names("shop", "day", "sales")),
+        ("day,shop,event,sales", ("{day},a,,1", "{day},b,x,2"), Names("shop", "day", "sales")),
+        ("day,store_nbr,sales", ("{day},1,5", "{day},2,6"), Names("store_nbr", "day", "sales")),
+        ("day,LCLid,load", ("{day},1,5", "{day},2,6"), Names("LCLid", "day", "load")),
+        ("day,Product ID,price", ("{day},1,5", "{day},2,6"), Names("Product ID", "day", "price")),
+        # Where each time stands once, nothing tells a series' name from any other text.
+        ("day,shop,sales", ("{day},north,1",), Names(None, "day", "sales")),
+    ],
+)
+def test_what_alone_tells_rows_of_one_time_apart_is_the_id(
+    tmp_path: Path, header: str, rows: tuple[str, ...], names: Names
+) -> None:
+    reading = read(tmp_path, in_shops(header, *rows))
+    assert reading.names == replace(names, whole_ids=reading.names.whole_ids)
+    assert reading.panel.lengths.tolist() == [3] * len(rows)
+    if names.id is not None:
+        assert f"id column: {names.id} (2 series)" in reading.notes
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "says"),
+    [
+        (
+            "day,shop,city,sales",
+            ("{day},a,x,1", "{day},b,y,2"),
+            "the id could be any of shop, city; name the column (--id, in Python id_col).",
+        ),
+        (
+            "day,shop,item,sales",
+            ("{day},a,x,1", "{day},a,y,2", "{day},b,x,1", "{day},b,y,2"),
+            "or name the column that tells several series apart (--id, in Python id_col), which may have to be "
+            "joined from several of shop, item.",
+        ),
+        ("day,grid,sales", ("{day},1,5", "{day},2,6"), "several columns hold numbers (grid, sales)"),
+        ("day,PAID,sales", ("{day},1,5", "{day},2,6"), "several columns hold numbers (PAID, sales)"),
+        ("day,sales", ("{day},1", "{day},2"), "name the column that tells several series apart (--id, in"),
+    ],
+)
+def test_where_several_or_none_tell_rows_apart_the_id_is_asked_for(
+    tmp_path: Path, header: str, rows: tuple[str, ...], says: str
+) -> None:
+    refused(tmp_path, in_shops(header, *rows), says)
+
+
+def test_the_id_is_found_in_frames_of_three_libraries() -> None:
+    frame = pd.DataFrame(
+        {"day": [*DAYS, *DAYS], "shop": list("aaabbb"), "ok": [True] * 3 + [False] * 3, "y": 1.0}
+    )
+    category = frame.assign(shop=frame["shop"].astype("category"), day=pd.to_datetime(frame["day"]).dt.date)
+    for kind in (frame, category, pl.from_pandas(frame), pa.Table.from_pandas(frame)):
+        assert read_frame(kind).names.id == "shop"
+
+
+def test_no_id_is_guessed_where_rows_of_one_time_are_to_be_averaged(tmp_path: Path) -> None:
+    rows = in_shops("day,shop,sales", "{day},north,1", "{day},south,2")
+    reading = read(tmp_path, rows, duplicates="mean")
+    assert reading.names.id is None
+    assert values(reading) == [1.5, 1.5, 1.5]
 
 
 def test_names_given_go_before_names_found(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 import carousel
 from carousel import Forecaster
 from carousel.errors import ArgumentError, DataError
+from carousel.forecast.pictures import plot_training
+from carousel.forecast.titles import shortened
 
 pytest.importorskip("torch")
 pytest.importorskip("matplotlib")
@@ -140,3 +142,85 @@ def test_a_loaded_model_has_a_report(fitted: Forecaster, frame: pd.DataFrame, tm
     loaded = carousel.load(tmp_path / "model")
     assert isinstance(loaded, Forecaster)
     assert "Training" not in loaded.report(frame, origins=3, step=4)
+
+
+def drawn(*series: tuple[str, float]) -> pd.DataFrame:
+    """Series of 80 days by name and size."""
+    rng, days = np.random.default_rng(3), pd.date_range("2023-01-01", periods=80)
+    y = 10 + np.sin(np.arange(80) * 2 * np.pi / 7)
+    frames = [
+        pd.DataFrame({"unique_id": name, "ds": days, "y": size * (y + rng.normal(size=80) / 3)})
+        for name, size in series
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def test_a_report_of_series_of_different_sizes_leads_with_figures_without_unit() -> None:
+    names = ("small", "large", "north")
+    alike = drawn(*((name, 3.0) for name in names))
+    apart = drawn(*zip(names, (1e-6, 1e9, 1.0), strict=True))
+    many = drawn(*((f"s{k}", 10.0**k) for k in range(9)))
+    pages = {}
+    for key, frame in (("alike", alike), ("apart", apart), ("many", many)):
+        forecaster = Forecaster(3, **QUICK).fit(frame[frame["ds"] < "2023-03-01"])
+        pages[key] = " ".join(" ".join(Page(forecaster.report(frame, origins=2)).words).split())
+        tested = forecaster.backtest(frame, origins=2)
+        score, table = tested.scores["carousel"], tested.forecasts
+        if key == "apart":
+            first = (
+                f"Error beside a simple rule {score.mase:.2f} of what repeating the last season was off by"
+            )
+            assert first in pages[key]
+            error = (table["carousel"] - table["y"]).abs().groupby(table["unique_id"]).mean()
+            for name in names:
+                assert (
+                    f"{name} {f'{error[name]:,.0f}' if error[name] >= 1000 else f'{error[name]:.4g}'} "
+                    in pages[key]
+                )
+    assert "Typical error" in pages["alike"]
+    assert "The series are of different sizes" not in pages["alike"]
+    for key in ("apart", "many"):
+        assert "Typical error" not in pages[key]
+        assert (
+            "The series are of different sizes: MAE, RMSE and CRPS are means over all of them" in pages[key]
+        )
+    assert "Mean size of the values" in pages["alike"]
+    assert "Mean size of the values" not in pages["many"]
+
+
+def test_long_names_are_cut_to_their_panel_and_stay_apart() -> None:
+    long = [
+        f"a_very_long_name_of_one_series_{'x' * 30}_{k:02d}_and_what_all_of_them_end_in_{'y' * 10}"
+        for k in (1, 2)
+    ]
+    frame = drawn(*((name, 1.0) for name in (*long, "short", "d")))
+    forecaster = Forecaster(3, **QUICK).fit(frame)
+    for width in (5.2, 9, 13):
+        figure = forecaster.plot(frame, width=width)
+        figure.draw_without_rendering()
+        shown = [axes for axes in figure.axes if axes.get_visible()]
+        titles = [axes.get_title(loc="left") for axes in shown]
+        assert len(set(titles)) == 4
+        assert titles[2:] == ["short", "d"]
+        assert all("…" in title for title in titles[:2])
+        for axes in shown:
+            assert axes._left_title.get_window_extent().x1 <= axes.bbox.x1  # type: ignore[attr-defined]
+
+
+def test_names_are_cut_in_their_middle_or_to_where_they_differ() -> None:
+    def fits(text: str) -> bool:
+        return len(text) <= 12
+
+    assert shortened(["a name that ends in 1", "a name that ends in 2", "b\nc"], fits) == [
+        "a name… in 1",
+        "a name… in 2",
+        "b c",
+    ]
+    inside = [f"{'x' * 30}{letter}{'y' * 30}" for letter in "ab"]
+    assert shortened(inside, fits) == ["…xxayyyyyyy…", "…xxbyyyyyyy…"]
+    assert shortened(["same" * 9, "same" * 9], fits) == ["samesa…esame"[:12]] * 2
+
+
+def test_one_epoch_is_a_point() -> None:
+    lines = plot_training([{"epoch": 1.0, "train": 2.0, "valid": 3.0}]).axes[0].lines
+    assert [line.get_marker() for line in lines] == ["o", "o"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import pickle
 from pathlib import Path
 from typing import Any
@@ -97,10 +98,23 @@ def test_times_are_of_the_type_of_the_rows(tmp_path: Path) -> None:
     for unit in ("s", "ns"):
         rows = days.assign(ds=days["ds"].astype(f"datetime64[{unit}]"))
         assert Forecaster(5, **QUICK).fit(rows).predict()["ds"].dtype == rows["ds"].dtype
-    dates = pd.DataFrame({"ds": days["ds"].dt.date, "y": days["y"]}).astype({"ds": "date32[day][pyarrow]"})
-    assert Forecaster(5, **QUICK).fit(dates).predict()["ds"].dtype.kind == "M"
+    dates = days.assign(ds=days["ds"].dt.date)  # Python's own, in a column of objects
+    for rows in (dates, dates.astype({"ds": "date32[day][pyarrow]"})):
+        forecaster = Forecaster(5, **QUICK).fit(rows[:190])
+        forecaster.save(tmp_path / "model")
+        tested = forecaster.backtest(rows, start="2024-07-09").forecasts
+        for found in (forecaster.predict(), carousel.load(tmp_path / "model").predict(), tested):
+            assert all(
+                type(day) is datetime.date
+                for column in found
+                if column in ("ds", "cutoff")
+                for day in found[column]
+            )
+            assert len(found.merge(rows, on="ds")) == len(found)
+        assert forecaster.predict(days[:190])["ds"].dtype == days["ds"].dtype
     noon = np.array(["2024-01-01T00", "2024-01-01T12"], "datetime64[us]")
     assert to_frame({"ds": noon}, "polars", unit="D").schema["ds"] == pl.Datetime("us")
+    assert to_frame({"ds": noon}, "pandas", unit="D")["ds"].dtype.kind == "M"
 
 
 def test_ids_are_of_the_kind_that_was_fitted() -> None:

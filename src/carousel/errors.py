@@ -13,9 +13,11 @@ Checks stand at public entrances, once; inside, `assert` states what we believe.
 """
 
 import re
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from math import prod
-from typing import Protocol
+from typing import Any, Protocol
 
 __all__ = [
     "ArgumentError",
@@ -57,7 +59,24 @@ class UnsupportedError(CarouselError, NotImplementedError):
 
 
 class NotFittedError(CarouselError, ValueError, AttributeError):
-    """The estimator has not been fitted. The bases are those that scikit-learn's own error has."""
+    """The estimator has not been fitted. The bases are those that scikit-learn's own error has.
+
+    Where the program has imported scikit-learn, an instance is one of scikit-learn's `NotFittedError`, too.
+    """
+
+    def __new__(cls, *args: object) -> "NotFittedError":
+        theirs = getattr(sys.modules.get("sklearn.exceptions"), "NotFittedError", None)
+        return super().__new__(cls if theirs is None else _also(theirs), *args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (NotFittedError, *super().__reduce__()[1:])  # whoever reads it may have no scikit-learn
+
+
+@cache
+def _also(theirs: Any) -> type[NotFittedError]:
+    """Our error with scikit-learn's among its bases."""
+    ours = NotFittedError
+    return type(ours.__name__, (ours, theirs), {"__module__": ours.__module__, "__doc__": ours.__doc__})
 
 
 class _Array(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 import narwhals as nw
@@ -131,6 +132,8 @@ class Columns:
             return self._whole(numbers.astype(np.int64))
         if not _textual(dtype):
             raise DataError(f"{self.origin.prefix()}column {name!r} holds {dtype}, not dates; convert it.")
+        if dtype == nw.Object and all(type(value) is date for value in self.frame[name]):
+            self.units[name] = "D"
         texts = self.texts(name)
         if not texts.null_count and len(texts) and _count(texts, r"^[+-]?\d{1,18}$") == len(texts):
             return self._whole(pc.cast(texts, pa.int64()).to_numpy())
@@ -189,6 +192,10 @@ class Columns:
         return np.asarray(
             pc.fill_null(self._arrow(name).cast(pa.float64(), safe=False), float("nan")).to_numpy()
         )
+
+    def is_text(self, name: str) -> bool:
+        """Whether a column holds texts, whatever they say."""
+        return _textual(self.frame.schema[name])
 
     def is_whole(self, name: str) -> bool:
         """Whether a column holds integers."""

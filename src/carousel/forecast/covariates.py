@@ -306,9 +306,10 @@ def _check_complete(out: Array, given: Array, wanted: Wanted, ahead: Ahead, pref
     what, times = "value" if given[s, k] else "row", ahead.times[s]
     ended = times[-1] < ahead.next.max()
     way_out = "; or leave out this series, which has ended: give rows without it (--data, in Python df)"
+    lacking = f"{missing} are missing, first" if missing > 1 else "1 is missing,"
     raise DataError(
         f"{prefix}`future` must have {wanted.future[c]!r} of series {ahead.ids[s]!r} for the {len(times)} rows "
-        f"{moment(times[0])} to {moment(times[-1])}; {missing} are missing, first the {what} of "
+        f"{moment(times[0])} to {moment(times[-1])}; {lacking} the {what} of "
         f"{moment(times[k])}{way_out if ended else ''}."
     )
 

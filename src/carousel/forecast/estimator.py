@@ -480,6 +480,13 @@ class Forecaster:
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "model_")
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn (since 1.6, which alone calls this) asks before `check_is_fitted` and the like."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        reads = InputTags(one_d_array=True, categorical=True, string=True, allow_nan=True)
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False), input_tags=reads)
+
     def _set(self, model: ForecastModel) -> None:
         self.model_ = model
         self._runner = ForecasterModel(model)

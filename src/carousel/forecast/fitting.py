@@ -35,6 +35,7 @@ from carousel.forecast.covariate_fit import (
     needed,
 )
 from carousel.forecast.dates import moment
+from carousel.forecast.gaps import missing_places, observed_ends
 from carousel.forecast.judging import JUDGED, judge
 from carousel.forecast.notes import of_intervals, sentences
 from carousel.forecast.plan import Plan, plan
@@ -476,6 +477,7 @@ class _Work:
         plan, history, parts = self.plan, fitted.history, fitted.parts
         memory = 0 if parts.smoothing is None else parts.smoothing.memory
         end = history.context(history.ends(), plan.lookback, memory)
+        missing = missing_places(observed_ends(self.panel, plan.lookback))
         lengths = self.panel.lengths
         rows = lengths if (lengths < max(memory, plan.season, plan.lookback)).any() else None
         return ForecastModel(
@@ -494,7 +496,7 @@ class _Work:
             plain=parts.plain,
             deepar=parts.deepar,
             calibration=Calibration(np.zeros((0, plan.horizon)), np.zeros(plan.horizon)),
-            tail=Tail(end.window, end.errors, end.next, rows),
+            tail=Tail(end.window, end.errors, end.next, rows, missing=missing),
             notes=(),
             covariates=self._covariates(parts.covariates, end.covariates),
             nonnegative=parts.scaling.unit == "identity" and self._bounded,

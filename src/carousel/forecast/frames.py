@@ -97,7 +97,7 @@ def to_frame(
     Args:
         columns: times by the wall clock.
         zone: that the times are given back in; rows at an hour that its clock leaves out are none.
-        unit: of the times, where that can hold them; pandas has no dates.
+        unit: of the times, where that can hold them; in pandas dates are Python's, in a column of objects.
         every: keeps them, without a time.
     """
     import pyarrow as pa
@@ -112,7 +112,7 @@ def to_frame(
         else:
             arrays[name] = pa.array(found[0], pa.timestamp("us", zone), mask=~found[1])
             shown &= found[1]
-        if values.dtype.kind == "M" and unit is not None and (kind, unit) != ("pandas", "D"):
+        if values.dtype.kind == "M" and unit is not None:
             times = arrays[name]
             with suppress(pa.ArrowInvalid):  # a time that the unit does not reach or cannot part
                 there = times.cast(pa.date32() if unit == "D" else pa.timestamp(unit, times.type.tz))

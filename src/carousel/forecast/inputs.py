@@ -58,6 +58,10 @@ def read_rows(
             if length < least and name not in known:
                 rows = "1 row" if length == 1 else f"{length} rows"
                 raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
+        measured = {*known, *model.ids}
+        for name, values in zip(reading.panel.ids, reading.panel, strict=True):
+            if name not in measured and np.count_nonzero(~np.isnan(values)) < 2:
+                raise DataError(f"Series {name!r} has 1 value, but a forecast needs at least 2.")
     return _with_note(reading, model.scaling.unit)
 
 

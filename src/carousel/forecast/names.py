@@ -1,11 +1,13 @@
 """Which column of a frame is the id, the time and the target.
 
 A column is named by the caller, or found where it is obvious: the Nixtla names first, then common ones, then
-the only column of its kind. Where two would do, the caller is asked.
+the only column of its kind; an id under any other name is the only column that tells rows of one time apart.
+Where two would do, the caller is asked.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -16,7 +18,7 @@ from carousel.forecast.columns import Columns, shown
 from carousel.forecast.table import Origin
 from carousel.network.forecaster import TimeUnit
 
-__all__ = ["Names", "find_names", "find_time"]
+__all__ = ["Names", "find_names", "find_time", "like_ids"]
 
 # In lower case without spaces and underscores; those of the Nixtla format first.
 _ID_NAMES = ("uniqueid", "seriesid", "itemid", "series", "id")
@@ -34,6 +36,15 @@ _TIME_NAMES = {
     "year",
 }
 _TARGET_NAMES = ("y", "value", "target")
+# Of what a column of whole numbers may be the id: "store", "store_nbr", "Product ID", "LCLid"; any "…_id" is one.
+_OWNERS = (
+    "account|article|asset|branch|brand|category|city|client|country|county|customer|department|dept|device|"
+    "district|family|group|item|key|location|machine|meter|outlet|plant|product|region|route|sensor|series|"
+    "shop|site|sku|state|station|store|symbol|ticker|vendor|warehouse|zone"
+)
+_OWNER = re.compile(
+    rf"(?i:({_OWNERS})[ _.-]?(id|code|key|no|nr|nbr|num|number)?|(.*[ _.-])?id)|.*[a-z]I[dD]|.*[A-Z]{{2}}id"
+)
 
 
 @dataclass(frozen=True)
@@ -54,11 +65,13 @@ def find_names(
     time: str | None,
     target: str | None,
     covariates: tuple[str, ...] = (),
+    averaged: bool = False,
 ) -> Names:
     """The columns to use: those named by the caller, else the obvious ones.
 
     Args:
         covariates: names of columns that are none of them.
+        averaged: rows of one time are, so that they need no id to tell them apart.
 
     Raises:
         DataError: a name that is not there or used twice, no numeric column, or a choice that is not obvious.
@@ -75,7 +88,10 @@ def find_names(
     if time is None:
         time = _find_time(kinds, origin)
     if id is None:
-        id = _find_id({name: kind for name, kind in kinds.items() if name != time}, columns)
+        others = {name: kind for name, kind in kinds.items() if name not in (time, target)}
+        id = _find_id(others, columns)
+        if id is None and time is not None and not averaged:
+            id = _find_apart(others, columns, time)
     if target is None:
         taken = next((name for name in covariates if _bare(name) in _TARGET_NAMES), None)
         if taken is not None and "y" not in kinds:
@@ -139,6 +155,40 @@ def _find_id(kinds: Mapping[str, str], columns: Columns) -> str | None:
     # An "id" that never repeats numbers the rows, not the series.
     repeated = [name for name in named if columns.frame[name].n_unique() < len(columns.frame)]
     return min(repeated, key=lambda name: _ID_NAMES.index(_bare(name)), default=None)
+
+
+def _find_apart(kinds: Mapping[str, str], columns: Columns, time: str) -> str | None:
+    """The only column that tells rows of one time apart; None where each time stands once."""
+    frame = columns.frame
+    if frame[time].n_unique() == len(frame):
+        return None
+    # A column whose values hardly repeat numbers the rows, or describes them.
+    found = [
+        name
+        for name in like_ids(kinds, columns)
+        if 2 * frame[name].n_unique() <= len(frame) == len(frame.select(time, name).unique())
+    ]
+    if len(found) > 1:
+        raise DataError(
+            f"{columns.origin.prefix()}the id could be any of {_listed(found)}; name the column "
+            "(--id, in Python id_col)."
+        )
+    return found[0] if found else None
+
+
+def like_ids(kinds: Iterable[str], columns: Columns) -> list[str]:
+    """Those of some columns that could be ids: text in every row, or whole numbers under a name of ids."""
+    return [
+        name
+        for name in kinds
+        if not _row_number(name)
+        and ((columns.is_text(name) and columns.kind(name) == "text") or _named_like_ids(name, columns))
+        and not columns.categories(name).null_count
+    ]
+
+
+def _named_like_ids(name: str, columns: Columns) -> bool:
+    return columns.kind(name) == "integer" and _OWNER.fullmatch(name) is not None
 
 
 def _find_target(kinds: Mapping[str, str], origin: Origin) -> str:

@@ -82,8 +82,12 @@ def _ended(panel: Panel, horizon: int) -> list[str]:
 
 
 def of_intervals(calibration: Calibration) -> tuple[str, ...]:
-    """What is to be said of intervals that are not as wide everywhere, or not as wide below as above."""
+    """What is to be said of intervals that are not there, not as wide everywhere, or not as wide below as above."""
     said = []
+    if not len(calibration.scores):
+        said.append(
+            "no intervals: no value is known in the rows that were held out, nor in others that were forecast"
+        )
     if calibration.volatility is not None:
         power = calibration.volatility.sum()
         said.append(f"intervals: wider after restless rows, narrower after quiet ones (power {power:.1f})")

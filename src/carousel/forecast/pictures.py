@@ -56,8 +56,12 @@ def plot_training(history: Any, path: str | os.PathLike[str] | None = None) -> F
     """Loss of every epoch of the first round, in training and on held-out rows."""
     figure, axes = _figure()
     epochs = [losses["epoch"] for losses in history]
-    axes.plot(epochs, [losses["train"] for losses in history], color=GREY, lw=1.3, label="training")
-    axes.plot(epochs, [losses["valid"] for losses in history], color=BLUE, lw=2, label="held-out rows")
+    alone = "o" if len(epochs) == 1 else ""  # a line of one point is none
+    for name, label, color, lw in (
+        ("train", "training", GREY, 1.3),
+        ("valid", "held-out rows", BLUE, 2.0),
+    ):
+        axes.plot(epochs, [losses[name] for losses in history], color=color, lw=lw, marker=alone, label=label)
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.locator_params(axis="x", integer=True)
@@ -134,9 +138,9 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def _legend(axes: Axes) -> None:
-    """Above the axes, where it hides nothing."""
+    """Above the axes and the power of ten that may stand there, where it hides nothing."""
     axes.legend(
-        frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2
+        frameon=False, fontsize=9, loc="lower left", bbox_to_anchor=(0, 1.06), ncols=2, borderaxespad=0.2
     )
 
 
@@ -147,7 +151,8 @@ def _dates(axes: Axes, times: Array) -> None:
     if len(times) == 1:
         axes.set_xticks(times, [moment(times[0])])
         return
-    locator = AutoDateLocator(maxticks=6)
+    # Fewer than 3 of a unit are at most 6 of the widest interval of the next smaller one: some interval always fits.
+    locator = AutoDateLocator(minticks=3, maxticks=7)
     axes.xaxis.set_major_locator(locator)
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+import numpy as np
+
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.split import MOST
 from carousel.network.forecaster import ForecastModel
@@ -79,7 +81,7 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, b
 
     Raises:
         ArgumentError: a season or look-back that the data or each other do not allow.
-        DataError: the longest series is too short for this horizon.
+        DataError: the longest series is too short for this horizon, or none has two values.
     """
     frequency = panel.frequency
     longest = int(panel.lengths.max(initial=0))
@@ -89,6 +91,9 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, b
             f"The longest series has {longest} rows, but a horizon of {horizon} needs at least {needed}; "
             "give more history or a smaller horizon."
         )
+    if all(np.count_nonzero(~np.isnan(values)) < 2 for values in panel):
+        who = f"Series {panel.ids[0]!r} has" if len(panel) == 1 else "No series has more than"
+        raise DataError(f"{who} 1 value, but a fit needs at least 2; give more history.")
     seasons = _seasons(panel, season, longest)
     if lookback is not None:
         if lookback > longest - horizon:

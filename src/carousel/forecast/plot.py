@@ -11,6 +11,7 @@ from carousel.errors import ArgumentError, check_integer
 from carousel.forecast.baselines import baselines
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import every_origin
+from carousel.forecast.titles import fitting_width, shortened
 from carousel.series.history import Context, Origins
 from carousel.series.panel import Panel
 
@@ -25,6 +26,8 @@ __all__ = ["plot"]
 Array = np.ndarray[Any, Any]
 
 BLUE, GREY, TRUTH = "#1f5fa8", "#4d4d4d", "#111111"
+TITLE = 11  # points
+BESIDE = 0.9  # inches that the numbers of an axis and the margins take
 OTHERS = {"persistence": "#b8860b", "seasonal naive": "#2e8b57", "ridge": "#8b4a8b"}
 
 
@@ -75,9 +78,10 @@ def plot(
     grid = np.ravel(figure.subplots(rows, columns, squeeze=False))
     for axes in grid[len(shown) :]:
         axes.set_visible(False)
-    for axes, s in zip(grid, shown, strict=False):
+    titles = shortened([str(ids[s]) for s in shown], fitting_width(width / columns - BESIDE, TITLE))
+    for axes, s, title in zip(grid, shown, titles, strict=False):
         _draw(axes, runner, panel or last or runner.last(), s, truth, with_baselines, history, level)
-        axes.set_title(str(ids[s]), loc="left", fontsize=11, fontweight="bold", parse_math=False)
+        axes.set_title(title, loc="left", fontsize=TITLE, fontweight="bold", parse_math=False)
     if len(shown) < len(ids) and series is None:
         some = f"the first {len(shown)} of {len(ids)} series"
         figure.suptitle(some, x=0.01, ha="left", fontsize=9, color=GREY)
@@ -107,19 +111,18 @@ def _draw(
     if isinstance(panel, Context):
         context = panel[np.array([s])]
         forecast = runner.forecast(context, level)
-        past = runner.user_window(context)[0]
+        past = np.where(value.tail.observed[s], runner.user_window(context)[0], np.nan)
         if value.tail.rows is not None:
             past = past[-max(1, int(value.tail.rows[s])) :]  # what stands before was made up
-        label = "history, gaps filled"  # a model remembers what it reads, and not which of it was missing
         stamps = runner.frequency.shift(context.next[0], np.arange(-len(past), 0))
     else:
         one = panel.select(np.array([s]))
         end = int(one.lengths[0]) - (K if truth else 0)
         origins = Origins(np.zeros(1, np.int64), np.array([end]))
         forecast = runner.forecasts(runner.history(one, np.array([end])), origins, level)
-        past, stamps, label = one.values[:end], one.times(0)[:end], "history"
+        past, stamps = one.values[:end], one.times(0)[:end]
     past, stamps = past[-count:], stamps[-count:]
-    axes.plot(stamps, past, color=GREY, lw=1.3, label=label)
+    axes.plot(stamps, past, color=GREY, lw=1.3, label="history")
     ds, alone = forecast.ds[0], K == 1  # a line of one point is none
     for j, (a, (lower, upper)) in enumerate(sorted(forecast.intervals().items(), reverse=True)):
         pale = [1 - min(0.16 * (j + 1), 0.8) * (1 - c) for c in to_rgb(BLUE)]  # widest first, darker inside

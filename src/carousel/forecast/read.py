@@ -23,7 +23,7 @@ from carousel.forecast.covariates import (
     with_statics,
 )
 from carousel.forecast.dates import moment
-from carousel.forecast.names import Names, find_names, find_time
+from carousel.forecast.names import Names, find_names, find_time, like_ids
 from carousel.forecast.table import Origin, read_table
 from carousel.network.forecaster import Columns as ModelColumns
 from carousel.network.forecaster import Covariate, CovariatePaths
@@ -124,7 +124,8 @@ def read_frame(
     Args:
         frame: of pandas, polars or pyarrow, as `read_table` gives it, or one sequence of numbers; a Reading
             is returned as it is.
-        id: the column that names the series; without one, `unique_id` or the like, else there is one series.
+        id: the column that names the series; without one, `unique_id` or the like, or the only one that tells
+            rows of one time apart, else there is one series.
         time: the column of dates or whole numbers; without one, `ds` or the like, else the order of the rows.
         target: the column to read; without one, `y`, else the only column of numbers.
         freq: the step of the grid, such as "h" or "MS"; without one, what fits the time stamps.
@@ -159,11 +160,12 @@ def read_frame(
     columns = columns_of(frame, layout)
     origin = columns.origin
     if not len(columns.frame):
-        raise DataError(f"{origin.prefix()}there are no rows; give at least two.")
+        least = "one" if known else "two"
+        raise DataError(f"{origin.prefix()}there are no rows; give at least {least}.")
     if layout == "wide":
         rows, ids, names = _wide(columns, id, time, target, wanted)
     else:
-        names = find_names(columns, id, time, target, wanted.names)
+        names = find_names(columns, id, time, target, wanted.names, averaged=duplicates == "mean")
         names = replace(names, whole_ids=names.id is not None and columns.is_whole(names.id))
         rows, ids, columns = _long(columns, names, known)
     if names.time:
@@ -380,6 +382,10 @@ def _duplicate(
         way_out = f"remove one of them, or average them ({_MEAN})"
         if names.id is None:
             way_out += ", or name the column that tells several series apart (--id, in Python id_col)"
+            used = (names.time, names.target)
+            texts = like_ids((name for name in columns.frame.columns if name not in used), columns)
+            if len(texts) > 1:
+                way_out += f", which may have to be joined from several of {', '.join(texts[:12])}"
     return DataError(
         f"{origin.prefix()}{origin.rows(*both)}{series} have the same time {moment(rows.time[second])}{others}; "
         f"{way_out}."

@@ -7,6 +7,7 @@ from base64 import b64encode
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
 import numpy as np
 
 from carousel import __version__
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from carousel.forecast.scores import Scores
+    from carousel.network.forecaster import ForecastModel
     from carousel.series.panel import Panel
     from carousel.stream.forecast import Forecast
     from carousel.stream.forecaster import ForecasterModel
@@ -34,6 +36,8 @@ NAMES = {
     "seasonal naive": "the last season repeated (seasonal naive)",
     "ridge": "linear regression (ridge)",
 }
+FEW = 8  # series, whose errors are listed one by one
+APART = 10.0  # times the errors of the series that is forecast best, from which a mean of all says nothing of most
 WRONG = 5.0  # points of coverage, from which intervals are called too narrow or too wide
 
 
@@ -56,7 +60,10 @@ def report_page(
     """
     from jinja2 import Environment, StrictUndefined
 
-    value = runner.value
+    value, errors = runner.value, _errors(result)
+    maes = [mae for mae, _ in errors.values() if mae > 0]
+    apart = len(maes) > 1 and max(maes) > APART * min(maes)
+    levels = result.scores["carousel"].coverage
     state = runner.history(panel)
     forecast = runner.forecasts(state, state.ends())
     template = files("carousel.forecast").joinpath("report.html").read_text("utf-8")
@@ -75,14 +82,12 @@ def report_page(
         verdict=result.verdict,
         how=how,
         origins=result.origins,
-        scores=_score_rows(result.scores),
-        levels=[f"{a:g}" for a in result.scores["carousel"].coverage],
-        best=_number(result.scores["carousel"].mae),
-        relative=f"{result.scores['carousel'].smape:.1f}",
-        inside=[
-            (f"{a:g}", f"{100 * share:.0f}", _remark(100 * share - a))
-            for a, share in result.scores["carousel"].coverage.items()
-        ],
+        scores=_score_rows(result.scores, len(levels)),
+        titles=["MAE", "RMSE", "sMAPE %", "MASE", "CRPS", *(f"in {a:g} %" for a in levels)],
+        cards=_cards(result.scores["carousel"], value, apart),
+        apart=apart,
+        each=_each(errors) if 1 < len(errors) <= FEW else None,
+        inside=[(f"{a:g}", f"{100 * share:.0f}", _remark(100 * share - a)) for a, share in levels.items()],
         wide=_image(plot(runner, panel, with_baselines=True, width=WIDE)),
         narrow=_image(plot(runner, panel, with_baselines=True, width=NARROW)),
         shown=min(len(panel), 6),
@@ -96,14 +101,62 @@ def report_page(
     )
 
 
-def _score_rows(scores: dict[str, Scores]) -> list[dict[str, Any]]:
+def _cards(scores: Scores, value: ForecastModel, apart: bool) -> list[tuple[str, str, str]]:
+    """Title, figure and explanation: how far off forecasts were, first in the unit of the target where it has one."""
+    mae = (
+        "Typical error",
+        _number(scores.mae),
+        f"mean absolute error (MAE), in the unit of {value.columns.target}",
+    )
+    repeated = "season" if value.season > 1 else "value"
+    mase = (
+        "Error beside a simple rule",
+        f"{scores.mase:.2f}",
+        f"of what repeating the last {repeated} was off by in the past: below 1 is better than that (MASE)",
+    )
+    smape = (
+        "In relation",
+        f"{scores.smape:.1f} %",
+        "error in per cent of the size of the values (sMAPE), 0 to 200 %",
+    )
+    if not apart:
+        return [mae, smape]
+    return [mase, smape] if np.isfinite(scores.mase) else [smape]
+
+
+def _errors(result: Backtest) -> dict[str, tuple[float, float]]:
+    """Of every series whose truth is known, the mean absolute error and the mean size of the values."""
+    frame = nw.from_native(result.forecasts, eager_only=True)
+    ids = frame[frame.columns[0]].to_list()
+    places = {name: s for s, name in enumerate(dict.fromkeys(ids))}
+    series = np.array([places[name] for name in ids])
+    truth, forecast = (frame[name].to_numpy().astype(float) for name in ("y", "carousel"))
+    known = ~np.isnan(truth)
+    count = np.bincount(series[known], minlength=len(places))
+    missed, size = (
+        np.bincount(series[known], np.abs(x)[known], len(places)) for x in (forecast - truth, truth)
+    )
+    return {
+        str(name): (float(missed[s] / count[s]), float(size[s] / count[s]))
+        for name, s in places.items()
+        if count[s]
+    }
+
+
+def _each(errors: dict[str, tuple[float, float]]) -> list[list[str]]:
+    return [[name, _number(mae), _number(size)] for name, (mae, size) in errors.items()]
+
+
+def _score_rows(scores: dict[str, Scores], levels: int) -> list[dict[str, Any]]:
     names = sorted(scores, key=lambda name: scores[name].rmse)
     return [
         {
             "name": NAMES.get(name, name),
             "model": name == "carousel",
-            "values": [_number(x) for x in (s.mae, s.rmse, s.smape, s.mase, s.crps)],
-            "inside": [f"{100 * share:.0f} %" for share in s.coverage.values()],
+            "cells": [
+                *(_number(x) for x in (s.mae, s.rmse, s.smape, s.mase, s.crps)),
+                *([f"{100 * share:.0f} %" for share in s.coverage.values()] or [""] * levels),
+            ],
         }
         for name, s in ((name, scores[name]) for name in names)
     ]

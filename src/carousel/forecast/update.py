@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import ArgumentError, DataError
+from carousel.forecast.gaps import missing_places, observed_ends
 from carousel.forecast.read import moment
 from carousel.network.forecaster import CovariatePaths, ForecastModel, Tail
 from carousel.series.covariates import Seen
@@ -42,7 +43,7 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
     fresh = panel.select(np.flatnonzero(~known))
     history = runner.history(fresh)
     new = history.context(history.ends(), model.lookback, model.memory)
-    tail, scaling = model.tail, model.scaling
+    tail, scaling, L = model.tail, model.scaling, model.lookback
     rows = None if tail.rows is None else np.concatenate([tail.rows, fresh.lengths])
     whole = max(_enough(model), model.lookback)
     if rows is None and (fresh.lengths < whole).any():
@@ -65,10 +66,20 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
             np.concatenate([_with(tail.next, which, state.next), new.next]),
             rows,
             np.concatenate([fitted, fresh.starts]),
+            missing_places(np.concatenate([_observed(tail, added, which), observed_ends(fresh, L)])),
         ),
         notes=(*notes, f"{_NOTE}: rows to {moment(panel.lasts.max())}"),
         covariates=_covariates(model.covariates, which, state.covariates, fresh, new.covariates),
     )
+
+
+def _observed(tail: Tail, added: Panel, which: Array) -> Array:
+    """(S, L) where the windows were observed, after the new rows of series `which`."""
+    observed = tail.observed
+    L = observed.shape[1]
+    steps = np.arange(L) + added.lengths[:, None]  # of the old window and the new rows, one after the other
+    old = np.take_along_axis(observed[which], np.minimum(steps, L - 1), 1)
+    return _with(observed, which, np.where(steps < L, old, observed_ends(added, L)))
 
 
 def _covariates(

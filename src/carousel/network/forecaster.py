@@ -271,6 +271,8 @@ class Tail:
         rows: (S,) of every series, where one is shorter than the window, a season or the smoothing's memory: of the
             last two, rows that come change what was made up before its first one. None where all are long enough.
         fitted: (S,) the time stamps after the last rows that were fitted; None where that is `next`.
+        missing: rising places in the (S, L) window, counted series by series, of rows that were missing; none is
+            before the first row of its series. None where no row was missing.
     """
 
     window: NDArray[np.float64]
@@ -278,6 +280,15 @@ class Tail:
     next: NDArray[np.datetime64] | NDArray[np.int64]
     rows: NDArray[np.int64] | None = later(None, since=3)
     fitted: NDArray[np.datetime64] | NDArray[np.int64] | None = later(None, since=3)
+    missing: NDArray[np.int64] | None = later(None, since=3)
+
+    @property
+    def observed(self) -> NDArray[np.bool_]:
+        """(S, L) False for a row that was missing."""
+        observed = np.ones(self.window.shape, bool)
+        if self.missing is not None:
+            observed.flat[self.missing] = False
+        return observed
 
 
 @document("forecaster.covariate", since=3)
@@ -460,6 +471,15 @@ class ForecastModel:
         powers = self.calibration.volatility
         if powers is not None and not ((powers >= 0) & (powers <= 1)).all():
             raise FormatError(f"forecaster: `calibration.volatility` must be from 0 to 1, got {powers}.")
+        places = self.tail.missing
+        if places is not None and (
+            places.ndim != 1
+            or (np.diff(places, prepend=-1) < 1).any()
+            or (places >= self.tail.window.size).any()
+        ):
+            raise FormatError(
+                f"forecaster: `tail.missing` must be rising places in {self.tail.window.size} rows, got {places}."
+            )
         arrays = {"scaling.center": self.scaling.center, "scaling.scale": self.scaling.scale}
         arrays |= {"tail.window": self.tail.window, "tail.errors": self.tail.errors}
         if self.smoothing is not None:
