@@ -40,7 +40,8 @@ class Calendar:
             row = g("Add", self._row(stamps), np.asarray(steps, np.int64))
             within = g("Gather", times, g("Mod", row, self._int(len(times))))
             week = self._times(self._over(row, len(times)), WEEK)
-            return g("Add", g("Add", week, within), self._int(MONDAY))
+            since = g("Add", g("Add", week, within), self._int(MONDAY))
+            return since if frequency.step < DAY else g("Add", since, g("Mod", stamps, self._int(DAY)))
         day = self._over(stamps, DAY)
         clock = g("Sub", stamps, self._times(day, DAY))
         if frequency.unit == "business":

@@ -64,10 +64,10 @@ class Frequency:
 
     Args:
         step: steps of `unit` from one row to the next, at least 1.
-        unit: "us" (a fixed duration), "open" (one within opening hours), "business" (Monday to Friday), "month" or
-            "index" (plain integers).
+        unit: "us" (a fixed duration), "open" (one within opening hours or days), "business" (Monday to Friday),
+            "month" or "index" (plain integers).
         anchor: "start", "end" or "same" day of the month for months; a weekday ("SUN") for whole weeks; the opening
-            hours of a week.
+            hours or days of a week.
         month: first month of the quarter or year (1 = January) that a multiple of months is anchored at.
 
     Example:
@@ -85,7 +85,7 @@ class Frequency:
     @classmethod
     def parse(cls, text: str | int | Frequency) -> Frequency:
         """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), of an integer step (2, "2"), or of
-        a step and opening hours ("h Mon-Fri 09:00-16:00", which is "bh").
+        a step and opening hours ("h Mon-Fri 09:00-16:00", which is "bh") or days ("D Mon-Sat", "D Tue,Thu").
 
         Raises:
             ArgumentError: an alias that is not known, or a step of more than some 30,000 years.
@@ -106,14 +106,9 @@ class Frequency:
                 raise ArgumentError(f"`freq` as an integer must be at least 1, got {text}.")
             return cls(int(text), "index")
         text = BUSINESS_HOURS if str(text).lower() == "bh" else text
-        if isinstance(text, str) and re.match(r"\S+ [A-Za-z]{3}(-[A-Za-z]{3})? ", text.strip()):
+        if isinstance(text, str) and re.match(r"[0-9]*[A-Za-z]+ +[A-Za-z]{3}\b", text.strip()):
             step, _, week = text.strip().partition(" ")
-            every = cls.parse(step)
-            if every.unit != "us" or every.step >= DAY or len(opening.times(week, every.step)) < 2:
-                raise ArgumentError(
-                    f"`freq` of opening hours must have a step of less than a day, got {_shown(text)}."
-                )
-            return cls(every.step, "open", opening.written(week, every.step))
+            return cls._opened(cls.parse(step), week.strip(), text)
         match = re.fullmatch(
             r"([0-9]{0,19})\s*([A-Za-z]+)(?:-([A-Za-z]{3}))?", WORDS.get(str(text).lower(), str(text)).strip()
         )
@@ -135,6 +130,18 @@ class Frequency:
             named = MONTHS.index(suffix) + 1 if suffix else (1 if anchor == "start" else 12)
             return _months(count * months, anchor, named % 12 + 1 if anchor == "end" else named)
         raise ArgumentError(_unknown(text))
+
+    @classmethod
+    def _opened(cls, every: Frequency, week: str, text: str) -> Frequency:
+        if every.unit != "us" or every.step > DAY or len(opening.times(week, every.step)) < 2:
+            raise ArgumentError(
+                f"`freq` of opening hours must have a step of less than a day, one of days of the week a day, "
+                f"got {_shown(text)}."
+            )
+        week = opening.written(week, every.step)
+        if every.step == DAY and week in ("Mon-Fri", "Mon-Sun"):
+            return cls(1, "business") if week == "Mon-Fri" else every
+        return cls(every.step, "open", week)
 
     @classmethod
     def infer(cls, timestamps: Array, offsets: Array | None = None) -> Frequency:
@@ -159,13 +166,15 @@ class Frequency:
         if timestamps.dtype.kind in "iu":
             return cls(_common_step(np.diff(timestamps.astype(np.int64))[inner], str), "index")
         stamps = timestamps.astype("datetime64[us]", copy=False)
-        gaps = np.diff(stamps.view(np.int64))[inner]
+        gaps: Array = np.diff(stamps.view(np.int64))[inner]
         if gaps.min() >= 28 * DAY and (monthly := _infer_months(stamps, inner)) is not None:
             return monthly
+        bounds = np.array([0, len(stamps)]) if offsets is None else np.asarray(offsets)
+        if not (gaps % DAY).any() and (days := opening.infer_days(stamps, bounds)) is not None:
+            return cls.parse(f"D {days}")
         step = _common_step(gaps, lambda gap: str(cls(int(gap))))
         if step == DAY and gaps.max() >= 3 * DAY and _weekdays(stamps).max() < 5:
             return cls(1, "business")
-        bounds = np.array([0, len(stamps)]) if offsets is None else np.asarray(offsets)
         if step < DAY and (week := opening.infer(stamps, bounds, step)) is not None:
             return cls(step, "open", week)
         weekday = WEEKDAYS[int(_weekdays(stamps[:1])[0])] if step % WEEK == 0 else ""
@@ -312,7 +321,7 @@ class Frequency:
         return np.asarray(steps, np.int64)
 
     def row(self, stamps: Array) -> Array:
-        """(...) the number of a row of opening hours, counted from the first week of 1970."""
+        """(...) the number of a row of opening hours or days, counted from the first week of 1970."""
         return opening.position(self.anchor, self.step, stamps)
 
 
