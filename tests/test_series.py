@@ -19,6 +19,7 @@ from carousel.series.segments import segments
 ALIASES = (
     "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME",
     "2MS", "QS", "QE", "QS-FEB", "QE-NOV", "YS", "YE", "YS-APR", "YE-JUN",
+    "BMS", "BME", "2BME", "BQS", "BQE", "BQS-FEB", "BQE-NOV", "BYS", "BYE", "BYS-APR", "BYE-JUN",
 )  # fmt: skip
 
 
@@ -66,9 +67,35 @@ def test_month_ends_are_ends() -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [("BM", "BME"), ("BQ", "BQE"), ("BA", "BYE"), ("BAS", "BYS"), ("BY-JUN", "BYE-JUN"), ("bme", "BME")],
+)
+def test_older_names_of_business_months(old: str, new: str) -> None:
+    assert Frequency.parse(old) == Frequency.parse(new)
+
+
+@pytest.mark.parametrize("alias", ["BME", "BMS"])
+def test_business_months_are_told_from_others(alias: str) -> None:
+    """At a time of the day; not from calendar months, nor where all rows lie four weeks apart, which may go on so."""
+    first = np.datetime64("2021-01-15T08:00", "us")
+    grid = Frequency.parse(alias).after(first, 40)
+    assert str(Frequency.infer(grid)) == alias
+    assert (grid - grid.astype("datetime64[D]") == np.timedelta64(8, "h")).all()
+    calendar = Frequency.parse(alias[1:]).after(first.astype("datetime64[M]"), 40)
+    assert str(Frequency.infer(calendar)) == alias[1:]
+    four = {"BME": ["2021-01-29", "2021-02-26"], "BMS": ["2023-04-03", "2023-05-01"]}[alias]
+    assert str(Frequency.infer(np.array(four, "datetime64[us]"))).startswith("4W-")
+    with pytest.raises(
+        DataError, match=rf"1 of 2 time stamps are off the {alias} grid, first 2021-03-17 08:00:00"
+    ):
+        Frequency.parse(alias).positions(grid[0], np.array([grid[0], np.datetime64("2021-03-17T08:00")]))
+
+
+@pytest.mark.parametrize(
     ("alias", "seasons", "segment"),
     [("h", (24, 168), 24), ("15min", (96, 672), 48), ("D", (7,), 7), ("W", (52,), 26), ("MS", (12,), 12),
-     ("QE", (4,), 4), ("YS", (1,), 1), ("B", (5,), 5), (1, (1,), 1)],
+     ("QE", (4,), 4), ("YS", (1,), 1), ("B", (5,), 5), ("BME", (12,), 12), ("BQS", (4,), 4), ("BYE", (1,), 1),
+     (1, (1,), 1)],
 )  # fmt: skip
 def test_seasons(alias: str | int, seasons: tuple[int, ...], segment: int) -> None:
     frequency = Frequency.parse(alias)

@@ -46,7 +46,12 @@ MONTHLY: dict[str, tuple[int, str]] = {
     "ms": (1, "start"), "me": (1, "end"), "m": (1, "end"), "mo": (1, "start"),
     "qs": (3, "start"), "qe": (3, "end"), "q": (3, "end"),
     "ys": (12, "start"), "as": (12, "start"), "ye": (12, "end"), "y": (12, "end"), "a": (12, "end"),
+    "bms": (1, "first weekday"), "bme": (1, "last weekday"), "bm": (1, "last weekday"),
+    "bqs": (3, "first weekday"), "bqe": (3, "last weekday"), "bq": (3, "last weekday"),
+    "bys": (12, "first weekday"), "bas": (12, "first weekday"),
+    "bye": (12, "last weekday"), "by": (12, "last weekday"), "ba": (12, "last weekday"),
 }  # fmt: skip
+ENDS = ("end", "last weekday")
 LONGEST: dict[Unit, int] = {
     "us": 10**18,
     "open": DAY,
@@ -66,7 +71,8 @@ class Frequency:
         step: steps of `unit` from one row to the next, at least 1.
         unit: "us" (a fixed duration), "open" (one within opening hours or days), "business" (Monday to Friday),
             "month" or "index" (plain integers).
-        anchor: "start", "end" or "same" day of the month for months; a weekday ("SUN") for whole weeks; the opening
+        anchor: "start", "end", "first weekday", "last weekday" (Monday to Friday, holidays or not) or "same" day of
+            the month for months; a weekday ("SUN") for whole weeks; the opening
             hours or days of a week.
         month: first month of the quarter or year (1 = January) that a multiple of months is anchored at.
 
@@ -127,8 +133,8 @@ class Frequency:
             return cls(count * FIXED[lower], "us", _weekly_anchor(count * FIXED[lower]))
         if lower in MONTHLY and name != "ms" and (not suffix or suffix in MONTHS):
             months, anchor = MONTHLY[lower]
-            named = MONTHS.index(suffix) + 1 if suffix else (1 if anchor == "start" else 12)
-            return _months(count * months, anchor, named % 12 + 1 if anchor == "end" else named)
+            named = MONTHS.index(suffix) + 1 if suffix else (12 if anchor in ENDS else 1)
+            return _months(count * months, anchor, named % 12 + 1 if anchor in ENDS else named)
         raise ArgumentError(_unknown(text))
 
     @classmethod
@@ -167,7 +173,7 @@ class Frequency:
             return cls(_common_step(np.diff(timestamps.astype(np.int64))[inner], str), "index")
         stamps = timestamps.astype("datetime64[us]", copy=False)
         gaps: Array = np.diff(stamps.view(np.int64))[inner]
-        if gaps.min() >= 28 * DAY and (monthly := _infer_months(stamps, inner)) is not None:
+        if gaps.min() >= 28 * DAY and (monthly := _infer_months(stamps, inner, gaps)) is not None:
             return monthly
         bounds = np.array([0, len(stamps)]) if offsets is None else np.asarray(offsets)
         if not (gaps % DAY).any() and (days := opening.infer_days(stamps, bounds)) is not None:
@@ -209,13 +215,14 @@ class Frequency:
     def _month_alias(self) -> str:
         months, letter = next((n, c) for n, c in ((12, "Y"), (3, "Q"), (1, "M")) if self.step % n == 0)
         count = "" if self.step == months else str(self.step // months)
-        side = "E" if self.anchor == "end" else "S"
+        side = "E" if self.anchor in ENDS else "S"
         named = (self.month - 2) % 12 + 1 if side == "E" else self.month
         plain = letter == "M" or named == (12 if side == "E" else 1)
         if letter == "Q" and side == "E":
             plain = named % 3 == 0
             named = named if plain else (named - 1) % 3 + 10
-        return f"{count}{letter}{side}{'' if plain else '-' + MONTHS[named - 1]}"
+        business = "B" if self.anchor.endswith("weekday") else ""
+        return f"{count}{business}{letter}{side}{'' if plain else '-' + MONTHS[named - 1]}"
 
     @property
     def seasons(self) -> tuple[int, ...]:
@@ -274,12 +281,18 @@ class Frequency:
             return stamp
         months = day.astype("datetime64[M]")
         moved = months + (self.step * steps).astype("timedelta64[M]")
-        length = ((moved + 1).astype("datetime64[D]") - moved.astype("datetime64[D]")).astype(np.int64)
-        offset = (day - months.astype("datetime64[D]")).astype(np.int64)
-        offset = length - 1 if self.anchor == "end" else np.minimum(offset, length - 1)
-        stamp = (
-            moved.astype("datetime64[D]").astype("datetime64[us]") + offset.astype("timedelta64[D]") + clock
-        )
+        first, last = moved.astype("datetime64[D]"), (moved + 1).astype("datetime64[D]") - 1
+        if self.anchor == "first weekday":
+            at = np.busday_offset(first, 0, roll="forward")
+        elif self.anchor == "last weekday":
+            at = np.busday_offset(last, 0, roll="backward")
+        else:
+            at = (
+                last
+                if self.anchor == "end"
+                else np.minimum(first + (day - months.astype("datetime64[D]")), last)
+            )
+        stamp = at.astype("datetime64[us]") + clock
         return stamp
 
     def positions(self, start: Any, timestamps: Array) -> Array:
@@ -348,20 +361,29 @@ def _weekly_anchor(step: int) -> str:
     return "SUN" if step == WEEK else ""
 
 
-def _infer_months(stamps: Array, inner: Array) -> Frequency | None:
-    """Calendar months, where all stamps share the day of the month, or all are month ends."""
+def _infer_months(stamps: Array, inner: Array, gaps: Array) -> Frequency | None:
+    """Calendar months, where all stamps share the day of the month, or all are the ends, first or last weekdays."""
     months = stamps.astype("datetime64[M]")
     days = stamps.astype("datetime64[D]")
     if len(np.unique(stamps - days)) > 1:
         return None
-    day = (days - months.astype("datetime64[D]")).astype(np.int64)
-    ends = bool(np.all(days + 1 == (months + 1).astype("datetime64[D]")))
-    if not ends and (day.min() != day.max()):
+    first, last = months.astype("datetime64[D]"), (months + 1).astype("datetime64[D]") - 1
+    day = (days - first).astype(np.int64)
+    if (days == last).all():
+        anchor = "end"
+    elif day.min() == day.max():
+        anchor = "start" if day[0] == 0 else "same"
+    elif gaps.min() == gaps.max():  # every four weeks, as far as can be seen
+        return None
+    elif (days == np.busday_offset(last, 0, roll="backward")).all():
+        anchor = "last weekday"
+    elif (days == np.busday_offset(first, 0, roll="forward")).all():
+        anchor = "first weekday"
+    else:
         return None
     step = int(np.gcd.reduce(np.diff(months.astype(np.int64))[inner]))
-    anchor = "end" if ends else ("start" if day[0] == 0 else "same")
-    first = int(months[0].astype(np.int64)) % 12 + 1
-    return _months(step, anchor, first % 12 + 1 if ends else first)
+    month = int(months[0].astype(np.int64)) % 12 + 1
+    return _months(step, anchor, month % 12 + 1 if anchor in ENDS else month)
 
 
 def _common_step(gaps: Array, show: Any) -> int:
