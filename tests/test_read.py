@@ -697,6 +697,26 @@ def test_the_row_that_breaks_the_step_is_named(frame: pd.DataFrame, says: str) -
         read_frame(frame)
 
 
+def test_months_on_varying_days_are_months_and_that_is_said() -> None:
+    days = pd.date_range("2018-01-01", periods=48, freq="BME") - pd.to_timedelta(
+        (np.arange(48) % 9 == 4).astype(int), "D"
+    )
+    frame = pd.DataFrame({"ds": days, "y": np.arange(48.0)})
+    reading = read_frame(frame)
+    assert reading.notes[0] == "time column: ds (ME any day, 2018-01-31 to 2021-12-31)"
+    assert "one row a month, on varying days: read as months, dated by their last day" in reading.notes
+    assert values(reading) == frame["y"].tolist()
+    gap = read_frame(frame.drop(index=[7, 8]), freq="MS any day")  # who says so may leave out some
+    assert gap.notes[0] == "time column: ds (MS any day, 2018-01-01 to 2021-12-01)"
+    assert np.flatnonzero(np.isnan(gap.panel.values)).tolist() == [7, 8]
+    twice = pd.concat([frame, pd.DataFrame({"ds": [pd.Timestamp("2019-03-04")], "y": [1.0]})])
+    with pytest.raises(
+        DataError,
+        match=r"^rows 14 and 48 lie in one month, 2019-03, of which ME any day has one row; remove one of them\.$",
+    ):
+        read_frame(twice, freq="ME any day")
+
+
 def test_a_day_that_is_off_among_months_is_named() -> None:
     frame = pd.DataFrame({"ds": pd.date_range("2018-01-01", periods=63, freq="MS"), "y": 1.0})
     frame.loc[26, "ds"] += pd.Timedelta(days=1)

@@ -7,7 +7,7 @@ its local hours, which is what a daily load curve follows; convert to UTC before
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -52,6 +52,9 @@ MONTHLY: dict[str, tuple[int, str]] = {
     "bye": (12, "last weekday"), "by": (12, "last weekday"), "ba": (12, "last weekday"),
 }  # fmt: skip
 ENDS = ("end", "last weekday")
+YEAR = 12  # months on varying days, below which a row a month may be an accident
+KEPT = 0.8  # of rows on one day of the month, from which on others are errors; the first weekday is the 1st in 5 of 7
+LATE = 25  # day of the month: from then on a row speaks of the month that ends
 LONGEST: dict[Unit, int] = {
     "us": 10**18,
     "open": DAY,
@@ -75,6 +78,7 @@ class Frequency:
             the month for months; a weekday ("SUN") for whole weeks; the opening
             hours or days of a week.
         month: first month of the quarter or year (1 = January) that a multiple of months is anchored at.
+        any_day: a row may lie on any day of its month; `placed` gives the one it is dated by.
 
     Example:
         >>> Frequency.parse("MS").after(np.datetime64("2020-11-01"), 3).astype("datetime64[D]").tolist()[-1]
@@ -87,11 +91,13 @@ class Frequency:
     unit: Unit = "us"
     anchor: str = ""
     month: int = 1
+    any_day: bool = False
 
     @classmethod
     def parse(cls, text: str | int | Frequency) -> Frequency:
         """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), of an integer step (2, "2"), or of
-        a step and opening hours ("h Mon-Fri 09:00-16:00", which is "bh") or days ("D Mon-Sat", "D Tue,Thu").
+        a step and opening hours ("h Mon-Fri 09:00-16:00", which is "bh") or days ("D Mon-Sat", "D Tue,Thu"), or of
+        months on any day, dated by their first or last ("MS any day", "ME any day").
 
         Raises:
             ArgumentError: an alias that is not known, or a step of more than some 30,000 years.
@@ -112,6 +118,13 @@ class Frequency:
                 raise ArgumentError(f"`freq` as an integer must be at least 1, got {text}.")
             return cls(int(text), "index")
         text = BUSINESS_HOURS if str(text).lower() == "bh" else text
+        if isinstance(text, str) and text.endswith(" any day"):
+            every = cls.parse(text.removesuffix(" any day"))
+            if every not in (cls(1, "month", "start"), cls(1, "month", "end")):
+                raise ArgumentError(
+                    f'`freq` on any day must be "MS any day" or "ME any day", got {_shown(text)}.'
+                )
+            return replace(every, any_day=True)
         if isinstance(text, str) and re.match(r"[0-9]*[A-Za-z]+ +[A-Za-z]{3}\b", text.strip()):
             step, _, week = text.strip().partition(" ")
             return cls._opened(cls.parse(step), week.strip(), text)
@@ -178,7 +191,12 @@ class Frequency:
         bounds = np.array([0, len(stamps)]) if offsets is None else np.asarray(offsets)
         if not (gaps % DAY).any() and (days := opening.infer_days(stamps, bounds)) is not None:
             return cls.parse(f"D {days}")
-        step = _common_step(gaps, lambda gap: str(cls(int(gap))))
+        try:
+            step = _common_step(gaps, lambda gap: str(cls(int(gap))))
+        except DataError:
+            if (monthly := _infer_any_day(stamps, bounds)) is None:
+                raise
+            return monthly
         if step == DAY and gaps.max() >= 3 * DAY and _weekdays(stamps).max() < 5:
             return cls(1, "business")
         if step < DAY and (week := opening.infer(stamps, bounds, step)) is not None:
@@ -222,7 +240,8 @@ class Frequency:
             plain = named % 3 == 0
             named = named if plain else (named - 1) % 3 + 10
         business = "B" if self.anchor.endswith("weekday") else ""
-        return f"{count}{business}{letter}{side}{'' if plain else '-' + MONTHS[named - 1]}"
+        name = f"{count}{business}{letter}{side}{'' if plain else '-' + MONTHS[named - 1]}"
+        return f"{name} any day" if self.any_day else name
 
     @property
     def seasons(self) -> tuple[int, ...]:
@@ -294,6 +313,10 @@ class Frequency:
             )
         stamp = at.astype("datetime64[us]") + clock
         return stamp
+
+    def placed(self, stamps: Array) -> Array:
+        """The stamps as the grid has them: of months on any day their first or last days, of others as they are."""
+        return self.shift(stamps.astype("datetime64[M]"), np.int64(0)) if self.any_day else stamps
 
     def positions(self, start: Any, timestamps: Array) -> Array:
         """How many rows after `start` each stamp lies, (N,) int64: the inverse of `shift`.
@@ -384,6 +407,22 @@ def _infer_months(stamps: Array, inner: Array, gaps: Array) -> Frequency | None:
     step = int(np.gcd.reduce(np.diff(months.astype(np.int64))[inner]))
     month = int(months[0].astype(np.int64)) % 12 + 1
     return _months(step, anchor, month % 12 + 1 if anchor in ENDS else month)
+
+
+def _infer_any_day(stamps: Array, offsets: Array) -> Frequency | None:
+    """Months on varying days: one row in every month of each series; None where most keep a day, and some are wrong."""
+    months, days = stamps.astype("datetime64[M]"), stamps.astype("datetime64[D]")
+    number = months.astype(np.int64)
+    following = np.diff(number) == 1
+    following[offsets[1:-1] - 1] = True  # another series begins
+    if not following.all() or np.diff(offsets).max() < YEAR or len(np.unique(stamps - days)) > 1:
+        return None
+    day = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+    length = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+    kept = max(float((day == np.minimum(each, length)).mean()) for each in range(1, 32))
+    if KEPT <= kept < 1:
+        return None
+    return Frequency(1, "month", "end" if day.min() >= LATE else "start", any_day=True)
 
 
 def _common_step(gaps: Array, show: Any) -> int:
