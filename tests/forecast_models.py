@@ -38,6 +38,7 @@ CASES = {  # frequency, season, look-back, horizon, segment, cell, unit
     "daily": ("D", 7, 30, 9, 7, "gru", "log"),
     "business": ("B", 5, 21, 7, 5, "rnn", "root"),
     "opening hours": ("30min Mon-Thu 08:00-11:30,13:00-16:30; Sat 09:00-10:30", 68, 80, 40, 17, "gru", "log"),
+    "open days": ("D Mon-Sat", 6, 24, 8, 6, "gru", "identity"),
     "weekly": ("W-SUN", 52, 60, 6, 4, "gru", "identity"),
     "monthly": ("MS", 12, 36, 14, 12, "lstm", "log"),
     "month ends": ("ME", 12, 30, 5, 3, "gru", "identity"),
@@ -73,7 +74,8 @@ def starts(frequency, rng, count):
         day = np.busday_offset(day, 0, roll="forward")
     stamps = day.astype("datetime64[us]")
     if frequency.unit == "open":
-        return frequency.shift(stamps, rng.integers(0, 68, size=count))
+        hours = rng.integers(0, 24, size=count).astype("timedelta64[h]")  # which days keep
+        return frequency.shift(stamps + hours, rng.integers(0, 68, size=count))
     return stamps + (frequency.step * rng.integers(0, 24, size=count)).astype("timedelta64[us]") * (
         frequency.unit == "us" and frequency.step < 86400 * 10**6
     )

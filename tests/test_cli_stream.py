@@ -180,10 +180,29 @@ def test_times_that_a_fit_reads(models):
         "22.10.2023T14:00:05.25Z": "2023-10-22T14:00:05.25",
         "2024Q1": "2024-01-01",
         "2024-q4": "2024-10-01",
+        "2024-W01": "2024-01-01",
+        "2020W53": "2020-12-28",
+        "2021-W01": "2021-01-04",
+        "2021-w01-7": "2021-01-10",
+        "2024W017": "2024-01-07",
     }
     for text, expected in given.items():
         assert stamp(text, np.dtype("datetime64[us]")) == np.datetime64(expected)
-    for text in ("10.22.2023", "22.10.20231", "22.10.2023 x", "2024Q5", "31.02.2024", "2024Q1 14:00"):
+    for text in (
+        "10.22.2023",
+        "22.10.20231",
+        "22.10.2023 x",
+        "2024Q5",
+        "31.02.2024",
+        "2024Q1 14:00",
+        "2021-W53",
+        "2024-W00",
+        "2024-W54",
+        "2024-W1",
+        "2024-W01-8",
+        "2024-W01-0",
+        "2024-W01 14:00",
+    ):
         with pytest.raises(DataError, match=r"the time must be as in 2024-01-31 23:00, got '"):
             stamp(text, np.dtype("datetime64[us]"))
     iso = panel(models, 9)

@@ -163,8 +163,10 @@ def test_files_and_stream_models_are_taken(rng, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["h", "15min", "D", "2D", "W-WED", "B", "2B", "MS", "ME", "2ME", "QS-FEB", "YE", "3"]
-)
+    "text",
+    ["h", "15min", "D", "2D", "W-WED", "B", "2B", "D Sun-Thu", "D Tue,Thu", "MS", "ME", "2ME", "QS-FEB", "YE",
+     "BMS", "BME", "2BMS", "BQE", "BYS", "3"],
+)  # fmt: skip
 def test_the_calendar_is_that_of_series(rng, text):
     frequency = Frequency.parse(text)
     stamps = starts(frequency, rng, 300)

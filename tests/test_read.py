@@ -197,6 +197,27 @@ def test_what_is_no_date_is_refused_with_its_line(tmp_path: Path, days: tuple[st
     refused(tmp_path, daily(*days), says)
 
 
+@pytest.mark.parametrize("form", ["%G-W%V", "%GW%V", "%G-W%V-%u", "%GW%V%u", "%G W%V", "%G-w%V"])
+def test_weeks_of_iso_8601(tmp_path: Path, form: str) -> None:
+    """Against Python's own, over years of 52 and 53 weeks; a week is dated by its Monday."""
+    mondays = pd.date_range("2014-12-22", periods=400, freq="W-MON")
+    reading = read(tmp_path, daily(*mondays.strftime(form)))
+    assert str(reading.panel.frequency) == "W-MON"
+    assert reading.panel.times(0).tolist() == mondays.to_numpy().astype("datetime64[us]").tolist()
+
+
+@pytest.mark.parametrize(
+    "weeks", [("2021-W52", "2021-W53"), ("2021-W01", "2021-W00"), ("2020-W53", "2020-W54"), ("2021-W01", "2021-W1"),
+              ("2021-W01-1", "2021-W01-8"), ("2021-W01", "2021-W02 14:00")],
+)  # fmt: skip
+def test_weeks_that_do_not_exist_are_refused(tmp_path: Path, weeks: tuple[str, ...]) -> None:
+    refused(
+        tmp_path,
+        daily(*weeks),
+        f"line 3, column 'ds': expected a date such as 2024-01-31 or 2024-01-31 23:00, got '{weeks[1]}'",
+    )
+
+
 def test_the_order_of_day_and_month_is_said(tmp_path: Path) -> None:
     assert "dates are read with the day first" in read(tmp_path, daily("30/01/2024", "31/01/2024")).notes
 
@@ -746,6 +767,26 @@ def test_the_row_that_breaks_the_step_is_named(frame: pd.DataFrame, says: str) -
     frame.loc[row, "ds"] += pd.Timedelta(hours=5)
     with pytest.raises(DataError, match=says):
         read_frame(frame)
+
+
+def test_months_on_varying_days_are_months_and_that_is_said() -> None:
+    days = pd.date_range("2018-01-01", periods=48, freq="BME") - pd.to_timedelta(
+        (np.arange(48) % 9 == 4).astype(int), "D"
+    )
+    frame = pd.DataFrame({"ds": days, "y": np.arange(48.0)})
+    reading = read_frame(frame)
+    assert reading.notes[0] == "time column: ds (ME any day, 2018-01-31 to 2021-12-31)"
+    assert "one row a month, on varying days: read as months, dated by their last day" in reading.notes
+    assert values(reading) == frame["y"].tolist()
+    gap = read_frame(frame.drop(index=[7, 8]), freq="MS any day")  # who says so may leave out some
+    assert gap.notes[0] == "time column: ds (MS any day, 2018-01-01 to 2021-12-01)"
+    assert np.flatnonzero(np.isnan(gap.panel.values)).tolist() == [7, 8]
+    twice = pd.concat([frame, pd.DataFrame({"ds": [pd.Timestamp("2019-03-04")], "y": [1.0]})])
+    with pytest.raises(
+        DataError,
+        match=r"^rows 14 and 48 lie in one month, 2019-03, of which ME any day has one row; remove one of them\.$",
+    ):
+        read_frame(twice, freq="ME any day")
 
 
 def test_a_day_that_is_off_among_months_is_named() -> None:

@@ -19,6 +19,7 @@ from carousel.series.segments import segments
 ALIASES = (
     "s", "5min", "15min", "30min", "h", "2h", "6h", "D", "2D", "B", "W-SUN", "W-WED", "2W-MON", "MS", "ME",
     "2MS", "QS", "QE", "QS-FEB", "QE-NOV", "YS", "YE", "YS-APR", "YE-JUN",
+    "BMS", "BME", "2BME", "BQS", "BQE", "BQS-FEB", "BQE-NOV", "BYS", "BYE", "BYS-APR", "BYE-JUN",
 )  # fmt: skip
 
 
@@ -66,9 +67,112 @@ def test_month_ends_are_ends() -> None:
 
 
 @pytest.mark.parametrize(
+    ("old", "new"),
+    [("BM", "BME"), ("BQ", "BQE"), ("BA", "BYE"), ("BAS", "BYS"), ("BY-JUN", "BYE-JUN"), ("bme", "BME")],
+)
+def test_older_names_of_business_months(old: str, new: str) -> None:
+    assert Frequency.parse(old) == Frequency.parse(new)
+
+
+@pytest.mark.parametrize("alias", ["BME", "BMS"])
+def test_business_months_are_told_from_others(alias: str) -> None:
+    """At a time of the day; not from calendar months, nor where all rows lie four weeks apart, which may go on so."""
+    first = np.datetime64("2021-01-15T08:00", "us")
+    grid = Frequency.parse(alias).after(first, 40)
+    assert str(Frequency.infer(grid)) == alias
+    assert (grid - grid.astype("datetime64[D]") == np.timedelta64(8, "h")).all()
+    calendar = Frequency.parse(alias[1:]).after(first.astype("datetime64[M]"), 40)
+    assert str(Frequency.infer(calendar)) == alias[1:]
+    four = {"BME": ["2021-01-29", "2021-02-26"], "BMS": ["2023-04-03", "2023-05-01"]}[alias]
+    assert str(Frequency.infer(np.array(four, "datetime64[us]"))).startswith("4W-")
+    with pytest.raises(
+        DataError, match=rf"1 of 2 time stamps are off the {alias} grid, first 2021-03-17 08:00:00"
+    ):
+        Frequency.parse(alias).positions(grid[0], np.array([grid[0], np.datetime64("2021-03-17T08:00")]))
+
+
+def weekday_of_month(n: int, weekday: int) -> list[np.datetime64]:
+    """The n-th such day (from 0, or from the end) of every month of five years; 0 for a Monday."""
+    days = pd.date_range("2018-01-01", "2022-12-31")
+    days = days[days.weekday == weekday]
+    return [of.iloc[n] for _, of in days.to_series().groupby(days.to_period("M"))]
+
+
+TRADING = pd.date_range("2018-01-01", periods=60, freq="BME")
+ANY_DAYS = {
+    "last day of trading": (
+        "ME any day",
+        [day - pd.Timedelta(days=int(k % 11 == 2)) for k, day in enumerate(TRADING)],
+    ),
+    "first day of trading": (
+        "MS any day",
+        [
+            day + pd.Timedelta(days=int(k % 12 == 0))
+            for k, day in enumerate(pd.date_range("2018-01-01", periods=60, freq="BMS"))
+        ],
+    ),
+    "the 30th": ("ME any day", [pd.Timestamp("2018-01-30") + pd.DateOffset(months=k) for k in range(60)]),
+    "the 29th": ("ME any day", [pd.Timestamp("2018-01-29") + pd.DateOffset(months=k) for k in range(60)]),
+    "the third Friday": ("MS any day", weekday_of_month(2, 4)),
+    "the last Friday": ("MS any day", weekday_of_month(-1, 4)),
+}
+
+
+@pytest.mark.parametrize("name", ANY_DAYS)
+def test_months_on_varying_days(name: str) -> None:
+    """One row a month: read as months, dated by their first days, or their last where no row is before the 25th."""
+    text, days = ANY_DAYS[name]
+    stamps = np.array(days, "datetime64[us]") + np.timedelta64(16, "h")
+    frequency = Frequency.infer(stamps)
+    assert str(frequency) == text
+    assert Frequency.parse(text) == frequency
+    assert frequency.seasons == (12,)
+    placed = frequency.placed(stamps)
+    assert (
+        placed.tolist()
+        == pd.date_range("2018-01-01", periods=60, freq=text[:2]).to_numpy().astype("M8[us]").tolist()
+    )
+    assert (frequency.positions(placed[0], placed) == np.arange(60)).all()
+    assert (frequency.after(placed[9], 50) == placed[10:]).all()
+    both = np.concatenate([stamps, stamps[20:32]])
+    assert Frequency.infer(both, np.array([0, 60, 72])) == frequency
+    for no in (
+        np.delete(stamps, 30),
+        stamps[:11],
+        stamps + np.arange(60).astype("timedelta64[s]"),
+        np.delete(both, 65),
+    ):
+        with pytest.raises(DataError, match="No regular frequency"):
+            Frequency.infer(no, None if len(no) < 61 else np.array([0, 60, 71]))
+
+
+def test_series_of_days_of_their_own_are_months() -> None:
+    days = [pd.Timestamp("2018-01-05") + pd.DateOffset(months=k) for k in range(24)]
+    stamps = np.array([*days, *(day + pd.Timedelta(days=9) for day in days)], "datetime64[us]")
+    assert str(Frequency.infer(stamps, np.array([0, 24, 48]))) == "MS any day"
+
+
+@pytest.mark.parametrize("alias", ["MS", "ME"])
+def test_one_wrong_day_does_not_make_varying_ones(alias: str) -> None:
+    stamps = pd.date_range("2018-01-01", periods=60, freq=alias).to_numpy().astype("datetime64[us]")
+    stamps[[20, 33]] += np.timedelta64(2 if alias == "MS" else -2, "D")
+    with pytest.raises(DataError, match="No regular frequency"):
+        Frequency.infer(stamps)
+
+
+@pytest.mark.parametrize(
+    "text", ["D any day", "QS any day", "2MS any day", "BME any day", "any day", "MS any days"]
+)
+def test_steps_that_have_no_any_day(text: str) -> None:
+    with pytest.raises(ArgumentError, match="`freq`"):
+        Frequency.parse(text)
+
+
+@pytest.mark.parametrize(
     ("alias", "seasons", "segment"),
     [("h", (24, 168), 24), ("15min", (96, 672), 48), ("D", (7,), 7), ("W", (52,), 26), ("MS", (12,), 12),
-     ("QE", (4,), 4), ("YS", (1,), 1), ("B", (5,), 5), (1, (1,), 1)],
+     ("QE", (4,), 4), ("YS", (1,), 1), ("B", (5,), 5), ("BME", (12,), 12), ("BQS", (4,), 4), ("BYE", (1,), 1),
+     (1, (1,), 1)],
 )  # fmt: skip
 def test_seasons(alias: str | int, seasons: tuple[int, ...], segment: int) -> None:
     frequency = Frequency.parse(alias)

@@ -266,6 +266,7 @@ def future_rows(
         raise DataError(
             f"{origin.prefix()}`future`: column {names[1]!r} must hold times as the fitted data did."
         )
+    times = ahead.frequency.placed(times)
     out = np.full((len(ids), horizon, len(wanted.future)), np.nan)
     given = np.zeros((len(ids), horizon), bool)
     order = np.argsort(series, kind="stable")

@@ -28,6 +28,7 @@ _FORMS = (
     _YEAR_FIRST,
     _NUMBERS,
     r"^(?P<year>\d{4})[- ]?[Qq](?P<quarter>[1-4])$",
+    r"^(?P<year>\d{4})[- ]?[Ww](?P<week>\d{2})(?:-?(?P<weekday>[1-7]))?$",
     r"^(?:(?P<day>\d{1,2})[-. ] ?)?(?P<name>[A-Za-z]{3,9})\.?[-, ]+(?P<year>\d{4})" + _CLOCK,
     r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})" + _CLOCK,
 )
@@ -46,7 +47,7 @@ class Dates:
 
 
 def parse_dates(texts: pa.ChunkedArray) -> Dates:
-    """Dates of one form: ISO 8601 to the month or finer, day or month first, quarters, `Jan 1949`.
+    """Dates of one form: ISO 8601 to the month or finer, day or month first, quarters, weeks, `Jan 1949`.
 
     Args:
         texts: (N,) strings without white space around them; null where missing.
@@ -131,9 +132,13 @@ def _in_form(texts: pa.ChunkedArray, pattern: str) -> Dates:
         named = pc.utf8_lower(pc.utf8_slice_codeunits(fields["name"], 0, 3))
         index = pc.fill_null(pc.index_in(named, value_set=pa.array(_MONTHS)), -1)
         day, month = _whole(fields["day"], 1), index.to_numpy().astype(np.int64) + 1
-    else:
+    elif "month" in fields:
         day, month = _whole(fields.get("day"), 1, len(valid)), _whole(fields["month"], 1)
-    stamps, exists = _calendar(_whole(fields["year"], 1970), month, day)
+    year = _whole(fields["year"], 1970)
+    if "week" in fields:
+        stamps, exists = _weeks(year, _whole(fields["week"], 1), _whole(fields["weekday"], 1))
+    else:
+        stamps, exists = _calendar(year, month, day)
     if "hour" in fields:
         clock, runs = _clock(fields)
         stamps, exists = stamps + clock, exists & runs
@@ -149,6 +154,14 @@ def _calendar(year: Array, month: Array, day: Array) -> tuple[Array, Array]:
     months = ((year - 1970) * 12 + np.where(exists, month, 1) - 1).astype("datetime64[M]")
     days = months.astype("datetime64[D]") + (day - 1)
     return days.astype("datetime64[us]"), exists & (days.astype("datetime64[M]") == months)
+
+
+def _weeks(year: Array, week: Array, weekday: Array) -> tuple[Array, Array]:
+    """As `_calendar`, of weeks of ISO 8601, from Monday (1) on: the first of a year is that of its 4 January."""
+    fourth = (year - 1970).astype("datetime64[Y]").astype("datetime64[D]") + 3
+    monday = fourth - (fourth.astype(np.int64) + 3) % 7 + 7 * (week - 1)  # 1970-01-01 was a Thursday
+    exists = (week >= 1) & ((monday + 3).astype("datetime64[Y]").astype(np.int64) == year - 1970)
+    return (monday + (weekday - 1)).astype("datetime64[us]"), exists
 
 
 def _clock(fields: dict[str, pa.ChunkedArray]) -> tuple[Array, Array]:

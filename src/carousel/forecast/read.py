@@ -401,7 +401,6 @@ def _gridded(
 ) -> tuple[Panel, Array]:
     """The rows on regular grids, NaN between them, and the place of every row."""
     offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
-    starts = rows.time[offsets[:-1]]
     with _blamed(origin):
         try:
             frequency = Frequency.infer(rows.time, offsets) if freq is None else Frequency.parse(freq)
@@ -410,6 +409,8 @@ def _gridded(
         if (frequency.unit == "index") != (rows.time.dtype.kind == "i"):
             kind = "whole numbers" if rows.time.dtype.kind == "i" else "dates"
             raise DataError(f"`freq` = {str(frequency)!r} does not fit a time column of {kind}.")
+        rows = _placed(rows, frequency, ids, origin)
+        starts = rows.time[offsets[:-1]]
         if freq is not None:
             _check_step(rows.time, offsets, frequency)
         positions = _positions(frequency, starts, rows)
@@ -430,6 +431,27 @@ def _gridded(
     if empty is not None:
         raise DataError(f"{origin.prefix()}series {empty!r} has no value in any row; remove it.")
     return panel, places
+
+
+def _placed(rows: _Rows, frequency: Frequency, ids: tuple[str, ...], origin: Origin) -> _Rows:
+    """Rows at the stamps that the grid has.
+
+    Raises:
+        DataError: two of a series lie in one month, of which there is one row.
+    """
+    if not frequency.any_day:
+        return rows
+    placed = replace(rows, time=frequency.placed(rows.time))
+    again = np.flatnonzero((np.diff(rows.code) == 0) & (placed.time[1:] == placed.time[:-1]))
+    if len(again):
+        k = int(again[0])
+        both = sorted(rows.index[k : k + 2].tolist())
+        series = f" of series {ids[rows.code[k]]!r}" if len(ids) > 1 else ""
+        raise DataError(
+            f"{origin.rows(*both)}{series} lie in one month, {rows.time[k].astype('datetime64[M]')}, of which "
+            f"{frequency} has one row; remove one of them."
+        )
+    return placed
 
 
 def _first_off(rows: _Rows, ids: tuple[str, ...], origin: Origin) -> str:
@@ -513,6 +535,9 @@ def _done(panel: Panel, rows: _Rows, unsorted: int, averaged: int) -> list[str]:
     lowest = np.fmin.reduceat(panel.values, panel.offsets[:-1])
     constant = np.flatnonzero(highest == lowest)
     notes = []
+    if panel.frequency.any_day:
+        side = "last" if panel.frequency.anchor == "end" else "first"
+        notes.append(f"one row a month, on varying days: read as months, dated by their {side} day")
     if unsorted:
         notes.append(f"sorted: {_counting(unsorted, 'row was', 'rows were')} out of order")
     if averaged:

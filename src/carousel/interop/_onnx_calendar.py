@@ -40,7 +40,8 @@ class Calendar:
             row = g("Add", self._row(stamps), np.asarray(steps, np.int64))
             within = g("Gather", times, g("Mod", row, self._int(len(times))))
             week = self._times(self._over(row, len(times)), WEEK)
-            return g("Add", g("Add", week, within), self._int(MONDAY))
+            since = g("Add", g("Add", week, within), self._int(MONDAY))
+            return since if frequency.step < DAY else g("Add", since, g("Mod", stamps, self._int(DAY)))
         day = self._over(stamps, DAY)
         clock = g("Sub", stamps, self._times(day, DAY))
         if frequency.unit == "business":
@@ -52,7 +53,12 @@ class Calendar:
         months = g("Add", g("Add", self._times(year, 12), month), rows)
         first, after = self._first_of(months), self._first_of(g("Add", months, self._int(1)))
         last = g("Sub", g("Sub", after, first), self._int(1))
-        offset = last if frequency.anchor == "end" else g("Min", place, last)
+        if frequency.anchor == "first weekday":
+            offset = self._from_weekday(first, [0, 0, 0, 0, 0, 2, 1])
+        elif frequency.anchor == "last weekday":
+            offset = g("Sub", last, self._from_weekday(g("Add", first, last), [0, 0, 0, 0, 0, 1, 2]))
+        else:
+            offset = last if frequency.anchor == "end" else g("Min", place, last)
         return g("Add", self._times(g("Add", first, offset), DAY), clock)
 
     def features(self, stamps: Value) -> Value | None:
@@ -66,7 +72,7 @@ class Calendar:
             time = g("Cast", g("Mod", stamps, self._int(DAY)), to=11)
             columns.append(self._harmonics(g("Div", time, np.float64(DAY)), DAY_HARMONICS))
         if frequency.unit == "business" or (fixed and frequency.step < WEEK):
-            weekday = g("Mod", g("Add", self._over(stamps, DAY), self._int(3)), self._int(7))
+            weekday = self._weekday(self._over(stamps, DAY))
             same = g("Equal", g("Unsqueeze", weekday, self._axes(-1)), np.arange(7))
             columns.append(g("Cast", same, to=11))
         columns.append(self.year(stamps, YEAR_HARMONICS))
@@ -100,6 +106,14 @@ class Calendar:
         else:
             place = self._over(self._times(stamps, P), season * frequency.step)
         return g("Mod", place, self._int(P))
+
+    def _weekday(self, day: Value) -> Value:
+        """0 for a Monday to 6 for a Sunday."""
+        return self._g("Mod", self._g("Add", day, self._int(3)), self._int(7))
+
+    def _from_weekday(self, day: Value, days: list[int]) -> Value:
+        """What `days` say for the weekday of `day`."""
+        return self._g("Gather", np.array(days, np.int64), self._weekday(day))
 
     def _week(self) -> Array:
         return times(self._frequency.anchor, self._frequency.step)

@@ -7,7 +7,7 @@ its local hours, which is what a daily load curve follows; convert to UTC before
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -46,7 +46,15 @@ MONTHLY: dict[str, tuple[int, str]] = {
     "ms": (1, "start"), "me": (1, "end"), "m": (1, "end"), "mo": (1, "start"),
     "qs": (3, "start"), "qe": (3, "end"), "q": (3, "end"),
     "ys": (12, "start"), "as": (12, "start"), "ye": (12, "end"), "y": (12, "end"), "a": (12, "end"),
+    "bms": (1, "first weekday"), "bme": (1, "last weekday"), "bm": (1, "last weekday"),
+    "bqs": (3, "first weekday"), "bqe": (3, "last weekday"), "bq": (3, "last weekday"),
+    "bys": (12, "first weekday"), "bas": (12, "first weekday"),
+    "bye": (12, "last weekday"), "by": (12, "last weekday"), "ba": (12, "last weekday"),
 }  # fmt: skip
+ENDS = ("end", "last weekday")
+YEAR = 12  # months on varying days, below which a row a month may be an accident
+KEPT = 0.8  # of rows on one day of the month, from which on others are errors; the first weekday is the 1st in 5 of 7
+LATE = 25  # day of the month: from then on a row speaks of the month that ends
 LONGEST: dict[Unit, int] = {
     "us": 10**18,
     "open": DAY,
@@ -64,11 +72,13 @@ class Frequency:
 
     Args:
         step: steps of `unit` from one row to the next, at least 1.
-        unit: "us" (a fixed duration), "open" (one within opening hours), "business" (Monday to Friday), "month" or
-            "index" (plain integers).
-        anchor: "start", "end" or "same" day of the month for months; a weekday ("SUN") for whole weeks; the opening
-            hours of a week.
+        unit: "us" (a fixed duration), "open" (one within opening hours or days), "business" (Monday to Friday),
+            "month" or "index" (plain integers).
+        anchor: "start", "end", "first weekday", "last weekday" (Monday to Friday, holidays or not) or "same" day of
+            the month for months; a weekday ("SUN") for whole weeks; the opening
+            hours or days of a week.
         month: first month of the quarter or year (1 = January) that a multiple of months is anchored at.
+        any_day: a row may lie on any day of its month; `placed` gives the one it is dated by.
 
     Example:
         >>> Frequency.parse("MS").after(np.datetime64("2020-11-01"), 3).astype("datetime64[D]").tolist()[-1]
@@ -81,11 +91,13 @@ class Frequency:
     unit: Unit = "us"
     anchor: str = ""
     month: int = 1
+    any_day: bool = False
 
     @classmethod
     def parse(cls, text: str | int | Frequency) -> Frequency:
         """The frequency of an alias of pandas or polars ("h", "W-SUN", "1mo"), of an integer step (2, "2"), or of
-        a step and opening hours ("h Mon-Fri 09:00-16:00", which is "bh").
+        a step and opening hours ("h Mon-Fri 09:00-16:00", which is "bh") or days ("D Mon-Sat", "D Tue,Thu"), or of
+        months on any day, dated by their first or last ("MS any day", "ME any day").
 
         Raises:
             ArgumentError: an alias that is not known, or a step of more than some 30,000 years.
@@ -106,14 +118,16 @@ class Frequency:
                 raise ArgumentError(f"`freq` as an integer must be at least 1, got {text}.")
             return cls(int(text), "index")
         text = BUSINESS_HOURS if str(text).lower() == "bh" else text
-        if isinstance(text, str) and re.match(r"\S+ [A-Za-z]{3}(-[A-Za-z]{3})? ", text.strip()):
-            step, _, week = text.strip().partition(" ")
-            every = cls.parse(step)
-            if every.unit != "us" or every.step >= DAY or len(opening.times(week, every.step)) < 2:
+        if isinstance(text, str) and text.endswith(" any day"):
+            every = cls.parse(text.removesuffix(" any day"))
+            if every not in (cls(1, "month", "start"), cls(1, "month", "end")):
                 raise ArgumentError(
-                    f"`freq` of opening hours must have a step of less than a day, got {_shown(text)}."
+                    f'`freq` on any day must be "MS any day" or "ME any day", got {_shown(text)}.'
                 )
-            return cls(every.step, "open", opening.written(week, every.step))
+            return replace(every, any_day=True)
+        if isinstance(text, str) and re.match(r"[0-9]*[A-Za-z]+ +[A-Za-z]{3}\b", text.strip()):
+            step, _, week = text.strip().partition(" ")
+            return cls._opened(cls.parse(step), week.strip(), text)
         match = re.fullmatch(
             r"([0-9]{0,19})\s*([A-Za-z]+)(?:-([A-Za-z]{3}))?", WORDS.get(str(text).lower(), str(text)).strip()
         )
@@ -132,9 +146,21 @@ class Frequency:
             return cls(count * FIXED[lower], "us", _weekly_anchor(count * FIXED[lower]))
         if lower in MONTHLY and name != "ms" and (not suffix or suffix in MONTHS):
             months, anchor = MONTHLY[lower]
-            named = MONTHS.index(suffix) + 1 if suffix else (1 if anchor == "start" else 12)
-            return _months(count * months, anchor, named % 12 + 1 if anchor == "end" else named)
+            named = MONTHS.index(suffix) + 1 if suffix else (12 if anchor in ENDS else 1)
+            return _months(count * months, anchor, named % 12 + 1 if anchor in ENDS else named)
         raise ArgumentError(_unknown(text))
+
+    @classmethod
+    def _opened(cls, every: Frequency, week: str, text: str) -> Frequency:
+        if every.unit != "us" or every.step > DAY or len(opening.times(week, every.step)) < 2:
+            raise ArgumentError(
+                f"`freq` of opening hours must have a step of less than a day, one of days of the week a day, "
+                f"got {_shown(text)}."
+            )
+        week = opening.written(week, every.step)
+        if every.step == DAY and week in ("Mon-Fri", "Mon-Sun"):
+            return cls(1, "business") if week == "Mon-Fri" else every
+        return cls(every.step, "open", week)
 
     @classmethod
     def infer(cls, timestamps: Array, offsets: Array | None = None) -> Frequency:
@@ -159,13 +185,20 @@ class Frequency:
         if timestamps.dtype.kind in "iu":
             return cls(_common_step(np.diff(timestamps.astype(np.int64))[inner], str), "index")
         stamps = timestamps.astype("datetime64[us]", copy=False)
-        gaps = np.diff(stamps.view(np.int64))[inner]
-        if gaps.min() >= 28 * DAY and (monthly := _infer_months(stamps, inner)) is not None:
+        gaps: Array = np.diff(stamps.view(np.int64))[inner]
+        if gaps.min() >= 28 * DAY and (monthly := _infer_months(stamps, inner, gaps)) is not None:
             return monthly
-        step = _common_step(gaps, lambda gap: str(cls(int(gap))))
+        bounds = np.array([0, len(stamps)]) if offsets is None else np.asarray(offsets)
+        if not (gaps % DAY).any() and (days := opening.infer_days(stamps, bounds)) is not None:
+            return cls.parse(f"D {days}")
+        try:
+            step = _common_step(gaps, lambda gap: str(cls(int(gap))))
+        except DataError:
+            if (monthly := _infer_any_day(stamps, bounds)) is None:
+                raise
+            return monthly
         if step == DAY and gaps.max() >= 3 * DAY and _weekdays(stamps).max() < 5:
             return cls(1, "business")
-        bounds = np.array([0, len(stamps)]) if offsets is None else np.asarray(offsets)
         if step < DAY and (week := opening.infer(stamps, bounds, step)) is not None:
             return cls(step, "open", week)
         weekday = WEEKDAYS[int(_weekdays(stamps[:1])[0])] if step % WEEK == 0 else ""
@@ -200,13 +233,15 @@ class Frequency:
     def _month_alias(self) -> str:
         months, letter = next((n, c) for n, c in ((12, "Y"), (3, "Q"), (1, "M")) if self.step % n == 0)
         count = "" if self.step == months else str(self.step // months)
-        side = "E" if self.anchor == "end" else "S"
+        side = "E" if self.anchor in ENDS else "S"
         named = (self.month - 2) % 12 + 1 if side == "E" else self.month
         plain = letter == "M" or named == (12 if side == "E" else 1)
         if letter == "Q" and side == "E":
             plain = named % 3 == 0
             named = named if plain else (named - 1) % 3 + 10
-        return f"{count}{letter}{side}{'' if plain else '-' + MONTHS[named - 1]}"
+        business = "B" if self.anchor.endswith("weekday") else ""
+        name = f"{count}{business}{letter}{side}{'' if plain else '-' + MONTHS[named - 1]}"
+        return f"{name} any day" if self.any_day else name
 
     @property
     def seasons(self) -> tuple[int, ...]:
@@ -265,13 +300,23 @@ class Frequency:
             return stamp
         months = day.astype("datetime64[M]")
         moved = months + (self.step * steps).astype("timedelta64[M]")
-        length = ((moved + 1).astype("datetime64[D]") - moved.astype("datetime64[D]")).astype(np.int64)
-        offset = (day - months.astype("datetime64[D]")).astype(np.int64)
-        offset = length - 1 if self.anchor == "end" else np.minimum(offset, length - 1)
-        stamp = (
-            moved.astype("datetime64[D]").astype("datetime64[us]") + offset.astype("timedelta64[D]") + clock
-        )
+        first, last = moved.astype("datetime64[D]"), (moved + 1).astype("datetime64[D]") - 1
+        if self.anchor == "first weekday":
+            at = np.busday_offset(first, 0, roll="forward")
+        elif self.anchor == "last weekday":
+            at = np.busday_offset(last, 0, roll="backward")
+        else:
+            at = (
+                last
+                if self.anchor == "end"
+                else np.minimum(first + (day - months.astype("datetime64[D]")), last)
+            )
+        stamp = at.astype("datetime64[us]") + clock
         return stamp
+
+    def placed(self, stamps: Array) -> Array:
+        """The stamps as the grid has them: of months on any day their first or last days, of others as they are."""
+        return self.shift(stamps.astype("datetime64[M]"), np.int64(0)) if self.any_day else stamps
 
     def positions(self, start: Any, timestamps: Array) -> Array:
         """How many rows after `start` each stamp lies, (N,) int64: the inverse of `shift`.
@@ -312,7 +357,7 @@ class Frequency:
         return np.asarray(steps, np.int64)
 
     def row(self, stamps: Array) -> Array:
-        """(...) the number of a row of opening hours, counted from the first week of 1970."""
+        """(...) the number of a row of opening hours or days, counted from the first week of 1970."""
         return opening.position(self.anchor, self.step, stamps)
 
 
@@ -339,20 +384,45 @@ def _weekly_anchor(step: int) -> str:
     return "SUN" if step == WEEK else ""
 
 
-def _infer_months(stamps: Array, inner: Array) -> Frequency | None:
-    """Calendar months, where all stamps share the day of the month, or all are month ends."""
+def _infer_months(stamps: Array, inner: Array, gaps: Array) -> Frequency | None:
+    """Calendar months, where all stamps share the day of the month, or all are the ends, first or last weekdays."""
     months = stamps.astype("datetime64[M]")
     days = stamps.astype("datetime64[D]")
     if len(np.unique(stamps - days)) > 1:
         return None
-    day = (days - months.astype("datetime64[D]")).astype(np.int64)
-    ends = bool(np.all(days + 1 == (months + 1).astype("datetime64[D]")))
-    if not ends and (day.min() != day.max()):
+    first, last = months.astype("datetime64[D]"), (months + 1).astype("datetime64[D]") - 1
+    day = (days - first).astype(np.int64)
+    if (days == last).all():
+        anchor = "end"
+    elif day.min() == day.max():
+        anchor = "start" if day[0] == 0 else "same"
+    elif gaps.min() == gaps.max():  # every four weeks, as far as can be seen
+        return None
+    elif (days == np.busday_offset(last, 0, roll="backward")).all():
+        anchor = "last weekday"
+    elif (days == np.busday_offset(first, 0, roll="forward")).all():
+        anchor = "first weekday"
+    else:
         return None
     step = int(np.gcd.reduce(np.diff(months.astype(np.int64))[inner]))
-    anchor = "end" if ends else ("start" if day[0] == 0 else "same")
-    first = int(months[0].astype(np.int64)) % 12 + 1
-    return _months(step, anchor, first % 12 + 1 if ends else first)
+    month = int(months[0].astype(np.int64)) % 12 + 1
+    return _months(step, anchor, month % 12 + 1 if anchor in ENDS else month)
+
+
+def _infer_any_day(stamps: Array, offsets: Array) -> Frequency | None:
+    """Months on varying days: one row in every month of each series; None where most keep a day, and some are wrong."""
+    months, days = stamps.astype("datetime64[M]"), stamps.astype("datetime64[D]")
+    number = months.astype(np.int64)
+    following = np.diff(number) == 1
+    following[offsets[1:-1] - 1] = True  # another series begins
+    if not following.all() or np.diff(offsets).max() < YEAR or len(np.unique(stamps - days)) > 1:
+        return None
+    day = (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+    length = ((months + 1).astype("datetime64[D]") - months.astype("datetime64[D]")).astype(np.int64)
+    kept = max(float((day == np.minimum(each, length)).mean()) for each in range(1, 32))
+    if KEPT <= kept < 1:
+        return None
+    return Frequency(1, "month", "end" if day.min() >= LATE else "start", any_day=True)
 
 
 def _common_step(gaps: Array, show: Any) -> int:

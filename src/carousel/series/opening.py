@@ -1,7 +1,8 @@
 """Opening hours: the times of a week at which there are rows, where there are none at others.
 
 A week is written as its days and the first and last row of each stretch, "Mon-Fri 09:00-16:00; Sat 09:00-12:00"; with
-a break, "Mon-Fri 09:00-11:00,13:00-17:00". The rows of all weeks are counted through.
+a break, "Mon-Fri 09:00-11:00,13:00-17:00". Where the step is a day, it is the days alone, "Mon-Sat" or "Tue,Thu", each
+with one row, at any time of the day, which stays as it is. The rows of all weeks are counted through.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from carousel.errors import ArgumentError
 
-__all__ = ["infer", "position", "seasons", "shift", "times", "written"]
+__all__ = ["infer", "infer_days", "position", "seasons", "shift", "times", "written"]
 
 Array = np.ndarray[Any, Any]
 
@@ -29,8 +30,12 @@ BLOCK = 1 << 17  # rows that are looked at together
 SEEN = 3  # weeks, below which a pattern may be an accident
 CLOSED = 0.25  # of the week, at least
 THERE = 0.8  # of the rows of opening hours, at least: a holiday may be missing
+SEEN_DAYS = (
+    4  # weeks: where a fifth is missing by chance, one of seven days is so in all of four in 7 / 5^4 = 1 %
+)
 
 _GROUP = re.compile(r"([A-Za-z]{3})(?:-([A-Za-z]{3}))? (\S+)")
+_DAY_RANGE = re.compile(r"([A-Za-z]{3})(?:-([A-Za-z]{3}))?")
 _STRETCH = re.compile(r"(\d\d):(\d\d)(?::(\d\d))?-(\d\d):(\d\d)(?::(\d\d))?")
 
 
@@ -43,9 +48,15 @@ def times(week: str, step: int) -> Array:
         step: microseconds from row to row within a stretch.
 
     Raises:
-        ArgumentError: it is no such text, its stretches overlap or are no multiple of the step, or the step is
-            less than a second.
+        ArgumentError: it is no such text, its stretches overlap or are no multiple of the step, the step is less
+            than a second, or it is one day of the week, or one that is named twice.
     """
+    out = np.array([day * DAY for day in _days(week)] if step == DAY else _hours(week, step), np.int64)
+    out.setflags(write=False)
+    return out
+
+
+def _hours(week: str, step: int) -> list[int]:
     found: list[int] = []
     if step < SECOND or len(week) > LONGEST:
         raise ArgumentError(_wanted(week))
@@ -62,9 +73,22 @@ def times(week: str, step: int) -> Array:
                 found += [day * DAY + time for time in rows]
     if not found:
         raise ArgumentError(_wanted(week))
-    out = np.array(found, np.int64)
-    out.setflags(write=False)
-    return out
+    return found
+
+
+def _days(week: str) -> list[int]:
+    """The days, 0 for a Monday, rising; they may go on over the end of the week, "Sun-Thu"."""
+    found: list[int] = []
+    for part in week.split(",") if len(week) <= LONGEST else ():
+        match = _DAY_RANGE.fullmatch(part.strip())
+        names = [day.capitalize() for day in (match[1], match[2] or match[1])] if match else []
+        if match is None or any(name not in DAYS for name in names):
+            raise ArgumentError(_wanted_days(week))
+        first, last = map(DAYS.index, names)
+        found += [day % 7 for day in range(first, last + 1 + 7 * (last < first))]
+    if len(found) < 2 or len(set(found)) < len(found):
+        raise ArgumentError(_wanted_days(week))
+    return sorted(found)
 
 
 def _rows(week: str, stretch: str, step: int) -> range:
@@ -85,6 +109,13 @@ def _wanted(week: str) -> str:
     )
 
 
+def _wanted_days(week: str) -> str:
+    return (
+        '`freq` of days must be "D" and two or more days of the week, each once, such as "D Mon-Sat" or "D Tue,Thu" '
+        f'(one a week is "W-TUE"), got {week[:60]!r}.'
+    )
+
+
 def position(week: str, step: int, stamps: Array) -> Array:
     """(...) the number of the row at or before each time stamp, counted through all weeks."""
     rows = times(week, step)
@@ -95,11 +126,13 @@ def position(week: str, step: int, stamps: Array) -> Array:
 
 
 def shift(week: str, step: int, stamps: Array, steps: Array) -> Array:
-    """(...) the stamps `steps` rows after `stamps`."""
+    """(...) the stamps `steps` rows after `stamps`; days keep the time of the day."""
     rows = times(week, step)
     number, row = np.divmod(position(week, step, stamps) + steps, len(rows))
-    out: Array = (number * WEEK + rows[row] + MONDAY).astype("datetime64[us]")
-    return out
+    out: Array = number * WEEK + rows[row] + MONDAY
+    if step == DAY:
+        out = out + np.asarray(stamps, "datetime64[us]").view(np.int64) % DAY
+    return out.astype("datetime64[us]")
 
 
 def seasons(week: str, step: int) -> tuple[int, ...]:
@@ -135,13 +168,33 @@ def infer(stamps: Array, offsets: Array, step: int) -> str | None:
     return text if len(text) <= LONGEST else None
 
 
+def infer_days(stamps: Array, offsets: Array) -> str | None:
+    """The days of the week, two to six, that have rows where others never have; None of other rows.
+
+    Args:
+        stamps: (N,) datetime64[us], rising within each series by whole days.
+        offsets: (S + 1,) where each series starts and ends.
+    """
+    number = stamps.view(np.int64) // DAY - MONDAY // DAY
+    first, last = number[offsets[:-1]], number[offsets[1:] - 1]
+    there = np.bincount(number % 7, minlength=7) > 0
+    if not 2 <= there.sum() <= 6 or (last - first).max(initial=0) < 7 * SEEN_DAYS:
+        return None
+    upto = np.cumsum(there)
+    begun, ended = (n // 7 * upto[6] + upto[n % 7] for n in (first, last))
+    if len(stamps) < THERE * (ended - begun + 1).sum():
+        return None
+    return _text_of_days(np.flatnonzero(there))
+
+
 def written(week: str, step: int) -> str:
     """A week in the one way in which it is written.
 
     Raises:
         ArgumentError: as `times`.
     """
-    return _text(times(week, step), step)
+    rows = times(week, step)
+    return _text_of_days(rows // DAY) if step == DAY else _text(rows, step)
 
 
 def _text(rows: Array, step: int) -> str:
@@ -160,6 +213,16 @@ def _text(rows: Array, step: int) -> str:
             groups.append(f"{DAYS[day]}{f'-{DAYS[end]}' if end > day else ''} {stretches[day]}")
         day = end + 1
     return "; ".join(groups)
+
+
+def _text_of_days(days: Array) -> str:
+    """Stretches of days, "Sun-Thu", by their first day; a whole week is "Mon-Sun"."""
+    there = set(days.tolist())
+    parts = ["Mon-Sun"] if len(there) == 7 else []
+    for first in (day for day in sorted(there) if (day - 1) % 7 not in there):
+        last = next(day for day in range(first, first + 7) if (day + 1) % 7 not in there) % 7
+        parts.append(DAYS[first] + (f"-{DAYS[last]}" if last != first else ""))
+    return ",".join(parts)
 
 
 def _clock(time: int) -> str:

@@ -194,7 +194,8 @@ class ServedForecaster:
     def _times(self, ds: Array) -> Array:
         kind = self.model.value.tail.next.dtype
         try:
-            return np.array([stamp(str(value), kind) for value in ds.tolist()], kind)
+            stamps = np.array([stamp(str(value), kind) for value in ds.tolist()], kind)
+            return self.model.frequency.placed(stamps)
         except CarouselError as error:
             raise RequestError(f"`ds`: {error}.") from None
 

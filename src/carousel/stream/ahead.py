@@ -115,6 +115,7 @@ class AheadRows:
             if of_time is None:
                 due[name] = self._model.frequency.shift(time, np.int64(1))
             else:
-                time = np.asarray(stamp(cells[of_time].strip(), time.dtype)).astype(time.dtype)
+                at = np.asarray(stamp(cells[of_time].strip(), time.dtype)).astype(time.dtype)
+                time = self._model.frequency.placed(at)
             given = (cells[p] for p in places)
             yield name, int(time.astype(np.int64)), tuple(map(dialect.covariate, given, self.columns))

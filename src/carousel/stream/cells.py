@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _TIME = re.compile(r"(\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)(Z|[+-]\d\d:?\d\d)?")
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?![^T ])")
 _QUARTER = re.compile(r"(\d{4})[- ]?[Qq]([1-4])")
+_WEEK = re.compile(r"(\d{4})[- ]?[Ww](\d\d)(?:-?([1-7]))?")
 _FLAGS = {"true": 1.0, "false": 0.0}
 
 
@@ -110,7 +112,8 @@ def place(cells: list[str], names: tuple[str, ...], what: str) -> int:
 
 
 def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
-    """The time stamp in a text, as a model of `dtype` counts: 2024-01-31 23:00, 31.01.2024 23:00 or 2024Q1.
+    """The time stamp in a text, as a model of `dtype` counts: 2024-01-31 23:00, 31.01.2024 23:00, 2024Q1 or
+    2024-W05.
 
     Time zones are dropped, as in fitting.
 
@@ -121,8 +124,8 @@ def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
         if not re.fullmatch(r"[+-]?\d{1,18}", cell):
             raise DataError(f"the time must be a whole number, got {cell[:40]!r}")
         return np.int64(cell)
-    match = _TIME.fullmatch(_year_first(cell))
     try:
+        match = _TIME.fullmatch(_year_first(cell))
         if match is None:
             raise ValueError
         return np.datetime64(match[1].replace(" ", "T"), "us")
@@ -131,9 +134,15 @@ def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
 
 
 def _year_first(cell: str) -> str:
-    """Dates of other forms as ISO 8601 has them; any other text as it is."""
+    """Dates of other forms with the year first, then the month; any other text as it is.
+
+    Raises:
+        ValueError: a week that its year does not have.
+    """
     if quarter := _QUARTER.fullmatch(cell):
         return f"{quarter[1]}-{3 * int(quarter[2]) - 2:02}"
+    if week := _WEEK.fullmatch(cell):
+        return datetime.date.fromisocalendar(int(week[1]), int(week[2]), int(week[3] or 1)).isoformat()
     if day := _DAY_FIRST.match(cell):
         return f"{day[3]}-{day[2]:0>2}-{day[1]:0>2}{cell[day.end() :]}"
     return cell

@@ -152,7 +152,7 @@ class ForecasterModel:
         stamps: Array = given.astype(self.value.tail.next.dtype)
         if given.dtype.kind == "f" and (stamps.astype(np.float64) != given).any():
             raise ValueError("it is a fraction, but the rows that were fitted are counted")
-        return stamps
+        return self.frequency.placed(stamps)
 
     def last(self) -> Context:
         """The state after the last row of every series that was fitted."""
