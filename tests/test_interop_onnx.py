@@ -1,5 +1,6 @@
 """ONNX to Network and back: the runtime agrees, onnx's own node tests pass, hostile files are refused."""
 
+import copy
 import os
 import sys
 import unittest
@@ -179,6 +180,43 @@ def test_the_node_tests_of_onnx_pass():
     assert not result.failures + result.errors, (result.failures + result.errors)[0][1]
 
 
+def two_layers(rng, left_out, body=False):
+    """GRU, Squeeze, GRU that begins with `h_1`; the first calls its output Y_h `left_out`, as a branch of an If too."""
+    arrays = {f"{name}_0": a for name, a in drawn(rng, "GRU").items()}
+    arrays |= {f"{name}_1": a for name, a in drawn(rng, "GRU", inputs=H).items()}
+    nodes = [
+        helper.make_node("GRU", ["x", "W_0", "R_0", "B_0"], ["Y_0", left_out], hidden_size=H),
+        helper.make_node("Squeeze", ["Y_0", "one"], ["z"]),
+        helper.make_node("GRU", ["z", "W_1", "R_1", "", "", "h_1"], ["Y_1"], hidden_size=H),
+    ]
+    result = [helper.make_tensor_value_info("Y_1", TensorProto.FLOAT, ["T", 1, "B", H])]
+    if body:
+        branch = helper.make_graph(nodes, "body", [], result)
+        nodes = [helper.make_node("If", ["true"], ["Y_1"], then_branch=branch, else_branch=branch)]
+    arrays |= {"one": np.array([1]), "true": np.array(True)}
+    given = {"x": ["T", "B", I], "h_1": [1, "B", H]}
+    infos = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in given.items()]
+    graph = helper.make_graph(
+        nodes, "g", infos, result, [numpy_helper.from_array(a, n) for n, a in arrays.items()]
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+@pytest.mark.parametrize("body", [False, True])
+def test_an_output_that_is_left_out_is_no_input_of_later_nodes(rng, body):
+    """Both have the name ""; onnx's reference would give the one to the other."""
+    x, h_1 = rng.normal(size=(5, 2, I)).astype(np.float32), rng.normal(size=(1, 2, H)).astype(np.float32)
+    weights = np.random.default_rng(5)
+    blank, named = (two_layers(copy.deepcopy(weights), name, body) for name in ("", "unused"))
+    onnx.checker.check_model(blank)
+    before = blank.SerializeToString()
+    found, expected = (Backend.prepare(model).run({"x": x, "h_1": h_1})[0] for model in (blank, named))
+    assert (found == expected).all()
+    assert blank.SerializeToString() == before  # the caller's own
+    if not body:
+        assert load(blank) == load(named)
+
+
 # Nodes of others
 
 
@@ -202,9 +240,9 @@ def node_model(kind, arrays, inputs, outputs=("Y", "Y_h"), nodes=(), result=None
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
 
 
-def drawn(rng, kind, D=1, peephole=False):
+def drawn(rng, kind, D=1, peephole=False, inputs=I):
     G = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
-    shapes = {"W": (D, G * H, I), "R": (D, G * H, H), "B": (D, 2 * G * H)} | (
+    shapes = {"W": (D, G * H, inputs), "R": (D, G * H, H), "B": (D, 2 * G * H)} | (
         {"P": (D, 3 * H)} if peephole else {}
     )
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
