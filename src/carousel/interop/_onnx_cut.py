@@ -1,12 +1,52 @@
-"""An ONNX graph as its evaluators need it; imports onnx, so it is imported late."""
+"""An ONNX graph without what nothing needs; imports onnx, so it is imported late."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import onnx
 
-__all__ = ["with_names"]
+from carousel.interop._onnx_node import KINDS
+
+__all__ = ["cut", "needed", "with_names"]
+
+
+def needed(graph: onnx.GraphProto, outputs: Collection[str]) -> list[onnx.NodeProto]:
+    """The nodes that these values need, in their order."""
+    wanted, found = set(outputs) - {""}, []
+    for node in reversed(graph.node):
+        if wanted.intersection(node.output):
+            found.append(node)
+            wanted.update(name for each in _within(node) for name in each.input if name)
+    return found[::-1]
+
+
+def cut(model: onnx.ModelProto, outputs: Collection[str], zeros: Collection[str]) -> onnx.ModelProto:
+    """A copy that computes these outputs alone; its inputs stay.
+
+    Args:
+        model: as it was read.
+        outputs: of its graph.
+        zeros: states that are zeros; recurrent nodes begin without them, and nothing works them out.
+    """
+    graph = onnx.GraphProto(name=model.graph.name, node=model.graph.node)
+    for node in graph.node:
+        if node.op_type in KINDS:
+            node.input[5:7] = ["" if name in zeros else name for name in node.input[5:7]]
+    nodes = needed(graph, outputs)
+    read = {name for node in nodes for each in _within(node) for name in each.input}
+    left_out = {tensor.name for tensor in model.graph.initializer} - read
+    return onnx.ModelProto(
+        ir_version=model.ir_version,
+        opset_import=model.opset_import,
+        graph=onnx.GraphProto(
+            name=graph.name,
+            node=nodes,
+            input=[i for i in model.graph.input if i.name not in left_out],
+            output=[o for o in model.graph.output if o.name in outputs],
+            initializer=[tensor for tensor in model.graph.initializer if tensor.name in read],
+        ),
+    )
 
 
 def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
