@@ -514,6 +514,11 @@ LAST = {
         ("Slice", ["z", "last", "end", "zero", "one"], {}),
         ("Gather", ["", "first"], {"axis": 0}),
     ],
+    "gather kept": [
+        ("Gather", ["z", "last"], {"axis": 0}),
+        ("Gather", ["", "last"], {}),
+        ("Squeeze", ["", "zero"], {}),
+    ],
     "slice reshape": [("Slice", ["z", "last", "end"], {}), ("Reshape", ["", "matrix"], {})],
     "batch first": [
         ("Transpose", ["z"], {"perm": [1, 0, 2]}),
@@ -844,6 +849,13 @@ DAMAGED = {
         np.array([[1]]),
         r"must have axes of integers in one row, got shape \(1, 1\)",
     ),
+    "axes alone": (
+        "Squeeze",
+        ["a"],
+        {},
+        np.array(1),
+        r"must have axes of integers in one row, got shape \(\)",
+    ),
     "real axes": (
         "Squeeze",
         ["a"],
@@ -912,6 +924,21 @@ def test_names_of_any_length_and_kind_make_one_sentence(rng, tmp_path):
     model = lstm_model(rng)
     model.graph.initializer[0].dims[:] = [1] * 5000
     refused(kept(model, tmp_path / "m.onnx"), FormatError, r"has shape \(1, 1, .* \.\.\.\.$")
+
+
+def test_scales_that_are_out_of_range_are_refused(rng, tmp_path):
+    """Without a warning."""
+    for kind, options in (("Div", {}), ("Mul", {})):
+        node = helper.make_node(kind, ["z", "s"], ["y"], "scale", **options)
+        model = headed(rng, [node], {"s": np.float32(1e38).reshape(1)}, axes="abc")
+        refused(
+            kept(model, tmp_path / "m.onnx"),
+            FormatError,
+            r"node 'scale' .*: `variance` must be finite, got inf",
+        )
+    gemm = helper.make_node("Gemm", ["h", "D"], ["y"], "scale", alpha=1e38)
+    model = headed(rng, [gemm], {"D": 10 * ones(H, 5)})
+    refused(kept(model, tmp_path / "m.onnx"), FormatError, r"node 'scale' .*: `W` must be finite, got inf")
 
 
 def test_sizes_that_cannot_be_are_refused(rng, tmp_path):

@@ -162,7 +162,7 @@ class _Walk:
         self._values[start] = Value(axes, ())
         for node in nodes:
             title = f"node {(node.name or node.output[0])[:60]!r} ({node.op_type})"
-            with _naming(title):
+            with _naming(title), np.errstate(all="ignore"):  # what is not finite then is refused
                 self._node(title, node)
         output = self._output()
         value = self._values[output]
@@ -272,9 +272,9 @@ class _Walk:
         return self._constants[name]
 
     def _integers(self, title: str, what: str, name: str) -> list[int]:
-        """A constant that is a number or a row of numbers."""
+        """A constant that is a row of integers; one of an index may stand alone."""
         array = self._constant(title, name)
-        if array.dtype.kind not in "iu" or array.ndim > 1:
+        if array.dtype.kind not in "iu" or (array.ndim != 1 and (array.ndim, what) != (0, "an index")):
             raise FormatError(
                 f"{title} must have {what} of integers in one row, got shape {array.shape} of {array.dtype}"
             )
@@ -431,11 +431,11 @@ class _Walk:
             table = Embedding(cast(Any, self._weights(title, node.input[0])))
             return {node.output[0]: x.then((*x.layers, table), x.axes + "F")}
         index, letter = self._integers(title, "an index", node.input[1]), x.axes[self._place(title, axis, x)]
-        if self._constant(title, node.input[1]).shape == ():
-            if letter in self._of_one(x) - {"F"} and index[0] in (0, -1):
-                return {node.output[0]: replace(x, axes=x.axes.replace(letter, ""))}
-            if index == [-1] and "D" not in x.axes:
-                return self._last(title, node, letter, x, "")
+        stays = letter if self._constant(title, node.input[1]).ndim else ""
+        if letter in self._of_one(x) - {"F"} and index in ([0], [-1]):
+            return {node.output[0]: replace(x, axes=x.axes.replace(letter, stays))}
+        if index == [-1] and "D" not in x.axes:
+            return self._last(title, node, letter, x, stays and "1")
         raise UnsupportedError(f"{title} takes other steps than the last")
 
     def _last(
@@ -449,15 +449,14 @@ class _Walk:
     def _sliced(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
+        rows: list[Any] = [attributes.get(name) for name in ("starts", "ends", "axes")]
         if len(node.input) > 1:  # from opset 10 on
             rows = [self._integers(title, "bounds", name) if name else None for name in node.input[1:5]]
-        else:
-            rows = [attributes.get(name) for name in ("starts", "ends", "axes")]
-        starts, ends, axes, steps = (*rows, *[None] * (4 - len(rows)))
-        bounds = [starts or [], ends or [], [0] if axes is None else axes, [1] if steps is None else steps]
+        starts, ends, axes, steps = rows + [None] * (4 - len(rows))
+        bounds = (starts or [], ends or [], [0] if axes is None else axes, [1] if steps is None else steps)
         if any(len(row) != 1 for row in bounds):
             raise UnsupportedError(f"{title} cuts several axes at once, which is not supported")
-        start, end, axis, step = (row[0] for row in bounds)
+        start, end, axis, step = (int(row[0]) for row in bounds)
         letter = x.axes[self._place(title, axis, x)]
         if (start, step) == (-1, 1) and end >= _TO_THE_END and "D" not in x.axes:
             return self._last(title, node, letter, x, "1")

@@ -59,7 +59,8 @@ def load(path: Any) -> Network:
     zeros, and sequence_lens as an input (the `lengths` of `carousel.stream.NetworkModel.run_from`). Beside them: Gemm,
     MatMul, Add, Sub, Mul and Div with a constant, Sigmoid, Tanh, Relu, Softmax, an embedding's Gather, the last step,
     the last state of the top layer, reductions over the directions, Dropout, and what moves axes. States of several
-    layers may be one input. A last axis of one feature that the graph squeezes stays.
+    layers may be one input. A last axis of one feature that the graph squeezes stays. Nodes that no output needs are
+    left out.
 
     Raises:
         FormatError: the file is damaged, hostile or no ONNX model, or has weights that are not finite.
