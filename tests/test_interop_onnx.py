@@ -926,6 +926,19 @@ def test_names_of_any_length_and_kind_make_one_sentence(rng, tmp_path):
     refused(kept(model, tmp_path / "m.onnx"), FormatError, r"has shape \(1, 1, .* \.\.\.\.$")
 
 
+def test_names_that_are_no_text_are_refused(rng, tmp_path):
+    path, raw = tmp_path / "m.onnx", lstm_model(rng).SerializeToString()
+    for name in (b"X", b"Y"):
+        path.write_bytes(raw.replace(b"%c%s" % (len(name), name), b"%c\xe1%s" % (len(name), name[1:])))
+        with pytest.raises(FormatError, match=r"UTF-8|is damaged") as error:
+            load(path)
+        assert str(error.value).startswith(f"{path}: ")
+    model = lstm_model(rng)
+    model.graph.name = "gra"
+    path.write_bytes(model.SerializeToString().replace(b"\x03gra", b"\x03\xe1ra"))
+    load(path)  # of the graph itself, which is not read
+
+
 def test_scales_that_are_out_of_range_are_refused(rng, tmp_path):
     """Without a warning."""
     for kind, options in (("Div", {}), ("Mul", {})):

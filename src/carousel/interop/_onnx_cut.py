@@ -29,7 +29,7 @@ def cut(model: onnx.ModelProto, outputs: Collection[str], zeros: Collection[str]
         outputs: of its graph.
         zeros: states that are zeros; recurrent nodes begin without them, and nothing works them out.
     """
-    graph = onnx.GraphProto(name=model.graph.name, node=model.graph.node)
+    graph = onnx.GraphProto(node=model.graph.node)
     for node in graph.node:
         if node.op_type in KINDS:
             node.input[5:7] = ["" if name in zeros else name for name in node.input[5:7]]
@@ -40,7 +40,7 @@ def cut(model: onnx.ModelProto, outputs: Collection[str], zeros: Collection[str]
         ir_version=model.ir_version,
         opset_import=model.opset_import,
         graph=onnx.GraphProto(
-            name=graph.name,
+            name="cut",
             node=nodes,
             input=[i for i in model.graph.input if i.name not in left_out],
             output=[o for o in model.graph.output if o.name in outputs],

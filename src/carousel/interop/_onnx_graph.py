@@ -107,7 +107,8 @@ def reading(model: onnx.ModelProto) -> Reading:
     refusal: Exception | None = None
     for batch_first in (False, True):
         try:
-            return _Walk(model, batch_first).read()
+            with _naming("the graph"):
+                return _Walk(model, batch_first).read()
         except _OtherAxes as error:
             refusal = refusal or UnsupportedError(str(error))
     assert refusal is not None

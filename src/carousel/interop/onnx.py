@@ -348,6 +348,8 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except UnsupportedError as error:
         raise UnsupportedError(f"{os.fspath(path)}: {_sentence(error)}") from error
+    except UnicodeDecodeError as error:  # protobuf looks at a text late, if at all
+        raise FormatError(f"{os.fspath(path)}: it holds a name that is no UTF-8.") from error
     except CarouselError as error:
         raise FormatError(f"{os.fspath(path)}: {_sentence(error)}") from error
 
