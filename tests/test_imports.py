@@ -41,6 +41,7 @@ ORDER = list(PARTS)
 # Files that others import late, so that they may do at once what the rest of their part may not.
 LATE = {
     "interop/_onnx_build.py": {"onnx"},
+    "interop/_onnx_cut.py": {"onnx"},
     "interop/_onnx_file.py": {"onnx"},
     "interop/_onnx_forecaster.py": {"onnx"},
     "interop/_onnx_graph.py": {"onnx"},

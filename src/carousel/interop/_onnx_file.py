@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from math import prod
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +17,7 @@ from carousel.errors import FormatError, UnsupportedError
 __all__ = ["model_at", "model_of"]
 
 LIMIT = 2**31 - 1  # bytes: protobuf's own
+EXPANSION = 20  # of bytes in another file, which several tensors may share
 
 
 def model_at(path: str | os.PathLike[str]) -> onnx.ModelProto:
@@ -52,11 +54,12 @@ def model_of(model: onnx.ModelProto) -> onnx.ModelProto:
 def _checked(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
     if not model.graph.node:
         raise FormatError("it is no ONNX model, or one without nodes")
+    taken: Counter[Path] = Counter()
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             if folder is None:
                 raise UnsupportedError("it keeps tensors in other files; give the path of its own")
-            _take_in(tensor, folder)
+            _take_in(tensor, folder, taken)
         _check_size(tensor)
     try:
         onnx.checker.check_model(model)
@@ -94,26 +97,34 @@ def _check_size(tensor: TensorProto) -> None:
         raise FormatError(f"tensor {name!r} has shape {tuple(tensor.dims)}, but {there} numbers")
 
 
-def _take_in(tensor: TensorProto, folder: Path) -> None:
-    """Reads what a tensor keeps in another file of the model's folder."""
+def _take_in(tensor: TensorProto, folder: Path, taken: Counter[Path]) -> None:
+    """Reads what a tensor keeps in another file of the model's folder; `taken` are the bytes read of each so far."""
     name, entries = tensor.name[:60], {entry.key: entry.value for entry in tensor.external_data}
     location = entries.get("location", "")
     parts = PurePosixPath(location)
-    inside = bool(location) and not parts.is_absolute() and ".." not in parts.parts and "\\" not in location
+    inside = location.isprintable() and bool(location) and not parts.is_absolute()
+    inside = inside and ".." not in parts.parts and "\\" not in location
     target = Path(os.path.realpath(folder / location)) if inside else folder
-    if not inside or not target.is_relative_to(folder) or not target.is_file():
+    if not inside or not target.is_relative_to(folder) or not os.path.isfile(target):
         raise FormatError(
             f"tensor {name!r} is kept in {location[:80]!r}, which is no file in the folder of the model"
         )
     try:
-        offset, length = int(entries.get("offset") or 0), entries.get("length")
+        offset = int(entries.get("offset") or 0)
         wanted = prod(tensor.dims) * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        length = int(entries.get("length") or wanted)
     except (KeyError, TypeError, ValueError):
         raise FormatError(f"tensor {name!r} has no place in {location[:80]!r} that can be read") from None
     size = target.stat().st_size
-    if offset < 0 or wanted < 0 or offset + wanted > size or (length and int(length) != wanted):
+    if offset < 0 or wanted < 0 or offset + wanted > size or length != wanted:
         raise FormatError(
             f"tensor {name!r} takes {wanted} bytes from {offset} on, but {location[:80]!r} has {size}"
+        )
+    taken[target] += wanted
+    if taken[target] > EXPANSION * size:
+        raise FormatError(
+            f"tensor {name!r} and those before it take {taken[target]} bytes of {location[:80]!r}, which has {size}; "
+            f"the limit is {EXPANSION} times as many"
         )
     with open(target, "rb") as file:
         file.seek(offset)

@@ -1,12 +1,15 @@
 """An ONNX graph as the layers of a Network, or a refusal by name; imports onnx, so it is imported late.
 
 Every value on the way is what the layers so far give, with its axes by letter: T steps, B rows, D directions, F
-features. Nodes that only move axes change the letters, the others add a layer.
+features, 1 the last step where its axis stays. Nodes that only move axes change the letters, the others add a layer.
+
+A file may have 5,000 nodes, and ask for weights of 20 times what is stored; only what the outputs need is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from carousel.errors import CarouselError, FormatError, UnsupportedError
+from carousel.interop._onnx_cut import needed
 from carousel.interop._onnx_node import INPUTS, KINDS, recurrent
 from carousel.interop._onnx_states import Given, States
 from carousel.network import (
@@ -30,9 +34,14 @@ from carousel.network import (
     Reverse,
 )
 
-__all__ = ["Reading", "reading"]
+__all__ = ["ALLOWANCE", "EXPANSION", "Reading", "reading"]
 
 Array = NDArray[Any]
+
+NODE_LIMIT = 5000  # a layer takes some ten
+EXPANSION = 20  # weights that several nodes share, and constants that are one number for all features
+ALLOWANCE = 2**20  # numbers that need not be stored at all
+_TO_THE_END = 2**31 - 1
 
 _FUNCTIONS = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Relu": "relu", "Softmax": "softmax"}
 _MERGES = {"ReduceSum": "sum", "ReduceProd": "mul", "ReduceMean": "ave"}
@@ -67,6 +76,8 @@ class Reading:
         input: the name of the graph's input.
         states: the inputs for h and c of every recurrent layer; None where it begins with zeros.
         lengths: the name of the input that tells the steps of each row, if there is one.
+        zeros: the names of states that are zeros, with which nodes compute what they compute without.
+        stored: how many numbers the graph's constants hold.
         told: for every node what it is, and what became of it.
     """
 
@@ -77,6 +88,8 @@ class Reading:
     input: str
     states: tuple[tuple[Given | None, Given | None], ...]
     lengths: str | None
+    zeros: frozenset[str]
+    stored: int
     told: tuple[tuple[str, str], ...]
 
 
@@ -94,40 +107,68 @@ def reading(model: onnx.ModelProto) -> Reading:
     refusal: Exception | None = None
     for batch_first in (False, True):
         try:
-            return _Walk(model, batch_first).read()
+            with _naming("the graph"):
+                return _Walk(model, batch_first).read()
         except _OtherAxes as error:
             refusal = refusal or UnsupportedError(str(error))
     assert refusal is not None
     raise refusal
 
 
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    """Within it, what is wrong with a part of a graph begins with the part; what nobody foresaw is damage, too."""
+    try:
+        yield
+    except (UnsupportedError, FormatError, _OtherAxes):
+        raise
+    except CarouselError as error:
+        raise FormatError(f"{what}: {str(error).rstrip('.')}") from None
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        text = " ".join(ascii(str(error))[1:-1].split())[:160]
+        raise FormatError(f"{what} is damaged, it cannot be read ({text})") from error
+
+
 class _Walk:
     def __init__(self, model: onnx.ModelProto, batch_first: bool) -> None:
         self._graph = model.graph
-        self._constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        self._constants: dict[str, Array] = {}
+        for tensor in model.graph.initializer:
+            with _naming(f"tensor {tensor.name[:60]!r}"):
+                self._constants[tensor.name] = numpy_helper.to_array(tensor)
         self._shapes = {
-            i.name: len(i.type.tensor_type.shape.dim)
+            i.name: [axis.dim_value for axis in i.type.tensor_type.shape.dim]
             for i in model.graph.input
             if i.name not in self._constants
         }
         self._values: dict[str, Value] = {}
         self._states = States(set(self._shapes) & States.taken(self._graph), self._constants)
-        self._lengths: str | None = None
+        self._lengths: dict[str, str | None] = {}  # of recurrent nodes
         self._told: list[tuple[str, str]] = []
         self._opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
         self._order = "BT" if batch_first else "TB"
+        self._stored = sum(tensor.size for tensor in self._constants.values())
+        self._made = 0  # numbers of weights
 
     def read(self) -> Reading:
         if self._opset < 7:
             raise UnsupportedError(f"the model is of opset {self._opset}; 7 and later are supported")
+        nodes = needed(self._graph, [output.name for output in self._graph.output])
+        if len(nodes) > NODE_LIMIT:
+            raise UnsupportedError(
+                f"the graph has {len(nodes):,} nodes; at most {NODE_LIMIT:,} are supported"
+            )
         start = self._start()
-        axes = self._order + ("F" if self._shapes[start] == 3 else "")
+        axes = self._order + ("F" if len(self._shapes[start]) == 3 else "")
         self._values[start] = Value(axes, ())
-        for node in self._graph.node:
-            self._node(node)
+        for node in nodes:
+            title = f"node {(node.name or node.output[0])[:60]!r} ({node.op_type})"
+            with _naming(title), np.errstate(all="ignore"):  # what is not finite then is refused
+                self._node(title, node)
         output = self._output()
         value = self._values[output]
-        rest = set(self._shapes) - {start, self._lengths} - self._states.used
+        lengths = next(iter(self._lengths.values()), None)
+        rest = set(self._shapes) - {start, lengths} - self._states.used
         if rest:
             raise UnsupportedError(
                 f"the input {min(rest)!r} is neither the sequence nor a state; it is not supported"
@@ -136,14 +177,18 @@ class _Walk:
             network = Network(value.layers)
         except CarouselError as error:
             raise FormatError(f"its layers do not fit one another: {str(error).rstrip('.')}") from None
+        zeros, told = frozenset(self._states.zeros), tuple(self._told)
         return Reading(
-            network, axes, output, value.axes, start, value.states, self._lengths, tuple(self._told)
+            network, axes, output, value.axes, start, value.states, lengths, zeros, self._stored, told
         )
 
     def _start(self) -> str:
         """The input that is the sequence: the one with features, or else ids."""
+        for name, sizes in self._shapes.items():
+            if any(n < 0 for n in sizes):
+                raise FormatError(f"the input {name[:60]!r} has axes of the sizes {sizes}")
         taken = States.taken(self._graph)
-        found = [name for name, rank in self._shapes.items() if rank in (2, 3) and name not in taken]
+        found = [name for name, sizes in self._shapes.items() if len(sizes) in (2, 3) and name not in taken]
         if len(found) != 1:
             raise UnsupportedError(
                 "the graph must have one input (steps, rows, features), beside states, "
@@ -165,12 +210,9 @@ class _Walk:
             )
         return str(found)
 
-    def _node(self, node: onnx.NodeProto) -> None:
-        title = f"node {node.name or node.output[0]!r} ({node.op_type})" if node.output else "a node"
-        if node.name:
-            title = f"node {node.name!r} ({node.op_type})"
+    def _node(self, title: str, node: onnx.NodeProto) -> None:
         if node.domain not in ("", "ai.onnx"):
-            raise UnsupportedError(f"{title} is of the domain {node.domain!r}, which is not supported")
+            raise UnsupportedError(f"{title} is of the domain {node.domain[:60]!r}, which is not supported")
         attributes = {a.name: _plain(helper.get_attribute_value(a)) for a in node.attribute}
         if self._is_constant(node, attributes) or self._is_last_state(title, node, attributes):
             return
@@ -180,23 +222,27 @@ class _Walk:
                 f"{title} is not supported; LSTM, GRU, RNN, Gemm, MatMul, Add, activations and what moves axes are"
             )
         before = self._values[source]
-        try:
-            after = _READ[node.op_type](self, title, node, attributes, before)
-        except (UnsupportedError, FormatError, _OtherAxes):
-            raise
-        except CarouselError as error:
-            raise FormatError(f"{title}: {str(error).rstrip('.')}") from None
+        after = _READ[node.op_type](self, title, node, attributes, before)
         for name, value in after.items():
             self._values[name] = value
         first = next(iter(after.values()))
-        new = [layer for layer in first.layers if not any(layer is old for old in before.layers)]
+        known = set(map(id, before.layers))
+        new = [layer for layer in first.layers if id(layer) not in known]
+        self._made += sum(getattr(layer, "parameter_count", 0) for layer in new)
+        if self._made > EXPANSION * self._stored + ALLOWANCE:
+            raise FormatError(
+                f"{title} is of a graph whose weights are {self._made:,} numbers, but {self._stored:,} are stored; "
+                f"the limit is {EXPANSION} times as many"
+            )
         told = " + ".join(getattr(layer, "title", repr(layer)) for layer in new)
         self._told.append((title.removeprefix("node "), told or "the order of the axes"))
 
     def _is_constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
         """Whether a node gives a constant, or only leads to a state; then its output is noted as that."""
-        if node.op_type == "Constant" and "value" in attributes:
-            self._constants[node.output[0]] = attributes["value"]
+        value = attributes.get("value")
+        if node.op_type == "Constant" and isinstance(value, np.ndarray):
+            self._constants[node.output[0]] = value
+            self._stored += value.size
             return True
         return self._states.follow(node, attributes)
 
@@ -208,10 +254,10 @@ class _Walk:
         elif (
             node.op_type == "Gather" and self._states.is_last(node.input[0]) and not attributes.get("axis", 0)
         ):
-            index = self._constant(title, node.input[1])
-            if index.shape != ():
+            if self._constant(title, node.input[1]).shape != ():
                 raise UnsupportedError(f"{title} takes several last states at once")
-            made = self._states.pick(title, node, int(index))
+            (index,) = self._integers(title, "an index", node.input[1])
+            made = self._states.pick(title, node, index)
         if made is False:
             return False
         if isinstance(made, Value):
@@ -226,6 +272,25 @@ class _Walk:
             )
         return self._constants[name]
 
+    def _integers(self, title: str, what: str, name: str) -> list[int]:
+        """A constant that is a row of integers; one of an index may stand alone."""
+        array = self._constant(title, name)
+        if array.dtype.kind not in "iu" or (array.ndim != 1 and (array.ndim, what) != (0, "an index")):
+            raise FormatError(
+                f"{title} must have {what} of integers in one row, got shape {array.shape} of {array.dtype}"
+            )
+        integers: list[int] = array.ravel().tolist()
+        return integers
+
+    def _place(self, title: str, axis: Any, x: Value) -> int:
+        """Where an axis is, which may be counted from the end."""
+        n = len(x.axes)
+        if type(axis) is not int or not -n <= axis < n:
+            raise FormatError(
+                f"{title} takes the axis {axis!r} of a value with {n} axes, {', '.join(x.axes)}"
+            )
+        return axis % n
+
     def _weights(self, title: str, name: str) -> Array:
         array = self._constant(title, name)
         if array.dtype not in (np.float32, np.float64):
@@ -237,6 +302,9 @@ class _Walk:
     ) -> dict[str, Value]:
         given = {key: name for key, name in zip(INPUTS, node.input, strict=False) if name}
         layout = attributes.pop("layout", 0)
+        missing = [key for key in "XWR" if key not in given]
+        if missing:
+            raise FormatError(f"{title} has no input `{missing[0]}`")
         if x.axes not in ("TBF", "BTF"):
             raise UnsupportedError(f"{title} takes what is no sequence any more")
         if x.axes != ("BTF" if layout else "TBF") or given["X"] not in self._values:
@@ -246,12 +314,13 @@ class _Walk:
         assert R is not None
         layer = recurrent(title, node.op_type, attributes, W, R, B, P)
         lengths = given.get("sequence_lens")
+        self._note_lengths(title, lengths)
         if lengths is None:
             layer = replace(layer, zero_output_for_mask=False)
-        else:
-            self._note_lengths(title, lengths)
-        begins = self._states.begins_with
-        states = (*x.states, (begins(title, given.get("initial_h")), begins(title, given.get("initial_c"))))
+        D, H = len(layer.directions), layer.hidden_size
+        sizes = (None, D, H) if layout else (D, None, H)
+        h, c = (self._states.begins_with(title, given.get(key), sizes) for key in ("initial_h", "initial_c"))
+        states = (*x.states, (h, c))
         outputs = [*node.output, "", "", ""]
         whole, last = (*x.layers, layer), (*x.layers, replace(layer, return_sequences=False))
         if lengths is None and not layer.reads_backwards:
@@ -260,63 +329,91 @@ class _Walk:
             outputs[0]: x.then(whole, "BTDF" if layout else "TDBF", states=states),
             outputs[1]: x.then(last, "BDF" if layout else "DBF", states=states),
         }
-        self._states.ends_with(outputs[1:3], found[outputs[1]], len(layer.directions))
+        self._states.ends_with(outputs[1:3], found[outputs[1]], D)
         return {name: value for name, value in found.items() if name}
 
-    def _note_lengths(self, title: str, name: str) -> None:
-        if name not in self._shapes or self._lengths not in (None, name):
+    def _note_lengths(self, title: str, name: str | None) -> None:
+        if name is not None and name not in self._shapes:
             raise UnsupportedError(
                 f"{title} has `sequence_lens` {name!r}, which must be one input of the graph"
             )
-        self._lengths = name
+        for other, theirs in self._lengths.items():
+            if theirs != name:
+                raise UnsupportedError(
+                    f"{title} has {f'`sequence_lens` {name!r}' if name else 'no `sequence_lens`'}, but {other} has "
+                    f"{repr(theirs) if theirs else 'none'}; one input for all recurrent nodes is supported, or none"
+                )
+        self._lengths[title] = name
 
     def _turned(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        perm = attributes.get("perm", range(len(x.axes))[::-1])
+        n = len(x.axes)
+        perm = attributes.get("perm", [*range(n)][::-1])
+        if sorted(perm) != [*range(n)]:
+            raise FormatError(f"{title} has `perm` = {perm}, which is no order of {n} axes")
         return {node.output[0]: replace(x, axes="".join(x.axes[k] for k in perm))}
 
-    def _axes(self, title: str, node: onnx.NodeProto, attributes: dict[str, Any]) -> list[int]:
-        """An input from opset 13 on, an attribute before."""
-        axes: list[int] = (
-            self._constant(title, node.input[1]).tolist()
+    def _axes(self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value) -> list[int]:
+        """Places of axes; an input from opset 13 on, an attribute before."""
+        given = (
+            self._integers(title, "axes", node.input[1])
             if len(node.input) > 1
             else attributes.get("axes", [])
         )
-        return axes
+        return [self._place(title, axis, x) for axis in given]
+
+    def _of_one(self, x: Value) -> set[str]:
+        """The axes of one element: of one direction, of one feature, and that of the last step."""
+        layer = next((l for l in reversed(x.layers) if isinstance(l, Recurrent)), None)
+        single = layer is not None and not layer.bidirectional
+        return {"1"} | ({"D"} if single else set()) | ({"F"} if self._features(x) == 1 else set())
 
     def _squeezed(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        axes = self._axes(title, node, attributes)
-        places = [k % len(x.axes) for k in axes]
-        layer = x.layers[-1] if x.layers else None
-        named = [x.axes[k] for k in places] or (["D"] if "D" in x.axes else [])
-        owner = next((l for l in reversed(x.layers) if isinstance(l, Recurrent)), layer)
-        if named == ["F"] and self._features(x) == 1:
-            return {node.output[0]: replace(x, axes=x.axes.replace("F", ""))}
-        if named != ["D"] or not isinstance(owner, Recurrent) or owner.bidirectional:
-            raise UnsupportedError(f"{title} squeezes another axis than that of one direction or one feature")
-        return {node.output[0]: replace(x, axes=x.axes.replace("D", ""))}
+        places, of_one = self._axes(title, node, attributes, x), self._of_one(x)
+        named = [x.axes[k] for k in places] or [axis for axis in x.axes if axis in of_one]
+        if not named or not of_one.issuperset(named):
+            raise UnsupportedError(
+                f"{title} squeezes another axis than that of one direction, one feature or the last step"
+            )
+        return {node.output[0]: replace(x, axes="".join(axis for axis in x.axes if axis not in named))}
+
+    def _flat(self, axes: str, x: Value) -> str:
+        """Axes without those of one direction and the last step, the directions of a row side by side."""
+        ones = self._of_one(x) - {"F"}
+        return "".join(axis for axis in axes if axis not in ones).replace("DF", "F")
 
     def _reshaped(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        shape, merged = self._constant(title, node.input[1]).ravel().tolist(), x.axes.replace("DF", "F")
-        features = self._features(x)
-        ends = shape[-1] in (features, -1) and all(n in (0, -1) for n in shape[:-1]) and shape.count(-1) <= 1
-        if "DF" not in x.axes or len(shape) != len(merged) or not ends:
+        shape, merged = self._integers(title, "a shape", node.input[1]), self._flat(x.axes, x)
+        ends = len(shape) == len(merged) and shape[-1] in (self._features(x), -1)
+        if not ends or "D" in merged or any(n not in (0, -1) for n in shape[:-1]) or shape.count(-1) > 1:
             raise UnsupportedError(
-                f"{title} gives the shape {shape} to what has the axes {', '.join(x.axes)}"
+                f"{title} gives the shape {shape} to what has the axes {', '.join(x.axes)}; which number is which "
+                "axis must be plain"
             )
         return {node.output[0]: replace(x, axes=merged)}
+
+    def _flattened(
+        self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
+    ) -> dict[str, Value]:
+        axis = attributes.get("axis", 1)
+        at = axis if axis == len(x.axes) else self._place(title, axis, x)
+        if (self._flat(x.axes[:at], x), self._flat(x.axes[at:], x)) != ("B", "F"):
+            raise UnsupportedError(
+                f"{title} flattens what has the axes {', '.join(x.axes)}; one output for each row is supported"
+            )
+        return {node.output[0]: replace(x, axes="BF")}
 
     def _merged(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        axes = self._axes(title, node, attributes)
+        axes = self._axes(title, node, attributes, x)
         last = x.layers[-1] if x.layers else None
-        if [x.axes[k % len(x.axes)] for k in axes] != ["D"] or attributes.get("keepdims", 1):
+        if [x.axes[k] for k in axes] != ["D"] or attributes.get("keepdims", 1):
             raise UnsupportedError(f"{title} reduces another axis than that of the directions")
         if not isinstance(last, Recurrent) or not last.bidirectional:
             raise UnsupportedError(f"{title} does not follow two directions")
@@ -334,40 +431,65 @@ class _Walk:
         if node.input[0] in self._constants and x.axes in ("TB", "BT") and axis == 0:
             table = Embedding(cast(Any, self._weights(title, node.input[0])))
             return {node.output[0]: x.then((*x.layers, table), x.axes + "F")}
-        index = self._constant(title, node.input[1])
-        if index.shape != () or int(index) != -1 or "D" in x.axes:
-            raise UnsupportedError(f"{title} takes other steps than the last")
-        return self._last(title, node, axis, x)
+        index, letter = self._integers(title, "an index", node.input[1]), x.axes[self._place(title, axis, x)]
+        stays = letter if self._constant(title, node.input[1]).ndim else ""
+        if letter in self._of_one(x) - {"F"} and index in ([0], [-1]):
+            return {node.output[0]: replace(x, axes=x.axes.replace(letter, stays))}
+        if index == [-1] and "D" not in x.axes:
+            return self._last(title, node, letter, x, stays and "1")
+        raise UnsupportedError(f"{title} takes other steps than the last")
 
-    def _last(self, title: str, node: onnx.NodeProto, axis: int, x: Value) -> dict[str, Value]:
-        if x.axes[axis % len(x.axes)] != "T":
+    def _last(
+        self, title: str, node: onnx.NodeProto, letter: str, x: Value, instead: str
+    ) -> dict[str, Value]:
+        """The last step, its axis `instead` of T."""
+        if letter != "T":
             raise _OtherAxes(f"{title} takes the last of another axis than that of the steps")
-        return {node.output[0]: x.then((*x.layers, LastStep()), x.axes.replace("T", ""))}
+        return {node.output[0]: x.then((*x.layers, LastStep()), x.axes.replace("T", instead))}
 
     def _sliced(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        if len(node.input) < 5:
-            raise UnsupportedError(f"{title} is no turning round of the steps, which is supported")
-        start, end, axis, step = (self._constant(title, name).ravel().tolist() for name in node.input[1:5])
-        if (start, step, len(axis)) != ([-1], [-1], 1) or end[0] > -(2**31) or "D" in x.axes:
-            raise UnsupportedError(f"{title} is no turning round of the steps, which is supported")
-        if x.axes[axis[0] % len(x.axes)] != "T":
+        rows: list[Any] = [attributes.get(name) for name in ("starts", "ends", "axes")]
+        if len(node.input) > 1:  # from opset 10 on
+            rows = [self._integers(title, "bounds", name) if name else None for name in node.input[1:5]]
+        starts, ends, axes, steps = rows + [None] * (4 - len(rows))
+        bounds = (starts or [], ends or [], [0] if axes is None else axes, [1] if steps is None else steps)
+        if any(len(row) != 1 for row in bounds):
+            raise UnsupportedError(f"{title} cuts several axes at once, which is not supported")
+        start, end, axis, step = (int(row[0]) for row in bounds)
+        letter = x.axes[self._place(title, axis, x)]
+        if (start, step) == (-1, 1) and end >= _TO_THE_END and "D" not in x.axes:
+            return self._last(title, node, letter, x, "1")
+        if (start, step) != (-1, -1) or end > -(2**31) or "D" in x.axes:
+            raise UnsupportedError(
+                f"{title} takes {start}:{end}:{step} of the axis {letter}; the last step, -1:, and all steps turned "
+                "round, ::-1, are supported"
+            )
+        if letter != "T":
             raise _OtherAxes(f"{title} turns another axis round than that of the steps")
         return {node.output[0]: x.then((*x.layers, Reverse()))}
 
     def _gemm(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        if (
-            attributes.get("alpha", 1.0) != 1
-            or attributes.get("beta", 1.0) != 1
-            or attributes.get("transA", 0)
-        ):
-            raise UnsupportedError(f"{title} has `alpha`, `beta` or `transA`, which are not supported")
+        if attributes.get("transA", 0):
+            raise UnsupportedError(f"{title} has `transA`, which is not supported")
+        if len(x.axes) != 2:
+            raise FormatError(f"{title} takes a matrix, got the axes {', '.join(x.axes)}")
         W = self._weights(title, node.input[1])
-        bias = self._weights(title, node.input[2]) if len(node.input) > 2 else None
-        return self._dense(title, node, W if attributes.get("transB", 0) else W.T, bias, x)
+        W = W if attributes.get("transB", 0) else W.T
+        bias = self._weights(title, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+        if bias is not None:
+            if bias.shape not in ((), (1,), (1, 1), W.shape[:1], (1, *W.shape[:1])):
+                raise UnsupportedError(
+                    f"{title} has `C` of shape {bias.shape}; one number for each of the {len(W)} outputs is supported"
+                )
+            bias = np.broadcast_to(bias.ravel(), W.shape[:1])
+        alpha, beta = attributes.get("alpha", 1.0), attributes.get("beta", 1.0)
+        W = W if alpha == 1 else W * W.dtype.type(alpha)
+        bias = bias if bias is None or beta == 1 else bias * bias.dtype.type(beta)
+        return self._dense(title, node, W, bias, x)
 
     def _product(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -381,8 +503,6 @@ class _Walk:
     ) -> dict[str, Value]:
         if not x.axes.endswith("F") or "D" in x.axes or W.ndim != 2:
             raise UnsupportedError(f"{title} is no product with a matrix over the features")
-        if bias is not None:
-            bias = np.broadcast_to(bias, (len(W),)) if bias.size in (1, len(W)) else bias
         dense = Dense(cast(Any, W), cast(Any, bias))
         return {node.output[0]: x.then((*x.layers, dense), open="product" if bias is None else "")}
 
@@ -407,7 +527,7 @@ class _Walk:
         a, last = self._weights(title, names[0]), x.layers[-1] if x.layers else None
         F = self._features(x)
         F = a.size if F < 0 else F
-        if a.size not in (1, F) or (a.size > 1 and a.shape[-1] != a.size):
+        if a.size not in (1, F) or (a.size > 1 and a.shape[-1] != a.size) or a.ndim > len(x.axes):
             raise UnsupportedError(
                 f"{title} has a constant of shape {a.shape}, which is none over the features"
             )
@@ -438,7 +558,7 @@ class _Walk:
         function = _FUNCTIONS[node.op_type]
         if function == "softmax":
             axis = attributes.get("axis", -1 if self._opset >= 13 else 1)
-            if axis % len(x.axes) != len(x.axes) - 1 or not x.axes.endswith("F"):
+            if self._place(title, axis, x) != len(x.axes) - 1 or not x.axes.endswith("F"):
                 raise UnsupportedError(
                     f"{title} has `axis` = {axis}; the last one, of the features, is supported"
                 )
@@ -463,6 +583,7 @@ _READ: dict[str, _Reader] = {
     **dict.fromkeys(_MERGES, _Walk._merged),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _Walk._added),
     **dict.fromkeys(("Identity", "Dropout"), _Walk._passed),
+    "Flatten": _Walk._flattened,
     "Gather": _Walk._gathered,
     "Gemm": _Walk._gemm,
     "MatMul": _Walk._product,

@@ -18,6 +18,7 @@ from onnx.reference.op_run import OpRun
 
 from carousel.errors import UnsupportedError
 from carousel.interop import _onnx_equations
+from carousel.interop._onnx_cut import with_names
 from carousel.interop._onnx_node import INPUTS, KINDS, recurrent
 from carousel.network import Network
 from carousel.stream import Model, State
@@ -80,12 +81,12 @@ class Prepared(BackendRep):
 
 def by_kernels(model: onnx.ModelProto) -> ReferenceEvaluator:
     """Runs `model`, its recurrent nodes on our kernels."""
-    return ReferenceEvaluator(model, new_ops=_operators(_on_kernels))
+    return ReferenceEvaluator(with_names(model), new_ops=_operators(_on_kernels))
 
 
 def by_equations(model: onnx.ModelProto) -> ReferenceEvaluator:
     """Runs `model`, its recurrent nodes by the equations of the specification."""
-    return ReferenceEvaluator(model, new_ops=_operators(_onnx_equations.node))
+    return ReferenceEvaluator(with_names(model), new_ops=_operators(_onnx_equations.node))
 
 
 def _on_kernels(
@@ -114,7 +115,7 @@ def _operator(kind: str, compute: Node) -> type[OpRun]:
     names = INPUTS if kind == "LSTM" else INPUTS[:6]
 
     def run(self: Any, *arrays: Array | None, **attributes: Any) -> tuple[Array, ...]:
-        given = {name: a for name, a in zip(names, arrays, strict=False) if a is not None and a.shape != ()}
+        given = {name: a for name, a in zip(names, arrays, strict=False) if a is not None}
         attributes = {name: value for name, value in attributes.items() if value is not None}
         batch_first = bool(attributes.pop("layout", 0))
         if batch_first:

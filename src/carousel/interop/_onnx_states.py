@@ -1,7 +1,8 @@
 """States in an ONNX graph: what recurrent nodes begin with, and what becomes of their last ones.
 
-A node begins with zeros, however they come to their size, with an input of the graph, or with some rows of one: torch
-gives all layers' states as one input and cuts it. The last states of all layers may be joined again, of which a graph
+A node begins with zeros, however they come to their size (which is never worked out: nothing is made of a size that a
+file claims), with an input of the graph, or with some rows of one: torch gives all layers' states as one input and cuts
+it. The last states of all layers may be joined again, of which a graph
 then takes that of the top, or of both its directions.
 """
 
@@ -28,7 +29,6 @@ Array = NDArray[Any]
 
 _SIZES = ("Shape", "Gather", "Unsqueeze", "Squeeze", "Concat", "Cast", "Slice", "Identity")
 _MOVES = ("Slice", "Unsqueeze", "Squeeze", "Transpose", "Identity", "Cast", "Concat")
-_LARGEST = 2**24  # elements along an axis of a state
 _TO_THE_END = 2**31 - 1
 
 
@@ -79,34 +79,38 @@ class States:
     def __init__(self, inputs: Set[str], constants: Mapping[str, Array]) -> None:
         self._inputs, self._constants = inputs, constants
         self._sizes: set[str] = set()  # values that only say how large something is
-        self._zeros: set[str] = set()
+        self._zeros: dict[str, tuple[int, ...] | None] = {}  # their shapes, where constants tell them
         self._parts: dict[str, Given] = {}
         self._placed: dict[str, Placed] = {}
         self._halves: dict[str, Half] = {}
         self.used: set[str] = set()  # inputs that are states
+        self.zeros: set[str] = set()  # values that nodes begin with, as they would without
         self.outputs: set[str] = set()  # last states, which may be outputs of the graph
 
     def follow(self, node: onnx.NodeProto, attributes: Mapping[str, Any]) -> bool:
         """Whether a node gives a size, zeros of some size, or rows of an input; then its output is noted as that."""
         kind, output = node.op_type, node.output[0]
         if kind in _MOVES and node.input[0] in self._zeros:
-            self._zeros.add(output)
+            if kind == "Concat" and not all(name in self._zeros for name in node.input):
+                return False
+            self._zeros[output] = self._zeros[node.input[0]] if kind in ("Identity", "Cast") else None
         elif kind == "Shape" or (kind in _SIZES and any(name in self._sizes for name in node.input)):
             self._sizes.add(output)
-        elif kind in ("Expand", "ConstantOfShape") and node.input[-1] in self._sizes | set(self._constants):
-            value = attributes.get("value", np.zeros(1))
-            filled = self._constants.get(node.input[0]) if kind == "Expand" else value
-            if filled is None or np.any(filled):
+        elif kind in ("Expand", "ConstantOfShape"):
+            shape = self._constants.get(node.input[-1])
+            filled = attributes.get("value", np.zeros(1))
+            if kind == "Expand":
+                filled = self._constants.get(node.input[0])
+            if (shape is None and node.input[-1] not in self._sizes) or filled is None or np.any(filled):
                 return False
-            self._zeros.add(output)
+            known = shape if kind == "ConstantOfShape" else None
+            self._zeros[output] = (
+                None if known is None else tuple(known.ravel()[:4].tolist())
+            )  # three are right
         elif (part := self._part(node, attributes)) is not None:
             self._parts[output] = part
-            return True
         else:
             return False
-        numbers = [self._constants[name] for name in node.input if name in self._constants]
-        if any(a.dtype.kind in "iu" and a.size and _LARGEST < int(a.max()) < 2**62 for a in numbers):
-            raise FormatError(f"node {node.name or output!r} ({kind}) makes an array above {_LARGEST}")
         return True
 
     def _part(self, node: onnx.NodeProto, attributes: Mapping[str, Any]) -> Given | None:
@@ -116,29 +120,44 @@ class States:
         given = [self._constants.get(name) for name in list(node.input)[1:]]
         if not given:
             given = [np.array(attributes.get(name, ())) for name in ("starts", "ends", "axes")]
-        if len(given) < 3 or any(a is None or a.size != 1 for a in given):
+        if len(given) < 3 or any(a is None or a.size != 1 or a.dtype.kind not in "iu" for a in given):
             return None
         start, stop, axis, step = [int(a.ravel()[0]) for a in given if a is not None] + [1] * (4 - len(given))
         if axis != 0 or step != 1 or start < 0 or stop < 0:
             return None
         return Given(str(node.input[0]), start, None if stop >= _TO_THE_END else stop)
 
-    def begins_with(self, title: str, name: str | None) -> Given | None:
-        """What a recurrent node begins with; None for zeros.
+    def begins_with(self, title: str, name: str | None, axes: tuple[int | None, ...]) -> Given | None:
+        """What a recurrent node begins with; None for zeros, of as many rows as they may be.
+
+        Args:
+            title: names the node in errors.
+            name: of the state.
+            axes: its sizes, None for that of the rows.
 
         Raises:
+            FormatError: zeros of another shape.
             UnsupportedError: neither zeros nor an input of the graph.
         """
-        if name is None or name in self._zeros:
+        if name is None:
             return None
         given = self._parts.get(name) or (Given(name) if name in self._inputs else None)
         if given is not None:
             self.used.add(given.name)
-        elif name not in self._constants or np.any(self._constants[name]):
+            return given
+        constant = self._constants.get(name)
+        if name not in self._zeros and (constant is None or np.any(constant)):
             raise UnsupportedError(
                 f"{title} begins with the state {name!r}, which is neither an input nor zeros"
             )
-        return given
+        shape = self._zeros.get(name) if constant is None else constant.shape
+        if shape is not None and (
+            len(shape) != 3 or any(a not in (None, n) for a, n in zip(axes, shape, strict=True))
+        ):
+            wanted = ", ".join("B" if n is None else str(n) for n in axes)
+            raise FormatError(f"{title} begins with zeros of shape {shape}, which must be ({wanted})")
+        self.zeros.add(name)
+        return None
 
     def ends_with(self, names: list[str], value: Value, directions: int) -> None:
         """Notes the outputs Y_h and Y_c of a recurrent node; `value` is Y_h."""
@@ -160,7 +179,10 @@ class States:
         placed = [self._placed.get(name) for name in node.input]
         if attributes.get("axis") != 0 or any(p is None for p in placed):
             return False
-        self._placed[node.output[0]] = Placed(tuple(row for p in placed if p is not None for row in p.rows))
+        rows = tuple(row for p in placed if p is not None for row in p.rows)
+        if len({(id(value), direction) for value, direction, _ in rows}) < len(rows):
+            return False  # doubled again and again, they would be more than memory holds
+        self._placed[node.output[0]] = Placed(rows)
         self.outputs.add(node.output[0])
         return True
 

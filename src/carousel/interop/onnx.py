@@ -38,6 +38,8 @@ Array = NDArray[Any]
 _EQUATIONS = "the equations of the specification in NumPy"
 T, B = 7, 3  # of the trial, where the graph fixes none
 LARGEST_TRIAL = 2**16  # steps times rows
+NUMBERS_OF_A_TRIAL = 2**25  # of all layers' outputs together; more where a twentieth of them is stored
+LONGEST_SENTENCE = 380  # characters of an error, beside the path
 FORECAST_TOLERANCE = 1e-5  # of a series' scale: its recurrent path is float32
 
 
@@ -57,7 +59,8 @@ def load(path: Any) -> Network:
     zeros, and sequence_lens as an input (the `lengths` of `carousel.stream.NetworkModel.run_from`). Beside them: Gemm,
     MatMul, Add, Sub, Mul and Div with a constant, Sigmoid, Tanh, Relu, Softmax, an embedding's Gather, the last step,
     the last state of the top layer, reductions over the directions, Dropout, and what moves axes. States of several
-    layers may be one input. A last axis of one feature that the graph squeezes stays.
+    layers may be one input. A last axis of one feature that the graph squeezes stays. Nodes that no output needs are
+    left out.
 
     Raises:
         FormatError: the file is damaged, hostile or no ONNX model, or has weights that are not finite.
@@ -183,20 +186,24 @@ def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple
     from carousel.stream import Model, State
 
     rng, (T, B) = np.random.default_rng(0), _sizes(model, found)
+    _check_numbers(T * B, found)
     runner, x = Model(network), sample(network, rng, T, B)
     state, feeds = _random_state(model, found, network, runner.start(B), rng)
     feeds[found.input] = x if found.axes.startswith("T") else x.swapaxes(0, 1)
     lengths = None
     if found.lengths is not None:
-        lengths = rng.integers(1, T + 1, size=B).astype(np.int32)
-        feeds[found.lengths] = lengths
+        lengths = feeds[found.lengths] = rng.integers(0, T + 1, size=B).astype(np.int32)
     y, _ = runner.run_from(x, State(*state), lengths)
+    model = _late("_onnx_cut").cut(model, [found.output], found.zeros)
     try:
         (theirs,) = _late("_onnx_run").by_equations(model).run([found.output], dict(feeds))
     except Exception as error:  # of a model whose sizes do not fit; its errors have no common base
         raise FormatError(f"onnx's reference cannot run it: {' '.join(str(error).split())[:160]}") from None
     largest = distance(y, _arranged(theirs, found.output_axes))
     check_difference(largest, network, "by the equations of the specification, the model")
+    if found.lengths is not None:  # ONNX Runtime forgets the state of a row without steps
+        lengths = feeds[found.lengths] = np.maximum(feeds[found.lengths], 1)
+        y, _ = runner.run_from(x, State(*state), lengths)
     try:
         by_runtime = _by_runtime(model, found, feeds)
     except UnsupportedError:
@@ -209,6 +216,21 @@ def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple
     off = distance(y, _arranged(values, found.output_axes))
     check_difference(off, network, "in ONNX Runtime, the model")
     return max(largest, off), f"{_EQUATIONS}, and ONNX Runtime {version}"
+
+
+def _check_numbers(positions: int, found: Reading) -> None:
+    """Refuses a trial that takes far more memory than the file does."""
+    graph = _late("_onnx_graph")
+    width = numbers = 0
+    for layer in found.network.layers:
+        width = getattr(layer, "output_size", width)  # an activation is as wide as what it takes
+        numbers += positions * width
+    limit = max(NUMBERS_OF_A_TRIAL, graph.EXPANSION * found.stored)
+    if numbers > limit:
+        raise UnsupportedError(
+            f"a trial of {positions:,} steps and rows takes {numbers:,} numbers, where the file stores "
+            f"{found.stored:,}; the limit is {limit:,}"
+        )
 
 
 def _sizes(model: Any, found: Reading) -> tuple[int, int]:
@@ -292,10 +314,15 @@ def _session(model: Any) -> Any:
 
 def _arranged(y: Array, axes: str) -> Array:
     """An output of these axes as a Network gives it: (T, B, O) or (B, O)."""
+    if y.ndim != len(axes):
+        raise FormatError(
+            f"its output has the shape {y.shape}, where the graph gives the axes {', '.join(axes)}"
+        )
     if "F" not in axes:  # squeezed: one feature
         y, axes = y[..., None], axes + "F"
-    order = [axes.index(axis) for axis in "TBDF" if axis in axes]
+    order = [axes.index(axis) for axis in "1TBDF" if axis in axes]
     y = y.transpose(order)
+    y = y[0] if "1" in axes else y
     return y.reshape(*y.shape[:-2], -1) if "D" in axes else y
 
 
@@ -320,6 +347,15 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except UnsupportedError as error:
-        raise UnsupportedError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+        raise UnsupportedError(f"{os.fspath(path)}: {_sentence(error)}") from error
+    except UnicodeDecodeError as error:  # protobuf looks at a text late, if at all
+        raise FormatError(f"{os.fspath(path)}: it holds a name that is no UTF-8.") from error
     except CarouselError as error:
-        raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+        raise FormatError(f"{os.fspath(path)}: {_sentence(error)}") from error
+
+
+def _sentence(error: CarouselError) -> str:
+    """What it says, in one line; names and shapes of a file may be of any length, and hold any character."""
+    text = str(error).rstrip(".")
+    text = "".join(a if a.isprintable() else ascii(a)[1:-1] for a in text)
+    return f"{text if len(text) <= LONGEST_SENTENCE else text[:LONGEST_SENTENCE] + ' ...'}."
