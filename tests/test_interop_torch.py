@@ -234,6 +234,19 @@ def test_files_and_state_dicts(tmp_path):
     )
 
 
+@pytest.mark.parametrize("make", [torch.nn.LSTM, torch.nn.GRU])
+def test_a_state_dict_without_one_of_its_weights_is_refused(make):
+    """A missing bias is no bias of zeros: torch's `bias` is one flag of all layers and directions."""
+    module = make(3, 5, num_layers=2, bidirectional=True)
+    for name in module.state_dict():
+        state = module.state_dict()
+        del state[name]
+        with pytest.raises(FormatError, match=f"but {name} is missing"):
+            load(state)
+    bare = make(3, 5, bias=False)
+    assert load(bare.state_dict()) == load(bare)
+
+
 def test_what_is_no_model_is_refused(tmp_path):
     for nothing in (None, 3, torch.ones(3)):
         with pytest.raises(

@@ -21,7 +21,7 @@ __all__ = ["conversion", "read", "save"]
 
 _CHECK = "torch's own layers with these weights"
 _ASSUMED = "taken to follow each other directly at every step, which a state_dict does not say"
-_NAME = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?")
+_NAME = re.compile(r"(weight|bias)_(ih|hh)_l([0-9]{1,4})(_reverse)?")
 EXPANSION, ALLOWANCE = (
     20,
     4096,
@@ -110,7 +110,7 @@ def _network(state: Any) -> tuple[Network, tuple[tuple[str, str], ...]]:
                 "build the module and use carousel.interop.torch.load"
             )
         last = prefix
-        new = _recurrent(prefix, named) if "weight_ih_l0" in named else [_linear(prefix, named)]
+        new = _recurrent(prefix, named) if _is_recurrent(named) else [_linear(prefix, named)]
         layers += new
         told.append((prefix or "weights", " + ".join(layer.title for layer in new)))
     return Network(tuple(layers)), tuple(told)
@@ -125,7 +125,11 @@ def _follows(last: str, prefix: str, dense: bool, named: dict[str, Any]) -> bool
     root, _, number = last.rpartition(".")
     if number.isdecimal():
         return prefix == f"{root}.{int(number) + 1}".lstrip(".") and not dense
-    return not dense and "weight_ih_l0" not in named
+    return not dense and not _is_recurrent(named)
+
+
+def _is_recurrent(named: dict[str, Any]) -> bool:
+    return any(map(_NAME.fullmatch, named))
 
 
 def _groups(state: Any) -> dict[str, dict[str, Any]]:
@@ -162,18 +166,23 @@ def _recurrent(prefix: str, named: dict[str, Any]) -> list[Recurrent]:
     unknown = sorted(name for name in named if not _NAME.fullmatch(name))
     if unknown:
         raise UnsupportedError(f"{prefix or 'the weights'!r} has {unknown[0][:60]!r}, which is not supported")
+    needed, suffixes = ["weight_ih", "weight_hh"], [""]
+    if any(name.startswith("bias") for name in named):  # torch's `bias` is one flag of a whole module
+        needed += ["bias_ih", "bias_hh"]
+    if any(name.endswith("_reverse") for name in named):
+        suffixes += ["_reverse"]
     layers: list[Recurrent] = []
     used: set[str] = set()
-    suffixes = ("", "_reverse") if "weight_ih_l0_reverse" in named else ("",)
-    while f"weight_ih_l{len(layers)}" in named:
+    for k in range(1 + max(int(_NAME.fullmatch(name)[3]) for name in named)):  # type: ignore[index]
         directions = []
         for suffix in suffixes:
-            names = [f"{n}_l{len(layers)}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            names = [f"{name}_l{k}{suffix}" for name in needed]
+            if missing := [name for name in names if name not in named]:
+                raise FormatError(
+                    f"{prefix or 'the weights'!r} must have {', '.join(names)}, but {missing[0]} is missing"
+                )
             used.update(names)
-            arrays = [named.get(name) for name in names]
-            if arrays[0] is None or arrays[1] is None:
-                raise FormatError(f"{prefix or 'the weights'!r} has no {names[0]} and {names[1]}")
-            directions.append(Weights(*arrays))  # type: ignore[arg-type]
+            directions.append(Weights(*(named[name] for name in names)))
         W, R = directions[0].W, directions[0].R
         gates = len(W) // max(1, R.shape[1])
         if gates not in _CELLS:
