@@ -54,6 +54,11 @@ def adapted(**options):
     return layer
 
 
+def tail(take):
+    start = keras.Input((None, I))
+    return keras.Model(start, layers.Dense(2)(take(layers.LSTM(5, return_sequences=True)(start))))
+
+
 def cases():
     yield "tutorial", tutorial
     for name, cell in CELLS.items():
@@ -96,6 +101,24 @@ def cases():
                         layers.Masking(0.5), *make(cell), layers.Dense(2, "sigmoid")
                     ),
                 )
+    yield "last_by_index", lambda: tail(lambda y: y[:, -1, :])
+    yield (
+        "within",
+        lambda: functional(
+            layers.LSTM(4, return_sequences=True),
+            keras.Sequential([layers.LSTM(4, return_sequences=True), keras.Sequential([layers.LSTM(5)])]),
+            layers.Dense(2),
+        ),
+    )
+    yield (
+        "masked_behind",
+        lambda: sequential(
+            layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
+            layers.GRU(4, return_sequences=True, go_backwards=True),
+            layers.Masking(0.0),
+            layers.LSTM(2),
+        ),
+    )
     relu = {"activation": "relu", "kernel_initializer": "zeros"}
     yield "rnn_relu", lambda: sequential(layers.SimpleRNN(5, **relu), layers.Dense(2, "softmax"))
     yield "stacked", lambda: sequential(
@@ -188,7 +211,10 @@ def tried(directory, name, make):
     model, x = made if isinstance(made, tuple) else (made, given(made))
     expected, found = predicted(model, x), {}
     other_cell = name.startswith(("gru", "rnn")) and not name.endswith(("last", "sequences"))
-    for ending in (".keras",) if other_cell else (".keras", ".h5"):
+    keras_only = (
+        other_cell or name == "within"
+    )  # of models within models only this form says where the weights are
+    for ending in (".keras",) if keras_only else (".keras", ".h5"):
         path = directory / (name + ending)
         model.save(path)
         conversion = read(path)

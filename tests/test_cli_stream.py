@@ -14,7 +14,7 @@ import pytest
 
 from carousel import network, stream
 from carousel.errors import DataError
-from carousel.network import Dense, LastStep, Network, Recurrent, Weights
+from carousel.network import Dense, Embedding, LastStep, Network, Recurrent, Weights
 from carousel.stream.cells import stamp
 from carousel.stream.checkpoint import Checkpoint
 from forecast_models import forecast_model
@@ -171,6 +171,39 @@ def test_bad_rows_are_named_and_left_out(models):
         assert line.endswith("; the row is left out.")
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("1,1e39,2", "a feature must fit float32, got 1e\\+39"),
+        (
+            "3e38,3e38,3e38",
+            "its features are too large: the network would remember numbers that are not finite",
+        ),
+    ],
+)
+def test_a_row_that_would_spoil_a_network_for_good_is_left_out(models, row, said):
+    """Finite as text, but not in the network; its relu would remember it for ever."""
+    rng = np.random.default_rng(6)
+    weights = Weights(*(1 + rng.random(size).astype("f4") for size in ((5, 3), (5, 5))))
+    relu = Recurrent("rnn", (weights,), activation="relu")
+    network.save(Network((relu,)), models / "relu")
+    done = run(models / "relu", f"1,2,3\n{row}\n3,4,5\n")
+    (line,) = done.stderr.decode().splitlines()
+    assert re.fullmatch(f"carousel: line 2: {said}; the row is left out.", line)
+    wanted = answers(run(models / "relu", "1,2,3\n3,4,5\n"))
+    assert [a["y"] for a in answers(done)] == [a["y"] for a in wanted]
+
+
+def test_ids_that_are_none_are_left_out(models):
+    network.save(Network((Embedding(np.eye(4, dtype="f4")), Dense(np.ones((2, 4), "f4")))), models / "ids")
+    done = run(models / "ids", "1\n1.5\n4\n-1\n1e300\n3\n")
+    assert [a["line"] for a in answers(done)] == [1, 6]
+    said = done.stderr.decode().splitlines()
+    assert [line.partition("an id must be ")[2] for line in said] == [
+        f"a whole number from 0 to 3, got {x}; the row is left out." for x in ("1.5", "4", "-1", "1e+300")
+    ]
+
+
 def test_times_that_a_fit_reads(models):
     """The day is first before dots, however the column goes on."""
     given = {
@@ -236,6 +269,7 @@ def test_rows_that_are_missing_are_observed_as_missing(models):
         ("", ("--continue",), "--continue needs --state"),
         ("", ("--state", "{model}"), "--state {model} would overwrite another file"),
         ("", ("--follow", "nowhere"), "nowhere: no such file or directory"),
+        ("", ("--save-every", "nan"), "nan is not a finite number"),
         ("", ("--state", "{other}"), "is not the state of a stream, but Network"),
     ],
 )
@@ -403,6 +437,29 @@ def test_signals_end_a_stream_that_waits(models, tmp_path, number, code):
     assert kept.lines == 4
     assert kept.model == hashlib.sha256((models / "months").read_bytes()).hexdigest()
     assert kept.ids == ("s0", "s1", "s2")
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_a_followed_file_that_is_another_one_ends_the_stream(models, tmp_path, how):
+    """After its last line, with the state saved: a log that is rotated."""
+    path, source = tmp_path / "state", tmp_path / "rows.csv"
+    source.write_text("1,2,3\n")
+    command = [*COMMAND, str(models / "network"), "--follow", str(source), "--state", str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert json.loads(process.stdout.readline())["line"] == 1
+        with source.open("a") as old:
+            if how == "replaced":
+                (tmp_path / "new").write_text("7,8,9\n")
+                (tmp_path / "new").replace(source)
+            else:
+                source.unlink()
+            old.write("4,5,6\n")
+        said = process.stderr.read().decode()
+        lines = process.stdout.read().splitlines()
+        assert process.wait(PATIENCE) == 2
+    assert f"{source} has been {how}" in said
+    assert "start again" in said
+    assert network.load(path).lines == 1 + len(lines)
 
 
 def test_a_reader_that_has_gone(models, tmp_path):

@@ -13,6 +13,7 @@ from carousel.errors import FormatError, UnsupportedError
 from carousel.interop import files
 from carousel.network import Dense, LastStep, Network, Recurrent, Weights, load, save
 from carousel.stream import Model
+from carousel.stream.checkpoint import Checkpoint
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("h5py", reason="h5py is not installed: pip install 'carousel-rnn[keras]'")
@@ -193,6 +194,14 @@ def test_archives_of_torch_that_unpack_to_more_and_pipes_are_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe.pt")
     with pytest.raises(FormatError, match=r"pipe.pt: it is not a regular file"):
         files.read(tmp_path / "pipe.pt")
+
+
+def test_a_state_is_told_from_a_model(tmp_path):
+    save(Checkpoint("0" * 64, (), None), tmp_path / "state")
+    with pytest.raises(
+        FormatError, match="neither a network nor a forecaster, but the state that `--state` keeps"
+    ):
+        files.read(tmp_path / "state")
 
 
 def test_what_is_neither_network_nor_forecaster_is_refused(tmp_path, monkeypatch):

@@ -336,6 +336,18 @@ def test_a_file_that_sends_hdf5_in_circles_is_refused(tmp_path, monkeypatch):
     check_sentence(error.value, path)
 
 
+def test_an_address_beyond_any_file_is_refused(tmp_path):
+    """Where HDF5 has none of a driver's, all bits set: h5py passes it on to Python, whose sizes it overflows."""
+    pytest.importorskip("h5py")
+    raw, path = bytearray((DATA / "keras-masked.h5").read_bytes()), tmp_path / "far.h5"
+    assert raw[48:56] == b"\xff" * 8
+    raw[52] = 166
+    path.write_bytes(raw)
+    with pytest.raises(FormatError, match="h5py cannot read it") as error:
+        files.read(path)
+    check_sentence(error.value, path)
+
+
 def test_depth_and_numbers_of_any_size(path):
     """JSON that would take the stack or the processor, in both places that a file has for it."""
     save(golden_network(), path)

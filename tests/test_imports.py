@@ -48,6 +48,8 @@ LATE = {
     "interop/_onnx_run.py": {"onnx"},
     "interop/_onnx_write.py": {"onnx"},
     "interop/_torch_layers.py": {"torch"},
+    "interop/_torch_modules.py": {"torch"},
+    "interop/_torch_wiring.py": {"torch"},
     "bench/agreement.py": {"torch"},
     "bench/pair.py": {"torch"},
     "bench/peak.py": {"torch"},

@@ -254,6 +254,14 @@ def networks(rng):
             drawn(rng, "lstm", 8, zero_output_for_mask=True),
             Normalization(np.ones(4, np.float32), np.full(4, 2, np.float32), invert=True),
         ],
+        "masked behind": [
+            drawn(rng, "lstm", **both),
+            drawn(rng, "gru", 8, reverse=True),
+            Reverse(),
+            Masking(0.0),
+            drawn(rng, "lstm", 4),
+            LastStep(),
+        ],
         "ids": [
             Embedding(rng.normal(size=(5, 3)).astype(np.float32), mask_zero=True),
             drawn(rng, "lstm"),
@@ -289,6 +297,14 @@ def test_there_and_back(rng, tmp_path, name):
         (lambda r: [dense(r, 3), Reverse()], "no layer for Reverse"),
         (lambda r: [LastStep(), dense(r, 3)], "no layer for LastStep"),
         (lambda r: [Masking(0.0), drawn(r, "gru", directions=2)], "`zero_output_for_mask` = True"),
+        (
+            lambda r: [Masking(0.0), drawn(r, "gru"), dense(r, 4), drawn(r, "lstm", 2, directions=2)],
+            "`zero_output_for_mask` = True",
+        ),
+        (
+            lambda r: [Masking(0.0), drawn(r, "gru", reverse=True), Reverse()],
+            "followed by a Reverse, without masks",
+        ),
     ],
 )
 def test_what_keras_cannot_be_is_refused_and_nothing_written(rng, tmp_path, make, text):
@@ -333,6 +349,65 @@ def inserted(kind, **config):
         tree["config"]["layers"].insert(1, {**entry, "registered_name": None})
 
     return change
+
+
+def test_an_input_of_other_features_than_the_weights_is_refused(tmp_path):
+    path = archive(tmp_path / "m.keras", setting(0, batch_shape=[None, None, 7]))
+    refused(path, FormatError, "its input has 7 features, but its weights are of 1")
+
+
+def nested(config):
+    """The LSTM within a model of its own, twice deep, as Keras keeps its group."""
+    layers = config["config"]["layers"]
+    for name in ("inner", "outer"):
+        layers[1] = {
+            "module": "keras", "class_name": "Sequential", "registered_name": None,
+            "config": {"name": name, "layers": [layers[0], layers[1]]},
+        }  # fmt: skip
+
+
+def moved(where):
+    """The weights, those of the LSTM at `where`."""
+    with zipfile.ZipFile(SINE) as source:
+        content = io.BytesIO(source.read("model.weights.h5"))
+    with h5py.File(content, "r+") as file:
+        file.move("layers/lstm", where)
+    return content.getvalue()
+
+
+def test_a_sequential_within_a_model_is_its_layers(tmp_path):
+    where = "layers/sequential/layers/sequential/layers/lstm"
+    report = read(archive(tmp_path / "m.keras", nested, **{"model.weights.h5": moved(where)}))
+    assert report.network == load(SINE)
+    assert report.layers[1] == ("outer/inner/lstm (LSTM)", "LSTM + LastStep")
+
+    def deep(config):
+        for _ in range(50):
+            nested(config)
+
+    refused(archive(tmp_path / "d.keras", deep), FormatError, "within one another more than 20 deep")
+
+
+def test_a_sequential_within_an_older_file_is_refused(tmp_path):
+    path = tmp_path / "m.h5"
+    path.write_bytes(MASKED.read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        nested(config)
+        file.attrs["model_config"] = json.dumps(config)
+    refused(path, UnsupportedError, "read from .keras only")
+
+
+def test_names_of_a_file_reach_no_terminal(tmp_path):
+    """What a terminal would obey, in the name of a layer and in that of a class."""
+    evil = "evil\x1b[2J\x1b]0;owned\x07\nmodel: \u202e"
+    (_, _), (name, _), *_ = read(archive(tmp_path / "m.keras", setting(1, name=evil))).layers
+    assert name == r"evil\x1b[2J\x1b]0;owned\x07\nmodel: \u202e (LSTM)"
+    refused(
+        archive(tmp_path / "m.keras", lambda c: layer(c, 1).update(class_name=evil)),
+        UnsupportedError,
+        r"\(evil\\x1b",
+    )
 
 
 UNSUPPORTED = {
@@ -443,7 +518,43 @@ def test_a_functional_model_is_read(tmp_path):
     assert load(functional(tmp_path / "m.keras", lambda c, t: None)) == load(SINE)
 
 
+def taking(*index):
+    """The last step of a sequence, taken by an index between the LSTM and the Dense."""
+
+    def change(config, tensor):
+        config["layers"][1]["config"]["return_sequences"] = True
+        entry = {
+            "module": "keras.src.ops.numpy", "class_name": "GetItem", "config": {"name": "item"}, "name": "item",
+            "registered_name": "GetItem", "inbound_nodes": [{"args": [tensor("lstm"), [*index]], "kwargs": {}}],
+        }  # fmt: skip
+        config["layers"].insert(2, entry)
+        config["layers"][3]["inbound_nodes"][0]["args"] = [tensor("item")]
+
+    return change
+
+
+def cut(start=None, stop=None, step=None):
+    return {"class_name": "__slice__", "config": {"start": start, "stop": stop, "step": step}}
+
+
+@pytest.mark.parametrize("index", [(cut(), -1), (cut(), -1, cut())])
+def test_the_last_step_taken_by_an_index(tmp_path, index):
+    report = read(functional(tmp_path / "m.keras", taking(*index)))
+    assert report.network == load(SINE)
+    assert report.layers[2] == ("item (GetItem)", "LastStep")
+
+
 GRAPHS = {
+    "the first step": (
+        taking(cut(), 0),
+        r"'item' \(GetItem\) takes \[:, 0\]; \[:, -1, :\], the last step, is supported",
+    ),
+    "two steps": (taking(cut(), cut(-2), cut(step=2)), r"takes \[:, -2:, ::2\]"),
+    "an ellipsis": (taking({"class_name": "__ellipsis__", "config": {}}, -1), r"takes \[..., -1\]"),
+    "residual": (
+        lambda c, t: c["layers"][2]["inbound_nodes"][0].update(args=[[t("lstm"), t("input_layer_1")]]),
+        r"layer 'dense' \(Dense\) joins 2 tensors; only one line of layers is supported",
+    ),
     "branch": (
         lambda c, t: c["layers"].append(
             {**c["layers"][2], "name": "b", "config": {**c["layers"][2]["config"], "name": "b"}}
@@ -458,7 +569,7 @@ GRAPHS = {
     "shared": (lambda c, t: c["layers"][1]["inbound_nodes"].append({}), "is called 2 times"),
     "merge": (
         lambda c, t: c["layers"][2]["inbound_nodes"][0]["args"].append(t("lstm")),
-        "called with 2 arguments",
+        "joins 2 tensors",
     ),
     "state": (
         lambda c, t: c["layers"][1]["inbound_nodes"][0]["kwargs"].update(initial_state=t("x")),

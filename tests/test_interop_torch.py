@@ -1,5 +1,7 @@
 """torch modules to Network and back: the same weights, the same numbers, or a refusal."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 
@@ -215,6 +217,190 @@ def test_masks_are_refused_and_an_embedding_goes_there():
             nn.module(Network((layer, dense)))
 
 
+class Forward(torch.nn.Module):
+    """A user's class: `layers` by name, joined by `forward(self, x)`."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            setattr(self, name, layer)
+        self._forward = forward
+
+    def forward(self, x):
+        return self._forward(self, x)
+
+
+def lstm(**options):
+    return torch.nn.LSTM(3, 5, **options)
+
+
+ENDS = torch.nn.Linear(5, 4), torch.nn.Linear(4, 1)
+WIRED = {
+    "last step": (
+        lambda: Forward(
+            lambda m, x: m.fc(m.lstm(x)[0][:, -1]), lstm=lstm(batch_first=True), fc=torch.nn.Linear(5, 2)
+        ),
+        "found to take (B, T, I): the last step of `module.lstm` goes on",
+        (("module.lstm (LSTM)", "LSTM + LastStep"), ("module.fc (Linear)", "Dense")),
+    ),
+    "every step": (
+        lambda: Forward(
+            lambda m, x: m.fc(m.drop(m.lstm(x)[0])),
+            lstm=lstm(), drop=torch.nn.Dropout(), fc=torch.nn.Linear(5, 2), loss=torch.nn.MSELoss(),
+        ),
+        "found to take (T, B, I): every step of `module.lstm` goes on",
+        (("module.lstm (LSTM)", "LSTM"), ("module.drop (Dropout)", "nothing"), ("module.fc (Linear)", "Dense")),
+    ),
+    "h_n": (
+        lambda: Forward(
+            lambda m, x: (m.b(m.a(m.gru(x)[1][-1])).squeeze(-1), None),
+            gru=torch.nn.GRU(3, 5, 2, batch_first=True, dtype=torch.float64),
+            a=deepcopy(ENDS[0]).double(), b=deepcopy(ENDS[1]).double(),
+        ),
+        "found to take (B, T, I): the last step of `module.gru` goes on",
+        (
+            ("module.gru (GRU)", "GRU + GRU + LastStep"), ("module.a (Linear)", "Dense"),
+            ("module.b (Linear)", "Dense"),
+        ),
+    ),
+    "both states": (
+        lambda: Forward(
+            lambda m, x: m.fc(torch.cat([*m.lstm(x.transpose(0, 1))[1][0]], -1)),
+            lstm=lstm(bidirectional=True), fc=torch.nn.Linear(10, 1),
+        ),
+        "found to take (B, T, I): the last state of each direction of `module.lstm` goes on",
+        (("module.lstm (LSTM)", "LSTM, bidirectional, last"), ("module.fc (Linear)", "Dense")),
+    ),
+    "a head of its own": (
+        lambda: Forward(
+            lambda m, x: m.head(m.body(x)[0][-1]),
+            body=torch.nn.RNN(3, 5), head=torch.nn.Sequential(ENDS[0], torch.nn.ReLU(), ENDS[1]),
+        ),
+        "found to take (T, B, I): the last step of `module.body` goes on",
+        (
+            ("module.body (RNN)", "RNN, tanh + LastStep"), ("module.head.0 (Linear)", "Dense"),
+            ("module.head.1 (ReLU)", "Dense, relu"), ("module.head.2 (Linear)", "Dense"),
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WIRED)
+def test_a_class_of_the_users_own_is_tried(name):
+    make, check, layers = WIRED[name]
+    module = make()
+    report = read(module)
+    assert report.check == f"the module itself, {check}"
+    assert report.layers == layers
+    assert report.largest < 1e-6
+    assert module.training
+    assert nn.module(load(module)) is not None
+
+
+LAYERS = {"lstm": lstm(), "fc": torch.nn.Linear(5, 1)}
+UNKNOWN = {
+    "relu": lambda m, x: m.fc(m.lstm(x)[0].relu()),
+    "relu at the end": lambda m, x: m.fc(m.lstm(x)[0]).relu(),
+    "a cut": lambda m, x: m.fc(m.lstm(x)[0]).clamp(-5, 5),
+    "the first step": lambda m, x: m.fc(m.lstm(x)[0][0]),
+    "a mean": lambda m, x: m.fc(m.lstm(x)[0].mean(0)),
+    "a state of its own": lambda m, x: m.fc(m.lstm(x, (torch.ones(1, x.shape[1], 5),) * 2)[0]),
+    "the cell": lambda m, x: m.fc(m.lstm(x)[1][1][-1]),
+    "a residual": lambda m, x: m.fc(m.lstm(x)[0]) + x[..., :1],
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_class_of_the_users_own_that_does_something_else_is_refused(name):
+    """Also where trained weights hide it: an output above 0, in which no ReLU shows."""
+    module = Forward(UNKNOWN[name], **LAYERS)
+    with torch.no_grad():
+        module.fc.bias.fill_(3.0)
+    with pytest.raises(UnsupportedError) as error:
+        load(module)
+    assert str(error.value) == (
+        "`module` is Forward, whose forward does something else with its layers than to give every step, or the last "
+        "one, to the next; join them as it does, such as "
+        "Network((*load(module.lstm).layers, LastStep(), *load(module.fc).layers))."
+    )
+
+
+def test_a_forward_that_raises_or_layers_that_are_no_ones():
+    def two(m, x):
+        raise TypeError("forward() missing 1 required\x1b argument: 'h'")
+
+    with pytest.raises(
+        UnsupportedError, match=r"; its forward raises TypeError: .* required\\x1b argument: 'h'\.$"
+    ):
+        load(Forward(two, **LAYERS))
+    with pytest.raises(UnsupportedError, match=r"`module\.conv` is Conv1d"):
+        load(Forward(UNKNOWN["relu"], conv=torch.nn.Conv1d(3, 3, 1), **LAYERS))
+
+
+def test_wrappers_of_torch_are_taken_off():
+    module = torch.nn.GRU(3, 5)
+    compiled = torch.compile(torch.nn.Sequential(torch.compile(module, backend="eager")), backend="eager")
+    assert load(torch.nn.DataParallel(module)) == load(compiled) == load(module)
+
+
+HOLLOW = {
+    "meta": (lambda w: w.to("meta"), "is on the device meta, without numbers; load its weights first"),
+    "sparse": (
+        lambda w: w.to_sparse(),
+        r"must be a dense tensor, got one that is sparse_coo; call \.to_dense\(\)",
+    ),
+    "empty": (lambda w: w[:, :0], r"must hold numbers, got shape \(20, 0\)"),
+}
+
+
+@pytest.mark.parametrize("name", HOLLOW)
+def test_tensors_without_their_numbers_are_refused(name, tmp_path):
+    change, text = HOLLOW[name]
+    state = lstm().state_dict()
+    state["weight_ih_l0"] = change(state["weight_ih_l0"])
+    torch.save(state, tmp_path / "m.pt")
+    for given in (state, tmp_path / "m.pt"):
+        with pytest.raises((FormatError, UnsupportedError), match=f"'weight_ih_l0' {text}"):
+            load(given)
+
+
+def test_modules_without_weights_are_refused():
+    with pytest.raises(UnsupportedError, match=r"^`module\.weight_ih_l0` is on the device meta"):
+        load(lstm(device="meta"))
+    with pytest.raises(UnsupportedError, match=r"^`module\.weight` has no shape yet; run the module once"):
+        load(torch.nn.LazyLinear(3))
+
+
+def test_a_checkpoint_is_its_one_entry_of_weights(tmp_path):
+    module = lstm()
+    optimizer = torch.optim.Adam(module.parameters())
+    kept = {"epoch": 3, "model": module.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save(kept, tmp_path / "m.pt")
+    report = read(tmp_path / "m.pt")
+    assert report.network == load(module)
+    assert report.layers == (("model: weights", "LSTM"),)
+    with pytest.raises(FormatError, match=r"it holds weights in 'model' and 'ema'; save one of them"):
+        load(kept | {"ema": module.state_dict()})
+
+
+def test_what_a_state_dict_does_not_say_is_said():
+    """Numbers are of a Sequential, whose parts follow each other; names are anything."""
+    module = Forward(UNKNOWN["relu"], **LAYERS)
+    with pytest.warns(
+        UserWarning, match="'lstm' and 'fc' are taken to follow each other directly at every step"
+    ):
+        load(module.state_dict())
+    load(torch.nn.Sequential(*LAYERS.values()).state_dict())
+
+
+def test_a_file_of_a_whole_module_says_the_way_out(tmp_path):
+    torch.save(lstm(), tmp_path / "m.pt")
+    with pytest.raises(
+        FormatError, match=r"it holds torch\.nn\.modules\.rnn\.LSTM, .*; save `model\.state_dict\(\)`"
+    ):
+        load(tmp_path / "m.pt")
+
+
 def test_files_and_state_dicts(tmp_path):
     """A state_dict, in memory or in a file, both ways; the file is torch's own."""
     module = torch.nn.Sequential(torch.nn.LSTM(3, 5, 2), torch.nn.Linear(5, 1))
@@ -232,6 +418,19 @@ def test_files_and_state_dicts(tmp_path):
         ("module.1 (Dropout)", "nothing"),
         ("module.2 (Linear)", "Dense"),
     )
+
+
+@pytest.mark.parametrize("make", [torch.nn.LSTM, torch.nn.GRU])
+def test_a_state_dict_without_one_of_its_weights_is_refused(make):
+    """A missing bias is no bias of zeros: torch's `bias` is one flag of all layers and directions."""
+    module = make(3, 5, num_layers=2, bidirectional=True)
+    for name in module.state_dict():
+        state = module.state_dict()
+        del state[name]
+        with pytest.raises(FormatError, match=f"but {name} is missing"):
+            load(state)
+    bare = make(3, 5, bias=False)
+    assert load(bare.state_dict()) == load(bare)
 
 
 def test_what_is_no_model_is_refused(tmp_path):

@@ -483,6 +483,22 @@ def test_times_of_an_odd_unit_are_refused(path):
         refused(path, rebuilt(path, change), "`inner.0.times` must be an array of datetime64 or int64")
 
 
+@pytest.mark.parametrize(
+    ("name", "start", "said"),
+    [
+        ("m", b"PK\x03\x04", "it is a zip archive, as Keras and torch write them"),
+        ("m", b"\x89HDF\r\n\x1a\n", "it is an HDF5 file, as Keras writes them"),
+        ("m.onnx", b"\x08\x0a", "by its name it is of another format"),
+    ],
+)
+def test_files_of_others_are_told_from_damaged_ones(tmp_path, name, start, said):
+    (tmp_path / name).write_bytes(start + bytes(range(99)))
+    with pytest.raises(
+        FormatError, match=rf"is not a carousel model: {said}; `carousel convert FILE model\.carousel`"
+    ):
+        load(tmp_path / name)
+
+
 def test_promises_take_no_memory(path):
     path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
     tracemalloc.start()

@@ -517,6 +517,20 @@ def test_sequences_outlive_the_server(paths, values, tmp_path):
         create_app({"net": paths["months"]}, state=tmp_path)
 
 
+def test_after_a_crash_no_sequence_goes_on_from_the_last_stop(paths, tmp_path):
+    def app():
+        return testclient.TestClient(create_app({"net": paths["net"]}, state=tmp_path))
+
+    step = [x_input(np.ones((1, 1, 3)))]
+    with app() as client:
+        infer(client, "net", step, sequence_id="a", sequence_start=True)
+    create_app({"net": paths["net"]}, state=tmp_path)  # what never ran takes nothing
+    with app() as client:
+        infer(client, "net", step, sequence_id="a")
+        with app() as after:  # as the first one leaves it, killed now
+            assert "begin it with `sequence_start`" in infer(after, "net", step, 404, sequence_id="a")
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b"])
 def test_names_that_no_address_can_have(paths, name):
     with pytest.raises(ArgumentError, match="A model's name must be letters"):

@@ -196,7 +196,7 @@ def test_series_that_were_not_fitted_begin_with_rows(rng):
         ),
         ({"y": [np.full(30, np.inf)], "ds": "2024-01-01"}, DataError, "finite or NaN, got Inf"),
         ({"y": [["a"] * 30], "ds": "2024-01-01"}, DataError, "`y` must be arrays of numbers"),
-        ({"y": [np.ones(30)], "ds": "soon"}, DataError, "`ds` times"),
+        ({"y": [np.ones(30)], "ds": "soon"}, DataError, "`ds` must be the time"),
         (
             {"y": [np.ones(30)], "ds": "2024-01-01", "ids": ["a", "b"]},
             ArgumentError,
@@ -239,6 +239,26 @@ def test_what_cannot_be_observed(rng, hourly):
     counted = stream.Model(forecast_model(rng, **KINDS["counted"])[0])
     with pytest.raises(DataError, match="it is a fraction"):
         counted.observe(counted.start().next + 0.5, 1.0, counted.start())
+
+
+@pytest.mark.parametrize(
+    ("y", "ds", "said"),
+    [
+        ([["a"] * 30], 5, r"`y` must be arrays of numbers, the rows of each series; NaN is missing\.$"),
+        (
+            [range(30)],
+            "soon",
+            r"`ds` must be the time of its first row for each series, or one for all: got soon\.$",
+        ),
+        ([range(30)], [5, 6], r"one for all: \(B,\) = \(1,\), got \(2,\)\.$"),
+        ([range(30)], [5.5], r"one for all: it is a fraction, but"),
+    ],
+)
+def test_rows_to_begin_with_that_are_none(y, ds, said):
+    """In words of ours, not NumPy's."""
+    model = stream.Model(forecast_model(np.random.default_rng(5), **KINDS["counted"])[0])
+    with pytest.raises(DataError, match=said):
+        model.start(y=y, ds=ds)
 
 
 def test_memory_without_torch(tmp_path, python):

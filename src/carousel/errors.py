@@ -31,6 +31,7 @@ __all__ = [
     "check_dtype",
     "check_integer",
     "check_shape",
+    "printable",
 ]
 
 
@@ -161,6 +162,21 @@ def check_integer(name: str, value: object, least: int) -> None:
     """
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < least:
         raise ArgumentError(f"`{name}` must be an integer of at least {least}, got {value!r}.")
+
+
+def printable(text: object, most: int | None = None) -> str:
+    r"""A name that others gave, as a message or a table may show it: what a terminal would obey is escaped.
+
+    Args:
+        text: anything; what `str` makes of it.
+        most: letters, of which the end is cut off; None cuts nothing.
+
+    Example:
+        >>> printable("evil\x1b[2J\n"), printable("größe", 4)
+        ('evil\\x1b[2J\\n', 'g...')
+    """
+    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+    return shown if most is None or len(shown) <= most else f"{shown[: most - 3]}..."
 
 
 def _size(axis: str, sizes: Mapping[str, int]) -> int | None:

@@ -131,7 +131,9 @@ def _run(arguments: list[str] | None) -> int:
 
 def _refuse(message: str) -> int:
     """One sentence on stderr, in one line."""
-    text = " ".join(message.split()).rstrip(".")
+    from carousel.errors import printable
+
+    text = printable(" ".join(message.split())).rstrip(".")
     with suppress(OSError):  # a full disk behind stderr: the exit code must do
         click.echo(f"carousel: {text if text.endswith('?') else text + '.'}", err=True)
     return _REFUSED

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, TypeVar
 
 import click
 
 __all__ = [
     "Names",
+    "Seconds",
     "Whole",
     "coming_options",
     "covariate_options",
@@ -25,6 +27,18 @@ class Whole(click.IntRange):
     """A whole number with a least value; click would call what is none "not a valid integer range"."""
 
     name = "integer"
+
+
+class Seconds(click.FloatRange):
+    """A finite number of at least `min`, which NaN would pass, too."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
+        number = super().convert(value, param, context)
+        if not isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, context)
+        return number
 
 
 class Names(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.2 on

@@ -19,7 +19,7 @@ __all__ = ["serve"]
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 for any free one."
 )
-@click.option("--state", metavar="DIRECTORY", help="Keep the sequences there while the server is down.")
+@click.option("--state", metavar="DIRECTORY", help="Keep the sequences there from a stop to the next start.")
 @click.option("--max-body", type=Whole(min=1), default=1 << 20, show_default=True, help="Bytes of a request.")
 @click.option(
     "--max-sequences", type=Whole(min=1), default=10_000, show_default=True, help="Sequences of one model."
@@ -47,7 +47,7 @@ def serve(
     carousel serve load.carousel                   http://127.0.0.1:8000
     carousel serve load=v7.carousel sine.carousel  under names of your own
 
-    Ctrl-C and SIGTERM finish what has begun and save --state.
+    Ctrl-C and SIGTERM finish what has begun and save --state; after a crash no sequence is known.
     """
     import uvicorn
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import click
 
+from carousel.cli.options import Seconds
+
 __all__ = ["stream"]
 
 
@@ -27,7 +29,7 @@ __all__ = ["stream"]
 )
 @click.option(
     "--save-every",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=1.0,
     show_default=True,
     metavar="SECONDS",

@@ -41,6 +41,8 @@ def evaluate(layers: Sequence[KerasLayer], x: Array, states: Sequence[State]) ->
         elif layer.kind == "Masking":
             mask = (y != np.float32(config["mask_value"])).any(-1)
             y = y * mask[..., None]
+        elif layer.kind == "GetItem":
+            y, mask = y[:, -1], None
         elif layer.kind == "Normalization":
             y = _normalization(layer, y)
         elif layer.kind == "Dense":

@@ -59,7 +59,7 @@ class KerasLayer:
 
     @property
     def title(self) -> str:
-        return f"layer {self.name!r} ({self.kind})"
+        return f"layer {self.name[:60]!r} ({self.kind[:60]})"
 
 
 def layers_of(file: BinaryIO) -> list[KerasLayer]:
@@ -95,6 +95,12 @@ def _of_hdf5(store: Hdf5) -> list[KerasLayer]:
         raise FormatError("it has no `model_weights`: weights alone are no model")
     config = parse("".join(store.texts("", "model_config")), "model_config")
     entries = _entries(config)
+    for entry in entries:
+        if entry.get("within"):
+            raise UnsupportedError(
+                f"layer {entry['name']!r} ({entry['class_name']}) is of a model within the model, which is read from "
+                ".keras only; open the file in Keras and save it as that"
+            )
     return [_legacy_layer(store, entry) for entry in entries]
 
 
@@ -152,18 +158,25 @@ def _entries(config: Any) -> list[dict[str, Any]]:
     return entries
 
 
-def _places(config: dict[str, Any]) -> dict[str, str]:
-    """The group of every layer: Keras counts the layers of a class, in the order of the configuration."""
+def _places(config: dict[str, Any], within: str = "", above: str = "") -> dict[str, str]:
+    """The group of every layer: Keras counts the layers of a class, in the order of the configuration.
+
+    Args:
+        within: the group of the model that `config` is of.
+        above: what the names of its layers begin with.
+    """
     counts: dict[str, int] = {}
     places = {}
     for entry in config["config"]["layers"]:
-        kind, name = entry["class_name"], entry["config"]["name"]
+        kind, name = entry["class_name"], above + entry["config"]["name"]
         if "inbound_nodes" not in entry and kind == "InputLayer":
             continue  # a Sequential does not count its input, which has no weights
         snake = _snake(kind)
         count = counts.get(snake, 0)
         counts[snake] = count + 1
-        places[name] = f"layers/{snake}_{count}" if count else f"layers/{snake}"
+        places[name] = f"{within}layers/{snake}_{count}" if count else f"{within}layers/{snake}"
+        if kind == "Sequential":
+            places |= _places(entry, f"{places[name]}/", f"{name}/")
     return places
 
 

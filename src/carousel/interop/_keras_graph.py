@@ -8,6 +8,8 @@ from carousel.errors import FormatError, UnsupportedError
 
 __all__ = ["chain"]
 
+_DEPTH_LIMIT = 20  # of models within models; two are usual
+
 _MASK_OPERATIONS = ("NotEqual", "Any")  # how a functional model writes the mask of a Masking or an Embedding
 
 
@@ -22,12 +24,32 @@ def chain(config: dict[str, Any]) -> list[dict[str, Any]]:
     if kind == "Sequential":
         if isinstance(inner, list):  # Keras before 2.3
             config["config"] = inner = {"layers": inner}
-        return [_named(entry) for entry in _layers(inner)]
+        return _flat([_named(entry) for entry in _layers(inner)])
     if kind in ("Functional", "Model"):
-        return _functional(inner)
+        return _flat(_functional(inner))
     raise UnsupportedError(
         f"the model is a {kind!r}; only Sequential and linear Functional models are supported"
     )
+
+
+def _flat(entries: list[dict[str, Any]], depth: int = 0) -> list[dict[str, Any]]:
+    """The layers, those of a Sequential among them in its place, under its name: `outer/inner`."""
+    found: list[dict[str, Any]] = []
+    for entry in entries:
+        if entry["class_name"] != "Sequential":
+            found.append(entry)
+            continue
+        if depth == _DEPTH_LIMIT:
+            raise FormatError(f"its models stand within one another more than {_DEPTH_LIMIT} deep")
+        if entry.get("mask_of"):
+            raise UnsupportedError(f"model {entry['name']!r} is called with `mask`, which is not supported")
+        inner = _flat([_named(layer) for layer in _layers(entry["config"])], depth + 1)
+        for layer in inner:
+            if (
+                layer["class_name"] != "InputLayer" or not found
+            ):  # only that of the whole model says something new
+                found.append({**layer, "name": f"{entry['name']}/{layer['name']}", "within": True})
+    return found
 
 
 def _layers(inner: Any) -> list[Any]:
@@ -38,7 +60,7 @@ def _layers(inner: Any) -> list[Any]:
         if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
             raise FormatError("a layer of its configuration has no class")
         if not isinstance(entry.get("config"), dict) or not isinstance(entry["config"].get("name"), str):
-            raise FormatError(f"a layer of its configuration, a {entry['class_name']!r}, has no name")
+            raise FormatError(f"a layer of its configuration, a {entry['class_name'][:60]!r}, has no name")
         module, registered = entry.get("module"), entry.get("registered_name")
         foreign = not str(module or "keras").startswith("keras") or registered not in (
             None,
@@ -130,6 +152,11 @@ def _source(entry: dict[str, Any], masks: dict[str, tuple[str, Any]]) -> str:
     """The name of the layer whose output `entry` reads."""
     args, kwargs = _call(entry)
     title = f"layer {entry['name']!r} ({entry['class_name']})"
+    if entry["class_name"] == "GetItem" and len(args) == 2:
+        entry["config"] = {**entry["config"], "index": args.pop()}
+    tensors = [a for argument in args for a in (argument if isinstance(argument, list) else [argument])]
+    if len(tensors) > 1 and all(isinstance(_tensor(a), tuple) for a in tensors):
+        raise UnsupportedError(f"{title} joins {len(tensors)} tensors; only one line of layers is supported")
     if len(args) != 1 or not isinstance(args[0], tuple):
         raise UnsupportedError(f"{title} is called with {len(args)} arguments; one tensor is supported")
     for name, value in kwargs.items():

@@ -41,7 +41,7 @@ _SILENT = (
 )  # nothing in inference
 _SUPPORTED = (
     "InputLayer, LSTM, GRU, SimpleRNN, Bidirectional, Dense, TimeDistributed, Embedding, Masking, Normalization, "
-    "Activation, ReLU, Softmax and dropout are"
+    "Activation, ReLU, Softmax, dropout and [:, -1, :] are"
 )
 
 
@@ -59,6 +59,10 @@ def ours(layers: list[KerasLayer]) -> tuple[Network, list[tuple[str, str]]]:
         network = Network(tuple(reading.found))
     except CarouselError as error:
         raise FormatError(f"its layers do not fit one another: {error}") from None
+    if reading.takes not in (None, network.input_size) and not network.takes_ids:
+        raise FormatError(
+            f"its input has {reading.takes} features, but its weights are of {network.input_size}"
+        )
     return network, reading.told
 
 
@@ -69,6 +73,7 @@ class _Reading:
         self._layers = layers
         self.found: list[Layer] = []
         self.told: list[tuple[str, str]] = []
+        self.takes: int | None = None  # features of the input, where it says how many
         self._rank: int | None = None  # of the data, with the batch
         self._features: int | None = None
         self._mask: tuple[str, Any] | None = None  # of which layer's output, compared with what
@@ -99,6 +104,7 @@ class _Reading:
         if not isinstance(shape, list) or not all(n is None or type(n) is int for n in shape):
             raise FormatError(f"{layer.title} has no shape that can be read")
         self._rank, self._features = len(shape), shape[-1] if len(shape) > 2 else None
+        self.takes = self._features
         if len(shape) not in (2, 3):
             raise UnsupportedError(
                 f"{layer.title} takes {len(shape)} axes; (batch, steps, features), or of ids (batch, steps), "
@@ -140,6 +146,17 @@ class _Reading:
             raise UnsupportedError(f"{layer.title} masks {value!r}; a number is supported")
         self.found.append(Masking(value))
         self._mask = (self._layers[k - 1].name if k else "", value)
+
+    def _item(self, k: int, layer: KerasLayer) -> None:
+        self._sequence(layer)
+        index = layer.config.get("index")
+        whole = {"class_name": "__slice__", "config": {"start": None, "stop": None, "step": None}}
+        if index not in ([whole, -1], [whole, -1, whole]):
+            raise UnsupportedError(
+                f"{layer.title} takes {_index(index)}; [:, -1, :], the last step, is supported"
+            )
+        self.found.append(LastStep())
+        self._after(False)
 
     def _normalization(self, k: int, layer: KerasLayer) -> None:
         self._sequence(layer)
@@ -281,6 +298,7 @@ _ADDED: dict[str, Callable[[_Reading, int, KerasLayer], None]] = {
     "Bidirectional": _Reading._bidirectional,
     "Dense": _Reading._dense,
     "Embedding": _Reading._embedding,
+    "GetItem": _Reading._item,
     "Masking": _Reading._masking,
     "Normalization": _Reading._normalization,
     "TimeDistributed": _Reading._time_distributed,
@@ -293,6 +311,22 @@ def _refuse(layer: KerasLayer, **wanted: Any) -> None:
         got = layer.config.get(name, value)
         if got != value and not (value is False and got is None):
             raise UnsupportedError(f"{layer.title} has `{name}` = {str(got)[:60]}, which is not supported")
+
+
+def _index(index: Any) -> str:
+    """What stands in the brackets of a GetItem."""
+    parts = index if isinstance(index, list) else [index]
+    shown = []
+    for part in parts:
+        kind, config = (part.get("class_name"), part.get("config")) if isinstance(part, dict) else ("", None)
+        if kind == "__slice__" and isinstance(config, dict):
+            ends = [config.get(name) for name in ("start", "stop", "step")]
+            shown.append(
+                ":".join("" if end is None else str(end) for end in ends[: 2 + (ends[2] is not None)])
+            )
+        else:
+            shown.append("..." if kind == "__ellipsis__" else str(part))
+    return f"[{', '.join(shown)}]"[:60]
 
 
 def _inner(layer: KerasLayer, name: str) -> dict[str, Any]:

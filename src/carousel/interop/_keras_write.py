@@ -63,7 +63,8 @@ class _Writer:
         self.groups: Groups = {}
         self._layers: list[dict[str, Any]] = []
         self._counts: dict[str, int] = {}
-        self._dtype, self._masks = str(network.dtype), network.masks
+        self._dtype = str(network.dtype)
+        self._masks = False  # whether steps may be left out where the next layer is
         self._shape = [None, None] if network.takes_ids else [None, None, network.input_size]
         self._input(network)
         layers = _last_steps_first(network.layers)
@@ -107,9 +108,11 @@ class _Writer:
             self._append("Activation", {"activation": first.function}, {})
         elif isinstance(first, Masking):
             self._append("Masking", {"mask_value": first.value}, {})
+            self._masks = True
         elif isinstance(first, Embedding):
             sizes = {"input_dim": first.input_size, "output_dim": first.output_size}
             self._append("Embedding", {**sizes, "mask_zero": first.mask_zero}, {"": [first.W]})
+            self._masks = first.mask_zero
         elif isinstance(first, Normalization):
             arrays = [first.mean, first.variance, np.array(0, np.int32)]
             self._append("Normalization", {"axis": [-1], "invert": first.invert}, {"": arrays})
@@ -153,6 +156,7 @@ class _Writer:
             config["return_sequences"] = False
             taken = 2
         self._append(_KINDS[layer.cell], config, {"cell": arrays[0]})
+        self._masks &= config["return_sequences"]
         return taken
 
     def _add_bidirectional(
@@ -175,6 +179,7 @@ class _Writer:
         self._append(
             "Bidirectional", both, {"forward_layer/cell": arrays[0], "backward_layer/cell": arrays[1]}
         )
+        self._masks &= layer.return_sequences
         return 1
 
     def _append(self, kind: str, config: dict[str, Any], groups: Groups) -> None:

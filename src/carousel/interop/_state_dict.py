@@ -12,7 +12,7 @@ import stat
 import zipfile
 from typing import Any
 
-from carousel.errors import CarouselError, FormatError, UnsupportedError
+from carousel.errors import CarouselError, FormatError, UnsupportedError, printable
 from carousel.interop import torch as interop
 from carousel.interop.verification import Conversion, check_difference
 from carousel.network import Dense, Layer, Network, Recurrent, Weights, atomic
@@ -21,7 +21,8 @@ __all__ = ["conversion", "read", "save"]
 
 _CHECK = "torch's own layers with these weights"
 _ASSUMED = "taken to follow each other directly at every step, which a state_dict does not say"
-_NAME = re.compile(r"(weight|bias)_(ih|hh)_l\d+(_reverse)?")
+_SAVE = "save `model.state_dict()`, or load the model in Python, where you trust it, and convert it there"
+_NAME = re.compile(r"(weight|bias)_(ih|hh)_l([0-9]{1,4})(_reverse)?")
 EXPANSION, ALLOWANCE = (
     20,
     4096,
@@ -51,22 +52,32 @@ def read(path: str | os.PathLike[str]) -> Conversion:
     except (
         Exception
     ) as error:  # of a damaged file; torch's unpickler and zipfile raise whatever they stumble over
-        text = " ".join(str(error).split(". ")[0].split())[:160]
-        raise FormatError(f"{os.fspath(path)}: torch cannot read it as weights alone: {text}.") from None
+        raise FormatError(
+            f"{os.fspath(path)}: torch cannot read it as weights alone: {_reason(str(error))}."
+        ) from None
     return conversion(state, os.fspath(path))
 
 
 def conversion(state: Any, name: str = "the state_dict") -> Conversion:
     """As `read`, of what a file held; errors begin with `name`."""
     try:
+        entry, state = _weights(state)
         network, told = _network(state)
         largest = interop.difference(interop.save(network), network)
         check_difference(largest, network, "in torch, the model")
     except UnsupportedError as error:
-        raise UnsupportedError(f"{name}: {str(error).rstrip('.')}.") from error
+        raise UnsupportedError(f"{name}: {printable(error).rstrip('.')}.") from error
     except CarouselError as error:
-        raise FormatError(f"{name}: {str(error).rstrip('.')}.") from error
-    return Conversion(network, largest, f"{_CHECK}, {_ASSUMED}" if len(told) > 1 else _CHECK, told)
+        raise FormatError(f"{name}: {printable(error).rstrip('.')}.") from error
+    told = tuple((f"{entry}: {theirs}" if entry else theirs, ours) for theirs, ours in told)
+    if len(told) == 1:
+        return Conversion(network, largest, _CHECK, told)
+    names = " and ".join(repr(theirs) for theirs, _ in told)
+    numbered = all(theirs.rpartition(".")[2].isdecimal() for theirs, _ in told)
+    assumed = (
+        "" if numbered else f"{name}: {names} are {_ASSUMED}; where they do not, convert the module itself"
+    )
+    return Conversion(network, largest, f"{_CHECK}, {_ASSUMED}", told, assumed)
 
 
 def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
@@ -81,6 +92,13 @@ def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
     atomic.write(path, [sink.getvalue()])
     told = ((layer.title, type(child).__name__) for layer, child in zip(network.layers, module, strict=False))
     return Conversion(network, largest, f"{_CHECK}; a state_dict holds the weights alone", tuple(told))
+
+
+def _reason(text: str) -> str:
+    """What torch's message says, in one line, and the way out of what it advises against."""
+    if found := re.search(r"GLOBAL `?([\w.]+)", text):
+        return f"it holds {printable(found[1], 60)}, whose code does not run here; {_SAVE}"
+    return printable(" ".join(text.split(". ")[0].split()), 160)
 
 
 def _check_archive(path: str | os.PathLike[str]) -> None:
@@ -110,7 +128,7 @@ def _network(state: Any) -> tuple[Network, tuple[tuple[str, str], ...]]:
                 "build the module and use carousel.interop.torch.load"
             )
         last = prefix
-        new = _recurrent(prefix, named) if "weight_ih_l0" in named else [_linear(prefix, named)]
+        new = _recurrent(prefix, named) if _is_recurrent(named) else [_linear(prefix, named)]
         layers += new
         told.append((prefix or "weights", " + ".join(layer.title for layer in new)))
     return Network(tuple(layers)), tuple(told)
@@ -125,12 +143,37 @@ def _follows(last: str, prefix: str, dense: bool, named: dict[str, Any]) -> bool
     root, _, number = last.rpartition(".")
     if number.isdecimal():
         return prefix == f"{root}.{int(number) + 1}".lstrip(".") and not dense
-    return not dense and "weight_ih_l0" not in named
+    return not dense and not _is_recurrent(named)
+
+
+def _is_recurrent(named: dict[str, Any]) -> bool:
+    return any(map(_NAME.fullmatch, named))
+
+
+def _weights(state: Any) -> tuple[str, Any]:
+    """The weights in a checkpoint, with the name of their entry; "" where `state` holds them itself."""
+    import torch
+
+    if not isinstance(state, dict):
+        return "", state
+    if any(isinstance(value, torch.Tensor) for value in state.values()):
+        return "", state
+    inner = {
+        str(name): value
+        for name, value in state.items()
+        if isinstance(value, dict) and value and all(isinstance(v, torch.Tensor) for v in value.values())
+    }
+    if len(inner) > 1:
+        names = " and ".join(map(repr, inner))
+        raise FormatError(f"it holds weights in {names}; save one of them as a state_dict of its own")
+    return next(iter(inner.items()), ("", state))
 
 
 def _groups(state: Any) -> dict[str, dict[str, Any]]:
     """The arrays by the name of their module and their own."""
     import torch
+
+    from carousel.interop._torch_modules import check_tensor
 
     if not isinstance(state, dict) or not state:
         raise FormatError(f"it must hold a state_dict, tensors by name, got {type(state).__name__}")
@@ -139,14 +182,17 @@ def _groups(state: Any) -> dict[str, dict[str, Any]]:
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise FormatError("it must hold a state_dict, tensors by name, and nothing else")
         if tensor.dtype not in (torch.float32, torch.float64):
-            raise UnsupportedError(f"{name!r} is {tensor.dtype}; float32 and float64 are supported")
+            raise UnsupportedError(f"{name[:60]!r} is {tensor.dtype}; float32 and float64 are supported")
+        check_tensor(repr(name[:60]), tensor)
+        if not tensor.numel():
+            raise FormatError(f"{name[:60]!r} must hold numbers, got shape {tuple(tensor.shape)}")
         stored = tensor.untyped_storage().nbytes()
         if tensor.numel() * tensor.element_size() > stored:  # a view of few numbers may claim any shape
             raise FormatError(
                 f"{name[:60]!r} claims shape {tuple(tensor.shape)}, but {stored} bytes are stored"
             )
         prefix, _, own = name.rpartition(".")
-        groups.setdefault(prefix, {})[own] = tensor.detach().numpy()
+        groups.setdefault(prefix, {})[own] = tensor.detach().cpu().numpy()
     return groups
 
 
@@ -162,18 +208,23 @@ def _recurrent(prefix: str, named: dict[str, Any]) -> list[Recurrent]:
     unknown = sorted(name for name in named if not _NAME.fullmatch(name))
     if unknown:
         raise UnsupportedError(f"{prefix or 'the weights'!r} has {unknown[0][:60]!r}, which is not supported")
+    needed, suffixes = ["weight_ih", "weight_hh"], [""]
+    if any(name.startswith("bias") for name in named):  # torch's `bias` is one flag of a whole module
+        needed += ["bias_ih", "bias_hh"]
+    if any(name.endswith("_reverse") for name in named):
+        suffixes += ["_reverse"]
     layers: list[Recurrent] = []
     used: set[str] = set()
-    suffixes = ("", "_reverse") if "weight_ih_l0_reverse" in named else ("",)
-    while f"weight_ih_l{len(layers)}" in named:
+    for k in range(1 + max(int(_NAME.fullmatch(name)[3]) for name in named)):  # type: ignore[index]
         directions = []
         for suffix in suffixes:
-            names = [f"{n}_l{len(layers)}{suffix}" for n in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+            names = [f"{name}_l{k}{suffix}" for name in needed]
+            if missing := [name for name in names if name not in named]:
+                raise FormatError(
+                    f"{prefix or 'the weights'!r} must have {', '.join(names)}, but {missing[0]} is missing"
+                )
             used.update(names)
-            arrays = [named.get(name) for name in names]
-            if arrays[0] is None or arrays[1] is None:
-                raise FormatError(f"{prefix or 'the weights'!r} has no {names[0]} and {names[1]}")
-            directions.append(Weights(*arrays))  # type: ignore[arg-type]
+            directions.append(Weights(*(named[name] for name in names)))
         W, R = directions[0].W, directions[0].R
         gates = len(W) // max(1, R.shape[1])
         if gates not in _CELLS:

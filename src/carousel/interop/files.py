@@ -36,9 +36,12 @@ def read(path: str | os.PathLike[str]) -> Conversion:
         from carousel.interop import _state_dict
 
         return _state_dict.read(path)
+    from carousel.stream.checkpoint import Checkpoint  # and what else is kept in files of ours
+
     value = own.load(path)
     if not isinstance(value, Network | ForecastModel):
-        raise FormatError(f"{os.fspath(path)}: it holds neither a network nor a forecaster.")
+        state = ", but the state that `--state` keeps; convert its model" * isinstance(value, Checkpoint)
+        raise FormatError(f"{os.fspath(path)}: it holds neither a network nor a forecaster{state}.")
     return _of_ours(value)
 
 

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
+from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError, printable
 from carousel.interop._keras_equations import evaluate
 from carousel.interop._keras_file import KerasLayer, layers_of
 from carousel.interop._keras_layers import ours
@@ -170,6 +170,11 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
     except RecursionError:
         raise FormatError(f"{os.fspath(path)}: it is nested too deeply.") from None
     except UnsupportedError as error:
-        raise UnsupportedError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+        raise UnsupportedError(f"{os.fspath(path)}: {_said(error)}.") from error
     except CarouselError as error:
-        raise FormatError(f"{os.fspath(path)}: {str(error).rstrip('.')}.") from error
+        raise FormatError(f"{os.fspath(path)}: {_said(error)}.") from error
+
+
+def _said(error: CarouselError) -> str:
+    """Its text, in which names of the file stand."""
+    return printable(error, 600).rstrip(".")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from carousel.errors import UnsupportedError
+from carousel.errors import UnsupportedError, printable
 from carousel.network import Masking, Network
 
 if TYPE_CHECKING:
@@ -32,13 +32,19 @@ class Conversion:
         network: ours, read or written: a Network, or the ForecastModel of a forecaster.
         largest: the largest difference between both sides on random input, relative to the largest output or 1.
         check: which check ran, in words.
-        layers: for every foreign layer what it is there, and what it is here.
+        layers: for every foreign layer what it is there, its name safe to print, and what it is here.
+        assumed: what the source does not say and was taken to be so, in words; "" for nothing.
     """
 
     network: Any
     largest: float
     check: str
     layers: tuple[tuple[str, str], ...]
+    assumed: str = ""
+
+    def __post_init__(self) -> None:
+        told = tuple((printable(theirs), printable(ours)) for theirs, ours in self.layers)
+        object.__setattr__(self, "layers", told)
 
 
 def sample(network: Network, rng: np.random.Generator, T: int, B: int) -> Array:

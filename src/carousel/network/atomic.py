@@ -18,7 +18,7 @@ from pathlib import Path
 
 from carousel.errors import ArgumentError
 
-__all__ = ["write"]
+__all__ = ["remove", "write"]
 
 _TEMPORARY = re.compile(r"\.carousel-[0-9a-f]{16}\.tmp")
 
@@ -52,6 +52,18 @@ def write(path: str | os.PathLike[str], parts: Iterable[bytes]) -> None:
         _remove(temporary)
         raise
     _synchronise(target.parent)
+
+
+def remove(path: str | os.PathLike[str]) -> None:
+    """Makes `path` a file that is not there, also after the power fails; nothing where there is none.
+
+    Raises:
+        OSError: the system could not remove it.
+    """
+    target = Path(os.path.realpath(path))
+    with suppress(FileNotFoundError):
+        os.unlink(target)
+        _synchronise(target.parent)
 
 
 def _mode(target: Path) -> int | None:

@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from carousel.network.schema import format_of
 __all__ = ["FORMATS", "from_bytes", "load", "save", "to_bytes"]
 
 FORMATS = (1, 2, 3)
+
+_FOREIGN = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth")
+_CONVERT = "`carousel convert FILE model.carousel` makes a carousel model of what it can read"
 
 
 def save(value: object, path: str | os.PathLike[str]) -> None:
@@ -73,7 +77,16 @@ def load(path: str | os.PathLike[str]) -> Any:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
             raise FormatError("it is not a regular file")
         with open(path, "rb") as file:
-            document, tensors = _document(file, os.fstat(file.fileno()).st_size)
+            size = os.fstat(file.fileno()).st_size
+            if foreign := _foreign(file.read(8)):
+                raise FormatError(f"it is {foreign}; {_CONVERT}")
+            file.seek(0)
+            try:
+                document, tensors = _document(file, size)
+            except FormatError as error:
+                if Path(path).suffix.lower() not in _FOREIGN:
+                    raise
+                raise FormatError(f"by its name it is of another format; {_CONVERT}") from error
     with _naming(os.fspath(path)):
         return _value(document, tensors)
 
@@ -88,6 +101,13 @@ def from_bytes(data: bytes) -> Any:
         document, tensors = _document(io.BytesIO(data), len(data))
     with _naming("the data"):
         return _value(document, tensors)
+
+
+def _foreign(start: bytes) -> str:
+    """What a file that begins like this is, where that is plain; as lengths of a header both are far too long."""
+    if start.startswith(b"PK\x03\x04"):
+        return "a zip archive, as Keras and torch write them"
+    return "an HDF5 file, as Keras writes them" if start == b"\x89HDF\r\n\x1a\n" else ""
 
 
 @contextmanager

@@ -37,7 +37,8 @@ def create_app(
     Args:
         models: paths by name.
         limits: of the clients.
-        state: directory where the states of the sequences are kept while the server is down.
+        state: directory where the states of the sequences are kept from a stop to the next start; a server that
+            runs has no file there.
 
     Raises:
         ArgumentError: no model, or a name that no address can have.
@@ -56,6 +57,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        for one in served.values():
+            one.open()
         sweeper = asyncio.create_task(_sweep(served, limits))
         yield
         sweeper.cancel()

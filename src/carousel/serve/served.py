@@ -11,6 +11,7 @@ from typing import Any
 
 from carousel import network
 from carousel.errors import FormatError
+from carousel.network import atomic
 from carousel.serve.batching import Batcher
 from carousel.serve.forecaster import ServedForecaster
 from carousel.serve.limits import Limits
@@ -88,6 +89,11 @@ class Served:
         """The reply to a message of a WebSocket."""
         reply: dict[str, Any] = self.what.reply(await self._submit(self.what.message(tree, sequence)))
         return reply
+
+    def open(self) -> None:
+        """Sequences go on from here: their file goes, for after a crash it would take them back to the last start."""
+        if self._kept is not None:
+            atomic.remove(self._kept)
 
     async def close(self) -> None:
         """Finishes what waits, and saves the states."""

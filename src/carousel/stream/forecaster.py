@@ -122,9 +122,19 @@ class ForecasterModel:
         v = self.value
         try:
             rows = [np.asarray(part, np.float64) for part in y]
-            starts = np.broadcast_to(self._stamps(ds), (len(rows),))
+        except (TypeError, ValueError):
+            raise DataError(
+                "`y` must be arrays of numbers, the rows of each series; NaN is missing."
+            ) from None
+        first = "the time of its first row for each series, or one for all"
+        try:
+            starts = self._stamps(ds)
         except (TypeError, ValueError) as error:
-            raise DataError(f"`y` must be arrays of numbers and `ds` times, one for each: {error}.") from None
+            reason = f"{error}" if f"{error}".startswith("it ") else f"got {str(ds)[:60]}"
+            raise DataError(f"`ds` must be {first}: {reason}.") from None
+        if starts.shape not in ((), (1,), (len(rows),)):
+            raise DataError(f"`ds` must be {first}: (B,) = ({len(rows)},), got {starts.shape}.")
+        starts = np.broadcast_to(starts, (len(rows),))
         names = [f"{b}" for b in range(len(rows))] if ids is None else list(ids)
         if len(names) != len(rows):
             raise ArgumentError(f"`ids` must be one for each of {len(rows)} arrays of `y`, got {len(names)}.")

@@ -25,10 +25,13 @@ class Lines:
         descriptor: of a pipe, a terminal or a file.
         follow: a file goes on growing when its end is reached; its last line is complete when its end is there.
         wake: a descriptor that ends every wait as soon as it can be read.
+        path: of the file that is followed, which must stay this one; None does not look.
     """
 
-    def __init__(self, descriptor: int, *, follow: bool = False, wake: int | None = None) -> None:
-        self._descriptor, self._follow = descriptor, follow
+    def __init__(
+        self, descriptor: int, *, follow: bool = False, wake: int | None = None, path: str | None = None
+    ) -> None:
+        self._descriptor, self._follow, self._path = descriptor, follow, path
         self._regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
         self._wake = [] if wake is None else [wake]
         self._begun = bytearray()
@@ -38,7 +41,7 @@ class Lines:
         """The lines that have come, none after `timeout` seconds without one; None when there are no more.
 
         Raises:
-            DataError: a file that is followed has been cut short.
+            DataError: a file that is followed has been cut short, replaced or removed; all its lines were read.
         """
         give_up = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -67,9 +70,20 @@ class Lines:
         """Waits a little for a file to grow; True if it is time to stop waiting."""
         if os.fstat(self._descriptor).st_size < self._read:
             raise DataError("The file that is followed has been cut short; start again on the new one.")
+        self._check_path()
         left = _LOOK_AGAIN if give_up is None else min(_LOOK_AGAIN, max(0.0, give_up - time.monotonic()))
         ready, _, _ = select.select(self._wake, [], [], left)
         return bool(ready) or (give_up is not None and time.monotonic() >= give_up)
+
+    def _check_path(self) -> None:
+        if self._path is None:
+            return
+        try:
+            there = os.stat(self._path)
+        except FileNotFoundError:
+            raise DataError(f"{self._path} has been removed; start again when there is a new one.") from None
+        if not os.path.samestat(there, os.fstat(self._descriptor)):
+            raise DataError(f"{self._path} has been replaced by another file; start again on the new one.")
 
     def _split(self, block: bytes) -> list[bytes]:
         *lines, rest = block.split(b"\n")

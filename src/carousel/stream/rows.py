@@ -113,12 +113,24 @@ class NetworkRows:
         self.states[answer.stream] = answer.state
 
     def _step(self, x: Array, state: State) -> tuple[Array, State]:
-        if not self.model.network.takes_ids:
-            return self.model.step(x[None].astype(self.model.network.dtype), state)
-        if x[0] % 1:
-            raise DataError(f"an id must be a whole number, got {x[0]:g}")
-        y, state = self.model.advance(x[None].astype(np.int64), state)
-        return y.reshape(1, -1), state
+        network = self.model.network
+        if network.takes_ids:
+            if x[0] % 1 or not 0 <= x[0] < network.input_size:
+                raise DataError(
+                    f"an id must be a whole number from 0 to {network.input_size - 1}, got {x[0]:g}"
+                )
+            y, state = self.model.advance(x[None].astype(np.int64), state)
+            return y.reshape(1, -1), state
+        with np.errstate(over="ignore"):
+            cast = x[None].astype(network.dtype)
+        if not np.isfinite(cast).all():
+            raise DataError(f"a feature must fit {network.dtype}, got {x[np.argmax(abs(x))]:g}")
+        y, after = self.model.step(cast, state)
+        if not all(np.isfinite(a).all() for a in (*after.h, *after.c) if a is not None):
+            raise DataError(
+                "its features are too large: the network would remember numbers that are not finite"
+            )
+        return y, after
 
 
 class ForecasterRows:

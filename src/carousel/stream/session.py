@@ -70,7 +70,7 @@ def run(
             cut_back(sink, out, checkpoint.written)
         Follower(
             taken,
-            Lines(source, follow=follow is not None, wake=wake),
+            Lines(source, follow=follow is not None, wake=wake, path=follow),
             sink,
             checkpoint,
             path=state,
