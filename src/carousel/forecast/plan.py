@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-import numpy as np
-
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.split import MOST
 from carousel.network.forecaster import ForecastModel
