@@ -49,7 +49,8 @@ def test_errors_of_unfitted_training_rows_count_as_their_weeks(value: tuple[Fore
     assert alone.unfitted.every is alone.unfitted.held
     calibration, before = (j.calibration(history.scale) for j in (judged, alone))
     np.testing.assert_allclose(calibration.counts / before.counts, 1 / (1 - share), rtol=1e-6)
-    assert np.nanmax(before.scores) < 10 < np.nanmedian(calibration.scores)
+    assert calibration.sided > before.sided  # all of these are too low
+    assert np.nanmax(before.scores) < 10 < np.nanmedian(np.abs(calibration.scores))
     assert judged.scores["carousel"].mae == alone.scores["carousel"].mae  # of held-out rows only
 
 

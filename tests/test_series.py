@@ -94,7 +94,7 @@ def test_business_months_are_told_from_others(alias: str) -> None:
 def weekday_of_month(n: int, weekday: int) -> list[np.datetime64]:
     """The n-th such day (from 0, or from the end) of every month of five years; 0 for a Monday."""
     days = pd.date_range("2018-01-01", "2022-12-31")
-    days = days[days.weekday == weekday]
+    days = days[days.day_of_week == weekday]
     return [of.iloc[n] for _, of in days.to_series().groupby(days.to_period("M"))]
 
 
