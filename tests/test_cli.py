@@ -182,7 +182,7 @@ def test_bad_data_is_refused(tmp_path: Path, command: str, name: str, says: str)
         (("--horizon", "24", "--freq", "fortnight"), "--freq must be an alias such as"),
         (("--horizon", "24", "--seed", "-1"), "'--seed': -1 is not in the range"),
         (("--horizon", "24", "--seed", str(2**63)), "--seed must be below 2**63"),
-        (("--horizon", "24", "--strange"), "No such option"),
+        (("--horizon", "24", "--qqqq"), "No such option"),
         (("--horizon", "3", "--lookback", "100000"), "--lookback must be at most 57 rows"),
         (("--horizon", "3", "--freq", "h"), "data.csv: the step of the rows is D, not h"),
         (("--horizon", "3", "--out", ""), "--out must be a file, but '' is no name"),
