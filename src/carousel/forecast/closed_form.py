@@ -346,7 +346,7 @@ def sketched_linear(
     return out_of_fold(history, smoothing, plan, train, choice, parts)
 
 
-def shrink_factor(forecast: Array, rest: Array, observed: Array, blocks: int) -> float:
+def shrink_factor(forecast: Array, rest: Array, observed: Array, blocks: int, doubt: float = 1.0) -> float:
     """What to multiply a correction with so that noise in the held-out rows cannot make it a loss.
 
         s = Σ f r / Σ f²        clip(s - SE(s), 0, 1)        SE by a jackknife over blocks of origins
@@ -356,18 +356,19 @@ def shrink_factor(forecast: Array, rest: Array, observed: Array, blocks: int) ->
         rest: (B, K) r, what it should have been.
         observed: (B, K).
         blocks: how many.
+        doubt: of standard errors that are taken off.
     """
     f, r = np.where(observed, forecast, 0), np.where(observed, rest, 0)
     fr = np.array([part.sum() for part in np.array_split((f * r).sum(1), blocks)])
     ff = np.array([part.sum() for part in np.array_split((f * f).sum(1), blocks)])
-    return _jackknifed(fr, ff)
+    return _jackknifed(fr, ff, doubt)
 
 
-def _jackknifed(fr: Array, ff: Array) -> float:
-    """clip(s - SE(s), 0, 1) from Σ f r and Σ f² of every block."""
+def _jackknifed(fr: Array, ff: Array, doubt: float = 1.0) -> float:
+    """clip(s - doubt SE(s), 0, 1) from Σ f r and Σ f² of every block."""
     if ff.sum() <= 0:
         return 0.0
     blocks, s = len(fr), fr.sum() / ff.sum()
     without = (fr.sum() - fr) / np.maximum(ff.sum() - ff, 1e-300)
     error = np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
-    return float(np.clip(s - error, 0, 1))
+    return float(np.clip(s - doubt * error, 0, 1))

@@ -444,6 +444,7 @@ class _Work:
             self.session,
             self._with_year,
             reading,
+            few=self.split.choose is self.split.judge,
         )
 
     @property

@@ -44,6 +44,7 @@ class Job:
         choose: origins that stop the training; none to train for exactly `epochs`.
         with_year: the network may know the time of the year.
         paths: of the covariates that the network reads; None for none.
+        few: held-out rows are so few that those that stop the training score it, too.
     """
 
     history: History
@@ -57,6 +58,7 @@ class Job:
     session: Session
     with_year: bool = True
     paths: CovariatePaths | None = None
+    few: bool = False
 
 
 def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
@@ -96,10 +98,9 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
             output = torch.cat([net(*batch.inputs)[:, : plan.horizon] for batch in held])
         target = torch.cat([batch.target for batch in held])
         observed = torch.cat([batch.observed for batch in held])
-        blocks = judges(len(output), plan.horizon)
-        shrink = (
-            shrink_factor(output.numpy(), target.numpy(), observed.numpy() > 0, blocks) if blocks else 0.0
-        )
+        blocks, doubt = judges(len(output), plan.horizon), 2.0 if job.few else 1.0
+        judged = output.numpy(), target.numpy(), observed.numpy() > 0
+        shrink = shrink_factor(*judged, blocks, doubt) if blocks else 0.0
     return (net.value(shrink) if shrink > 0 else None), run
 
 
