@@ -58,8 +58,7 @@ def test_a_fall_through_zero_is_inside_the_intervals(seed: int) -> None:
     y = 60 - 0.3 * np.arange(230) + np.random.default_rng(seed).normal(scale=2, size=230)
     first = int(np.flatnonzero(y < 0.5)[0])
     forecaster = Forecaster(20, season=7, hidden_size=8, epochs=1, progress=False).fit(y[:first])
-    told = "no value is below 0, but nothing shows that none can be; nonnegative=True cuts forecasts there"
-    assert told in forecaster.notes_
+    assert any("nothing shows that none can be; --nonnegative" in note for note in forecaster.notes_)
     forecast, truth = forecaster.predict(level=95), y[first : first + 20]
     inside = (forecast["carousel-lo-95"] <= truth) & (truth <= forecast["carousel-hi-95"])
     assert inside.mean() >= 0.75
@@ -81,5 +80,17 @@ def test_what_is_asked_for_is_done() -> None:
 def test_a_bound_that_values_cross_is_refused() -> None:
     with pytest.raises(DataError, match=r"`nonnegative` is asked for, but series 'y' has -1 at 3; repair"):
         Forecaster(2, nonnegative=True).fit(np.array([1.0, 2, 3, -1, 5, 6, 7, 8, 9, 10]))
-    with pytest.raises(ArgumentError, match="`nonnegative` must be True, False or None, got 'yes'"):
-        Forecaster(2, nonnegative="yes").fit(np.arange(30.0))
+    for wrong in ("yes", 1, 0, np.ones(2)):
+        with pytest.raises(ArgumentError, match="`nonnegative` must be True, False or None, got "):
+            Forecaster(2, nonnegative=wrong).fit(np.arange(30.0))
+
+
+def test_lines_without_noise_and_constants_are_no_bounds() -> None:
+    """Errors of 0 were left out of the likelihood, so that any other unit was likelier."""
+    assert not bounded(60.5 - 0.25 * T)
+    assert not bounded(60.5 - 0.2501 * T)
+    panel = Panel.of(
+        [60.5 - 0.25 * T, np.full(200, 7.5), np.full(200, 300.5)], starts=["2023-07-20"] * 3, freq="D"
+    )
+    shape = plan(panel, 14, None, None)
+    assert not is_bounded(panel, shape, try_units(lambda unit: panel, panel, shape, True))

@@ -43,7 +43,7 @@ def test_values_are_carried_on_by_a_season() -> None:
     x = np.array([np.nan, 2.0, 3.0, np.nan, np.nan, np.nan, 7.0, np.nan])
     assert carried_on(x, 1).tolist() == [2, 2, 3, 3, 3, 3, 7, 7]
     assert carried_on(x, 3).tolist() == [2, 2, 3, 3, 2, 3, 7, 2]
-    assert carried_on(x[1:3], 3) is not None
+    assert carried_on(x[1:3], 3).tolist() == [2, 3]
 
 
 def test_persistence_is_the_last_value_that_was_observed(rng: np.random.Generator) -> None:

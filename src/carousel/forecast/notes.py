@@ -41,7 +41,8 @@ def sentences(
         said.append("no value is below 0: forecasts and bounds are cut there")
     elif model.scaling.unit == "identity" and np.nanmin(panel.values) >= 0 and asked is None:
         said.append(
-            "no value is below 0, but nothing shows that none can be; nonnegative=True cuts forecasts there"
+            "no value is below 0, but nothing shows that none can be; --nonnegative, in Python nonnegative=True, cuts "
+            "forecasts there"
         )
     said += _ended(panel, model.horizon)
     if missing := int(np.isnan(panel.values).sum()):

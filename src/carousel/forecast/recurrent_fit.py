@@ -98,7 +98,7 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
             output = torch.cat([net(*batch.inputs)[:, : plan.horizon] for batch in held])
         target = torch.cat([batch.target for batch in held])
         observed = torch.cat([batch.observed for batch in held])
-        blocks, doubt = judges(len(output), plan.horizon), 2.0 if job.few else 1.0
+        blocks, doubt = judges(len(job.choose), plan.horizon), 2.0 if job.few else 1.0
         judged = output.numpy(), target.numpy(), observed.numpy() > 0
         shrink = shrink_factor(*judged, blocks, doubt) if blocks else 0.0
     return (net.value(shrink) if shrink > 0 else None), run

@@ -32,7 +32,7 @@ class Settings:
     learning_rate: float
     patience: int
     max_steps: int | None
-    nonnegative: bool | None = None
+    nonnegative: bool | None
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Settings:
@@ -80,8 +80,9 @@ class Settings:
                 f"`learning_rate` must be above 0 and finite, got {chosen['learning_rate']!r}."
             )
         check_minutes(params["minutes"])
-        if params["nonnegative"] not in (None, True, False):
-            raise ArgumentError(f"`nonnegative` must be True, False or None, got {params['nonnegative']!r}.")
+        bound = params["nonnegative"]
+        if bound is not None and not isinstance(bound, (bool, np.bool_)):
+            raise ArgumentError(f"`nonnegative` must be True, False or None, got {bound!r}.")
         return cls(
             **chosen,
             season=params["season"],
@@ -91,7 +92,7 @@ class Settings:
             seed=int(params["seed"]),
             lookback=params["lookback"],
             max_steps=params["max_steps"],
-            nonnegative=params["nonnegative"],
+            nonnegative=None if bound is None else bool(bound),
         )
 
 

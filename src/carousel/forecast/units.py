@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 GAIN = 0.98  # of the error, below which a unit is worth its asymmetric intervals
 ORIGINS = 10_000  # that a sketch of the linear path is fitted and judged on
 WORTH = 2.0  # more in the logarithm of the likelihood, of independent rows, for errors to be those of another unit
+EXACT = 1e-9  # of the size of the values: errors below that are none
 CHANCE = 0.05  # that no value of a series without a bound would have been below 0, under which it has one
 EARLY = 0.75  # of the rows, that say so: a series that falls comes near 0 at its end
 
@@ -122,8 +123,11 @@ def is_bounded(panel: Panel, plan: Plan, tried: tuple[Tried, ...]) -> bool:
 def _likelihood(panel: Panel, plan: Plan, unit: Unit) -> float:
     slopes, total = log_slope(panel.values, unit), 0.0
     for some, off in _one_ahead(*_smoothed(panel, plan, unit)):
-        if len(off) and (width := float(np.abs(off).mean())) > 0:
-            total += float(slopes[some].sum()) - len(off) * float(np.log(width))
+        if len(off) and (size := float(np.abs(panel.values[some]).max())) > 0:
+            # Errors of rounding, and none, are as likely in one unit as in another.
+            least = EXACT * size * float(np.exp(slopes[some].mean()))
+            width = max(float(np.abs(off).mean()), least)
+            total += float(slopes[some].sum() - len(off) * np.log(width))
     return total
 
 

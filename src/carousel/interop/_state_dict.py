@@ -205,9 +205,11 @@ def _linear(prefix: str, named: dict[str, Any]) -> Dense:
 
 
 def _recurrent(prefix: str, named: dict[str, Any]) -> list[Recurrent]:
-    unknown = sorted(name for name in named if not _NAME.fullmatch(name))
-    if unknown:
-        raise UnsupportedError(f"{prefix or 'the weights'!r} has {unknown[0][:60]!r}, which is not supported")
+    top = 0
+    for name in sorted(named):
+        if (match := _NAME.fullmatch(name)) is None:
+            raise UnsupportedError(f"{prefix or 'the weights'!r} has {name[:60]!r}, which is not supported")
+        top = max(top, int(match[3]))
     needed, suffixes = ["weight_ih", "weight_hh"], [""]
     if any(name.startswith("bias") for name in named):  # torch's `bias` is one flag of a whole module
         needed += ["bias_ih", "bias_hh"]
@@ -215,7 +217,7 @@ def _recurrent(prefix: str, named: dict[str, Any]) -> list[Recurrent]:
         suffixes += ["_reverse"]
     layers: list[Recurrent] = []
     used: set[str] = set()
-    for k in range(1 + max(int(_NAME.fullmatch(name)[3]) for name in named)):  # type: ignore[index]
+    for k in range(1 + top):
         directions = []
         for suffix in suffixes:
             names = [f"{name}_l{k}{suffix}" for name in needed]

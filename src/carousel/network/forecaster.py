@@ -87,6 +87,10 @@ class Scaling:
         """With the unit given by its name."""
         return cls(unit == "log", center, scale, unit == "root", carried)
 
+    def of_gaps(self, season: int) -> int:
+        """The season by which missing values are filled; 1 where they are the last one."""
+        return 1 if self.carried else season
+
     @property
     def unit(self) -> Unit:
         """The name of what the model sees."""

@@ -47,7 +47,7 @@ def fill(x: Array, season: int) -> Array:
 def carried_on(x: Array, m: int) -> Array:
     """A series in which a missing value is that of m rows before; with m = 1 the last one that was observed.
 
-    What has none is the last observed value, before the first one the first.
+    Where there is none, it is the value before it, and before the first one the first.
 
     Example:
         >>> carried_on(np.array([1.0, 5.0, np.nan, np.nan, np.nan]), 2)
@@ -58,8 +58,8 @@ def carried_on(x: Array, m: int) -> Array:
         return x
     x = x.copy()
     for t in np.flatnonzero(missing[m:]) + m:
-        x[t] = x[t] if not np.isnan(x[t]) else x[t - m]
-    return x if m == 1 and not missing[0] else fill(x, 1)
+        x[t] = x[t - m]
+    return fill(x, 1)
 
 
 def is_level(series: list[Array], season: int) -> bool:

@@ -141,7 +141,7 @@ class History:
 
         Other series get a scale of their own, from their first `rows` (S,) rows; from all without.
         """
-        covariates, of_gaps = None, 1 if scaling.carried else season
+        covariates, of_gaps = None, scaling.of_gaps(season)
         if paths is not None:
             covariates = _encoded(panel, season, scaling, paths, ids, rows)
             adjusted = without_effect(panel, covariates, paths.effect, scaling.unit)
@@ -253,7 +253,7 @@ def _encoded(
     if (known >= 0).all():
         scale = paths.unit[known]
     else:
-        x = in_model_unit(panel, 1 if scaling.carried else season, scaling.unit)
+        x = in_model_unit(panel, scaling.of_gaps(season), scaling.unit)
         _, scale = own_scale(panel, x, season, rows, typical(scaling))
         scale = np.where(known >= 0, paths.unit[known], scale) if len(ids) else scale
     return encoded(paths, panel.covariates, panel, scale)

@@ -231,7 +231,7 @@ class ForecasterModel:
             x = x - added
         missing = np.isnan(x)
         if missing.any():
-            seasonal = m > 1 and not v.scaling.carried
+            seasonal = v.scaling.of_gaps(m) > 1
             before = filled(state.window[:, -m], last, state.window[:, -1 - m]) if seasonal else last
             x = np.where(missing, before, x)
         errors = state.errors
