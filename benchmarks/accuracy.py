@@ -29,7 +29,7 @@ from carousel.forecast.baselines import baselines, seasonal_unit
 from carousel.forecast.names import Names
 from carousel.forecast.plan import plan
 from carousel.forecast.read import Reading, read_frame, read_table
-from carousel.forecast.split import every_origin
+from carousel.forecast.split import Spans
 from carousel.series import Panel
 from carousel.series.history import Origins
 from carousel.stream.forecast import Forecast
@@ -139,7 +139,7 @@ def measure(case: Case, seeds: int) -> tuple[Result, float]:
         result.setdefault((COVERED, "carousel"), []).append(covered(case, ForecasterModel(model)))
     shape = plan(known.panel, case.horizon, None, None)
     first = np.minimum(shape.lookback, np.maximum(case.rows // 3, 1))
-    others = baselines(case.panel, shape, every_origin(first, case.rows - case.horizon + 1), case.origins)
+    others = baselines(case.panel, shape, Spans(first, case.rows - case.horizon + 1), case.origins)
     if case.months:
         others |= exponential_smoothing(known.panel, case.horizon)
     for who in list(others):
@@ -233,7 +233,7 @@ def ett(name: str, scale: int, references: dict[str, tuple[float, ...]]) -> Call
         unit = values[: 8640 * scale].std(0)
         for k, horizon in enumerate((96, 192, 336, 720)):
             known = np.full(7, fitted)
-            origins = every_origin(known, np.full(7, stop - horizon + 1))
+            origins = Spans(known, np.full(7, stop - horizon + 1))[:]
             published = tuple(("MSE", who, figures[k]) for who, figures in references.items())
             yield Case(f"{horizon} ahead", panel, known, horizon, origins, {"MSE": squared(unit)}, published)
 
@@ -244,7 +244,7 @@ def exchange(data: Path) -> Iterator[Case]:
     values = np.loadtxt(data / "exchange_rate" / "exchange_rate.txt.gz", delimiter=",")
     panel, known = Panel.of(values.T), np.full(8, 6071)
     for horizon in (96, 192, 336, 720):
-        origins = every_origin(known, np.full(8, len(values) - horizon + 1))
+        origins = Spans(known, np.full(8, len(values) - horizon + 1))[:]
         metrics = {"MSE": squared(values[:5311].std(0))}
         yield Case(f"{horizon} ahead", panel, known, horizon, origins, metrics)
 
@@ -268,7 +268,7 @@ def m4(frequency: str, published: dict[str, float]) -> Callable[[Path], Iterator
 
         metrics = {"OWA": owa, "sMAPE": smape, "MASE": scaled}
         others = tuple(("OWA", who, value) for who, value in published.items())
-        yield Case(f"{horizon} ahead", panel, known, horizon, every_origin(known, known + 1), metrics, others)
+        yield Case(f"{horizon} ahead", panel, known, horizon, Spans(known, known + 1)[:], metrics, others)
 
     return cases
 
@@ -304,7 +304,7 @@ def airline(data: Path) -> Iterator[Case]:
     panel = read_frame(read_table(data / "airline" / "airline-passengers.csv")).panel
     for rows in range(97, 133):
         known = np.array([rows])
-        origins = every_origin(known, known + 1)
+        origins = Spans(known, known + 1)[:]
         yield Case(f"12 ahead of {rows}", panel, known, 12, origins, {"RMSE": squared()}, months=True)
 
 
@@ -328,7 +328,7 @@ def retail(data: Path) -> Iterator[Case]:
 def last_year(name: str, panel: Panel) -> Case:
     known = panel.lengths - 12
     metrics = {"sMAPE": smape, "MASE": mase(panel, 12, known)}
-    return Case(name, panel, known, 12, every_origin(known, known + 1), metrics, months=True)
+    return Case(name, panel, known, 12, Spans(known, known + 1)[:], metrics, months=True)
 
 
 def sunspots(data: Path) -> Iterator[Case]:
@@ -336,7 +336,7 @@ def sunspots(data: Path) -> Iterator[Case]:
     yearly = read_frame(read_table(data / "sunspots" / "yearly-sunspots.csv"), freq=1).panel
     known = np.array([1921 - 1700])
     for first, stop, published in ((1921, 1956, 0.123), (1956, 1980, 0.342)):
-        origins = every_origin(np.array([first - 1700]), np.array([stop - 1700]))
+        origins = Spans(np.array([first - 1700]), np.array([stop - 1700]))[:]
         metrics = {"ARV": squared(np.sqrt(1535.0))}
         yield Case(f"{first}-{stop - 1}", yearly, known, 1, origins, metrics, (("ARV", "AR(9)", published),))
     monthly = read_frame(read_table(data / "sunspots" / "monthly-sunspots.csv")).panel

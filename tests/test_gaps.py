@@ -7,6 +7,7 @@ import pytest
 from carousel import Forecaster, stream
 from carousel.forecast.baselines import baselines
 from carousel.forecast.plan import plan
+from carousel.forecast.split import Spans
 from carousel.network.forecaster import Scaling
 from carousel.series import Panel
 from carousel.series.filling import carried_on, is_level
@@ -53,7 +54,7 @@ def test_persistence_is_the_last_value_that_was_observed(rng: np.random.Generato
     panel = Panel.of([y], starts=["2024-01-01"], freq="D")
     shape = plan(panel, 9, None, None)
     found = baselines(
-        panel, shape, Origins(np.zeros(0, int), np.zeros(0, int)), Origins(np.zeros(1, int), np.full(1, 60))
+        panel, shape, Spans(np.zeros(1, int), np.zeros(1, int)), Origins(np.zeros(1, int), np.full(1, 60))
     )
     assert (found["persistence"] == y[55]).all()
     assert found["seasonal naive"][0].tolist() == [*y[[53, 54, 55, 49, 50, 51, 52]], *y[[53, 54]]]

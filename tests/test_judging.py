@@ -58,10 +58,11 @@ def test_training_errors_shrink_by_what_the_recurrent_path_gives(value: tuple[Fo
     model, panel = value
     plan, parts, history = setting(model, panel)
     linear = ForecasterModel(replace(model, recurrent=None))
-    truth, observed = history.targets(parts.judge, HORIZON)
-    unit = history.scale[parts.judge.series][:, None]
+    origins = parts.judge[:]
+    truth, observed = history.targets(origins, HORIZON)
+    unit = history.scale[origins.series][:, None]
     whole, alone = (
-        np.abs((truth - runner.points(history, parts.judge)) / unit)[observed].sum()
+        np.abs((truth - runner.points(history, origins)) / unit)[observed].sum()
         for runner in (ForecasterModel(model), linear)
     )
     assert whole != pytest.approx(alone, rel=1e-5)

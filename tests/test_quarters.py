@@ -9,9 +9,9 @@ from carousel.forecast.closed_form import fit_smoothing
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import plan
 from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
-from carousel.forecast.split import every_origin
+from carousel.forecast.split import Spans
 from carousel.series import Panel
-from carousel.series.history import History, Origins
+from carousel.series.history import History
 from carousel.series.linear import by_phase
 
 HORIZON, LOOKBACK = 5, 24
@@ -29,11 +29,11 @@ def panel() -> Panel:
     return Panel.of([np.cumsum(rng.normal(size=n)) + 50 * s for s, n in enumerate(LENGTHS)], freq=1)
 
 
-def divided(panel: Panel) -> tuple[History, Origins, tuple[Quarter, ...]]:
+def divided(panel: Panel) -> tuple[History, Spans, tuple[Quarter, ...]]:
     settings = plan(panel, HORIZON, None, LOOKBACK)
     scaling, smoothing = fit_smoothing(panel, settings, "identity")
     history = History.of(panel, settings.season, scaling, smoothing, panel.ids)
-    train = every_origin(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
+    train = Spans(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
     return history, train, quarters(history, smoothing, settings, train, 0)
 
 
@@ -51,12 +51,16 @@ def test_rows_beside_a_quarter_are_those_that_share_targets_with_it(panel: Panel
     settings = plan(panel, HORIZON, None, LOOKBACK)
     _, smoothing = fit_smoothing(panel, settings, "identity")
     for k, part in enumerate(parts):
-        of_quarter = quarter_of(train, train) == k
-        inside = train.row[of_quarter]
-        shares = ~of_quarter & (train.row > inside.min() - HORIZON) & (train.row < inside.max() + HORIZON)
-        wanted = moments(history, smoothing, settings, train[shares], 0)
+        of_quarter = quarter_of(train[:], train) == k
+        inside = train[:].row[of_quarter]
+        rows = train[:].row
+        shares = ~of_quarter & (rows > inside.min() - HORIZON) & (rows < inside.max() + HORIZON)
+        wanted = moments(history, smoothing, settings, train[np.flatnonzero(shares)], 0)
         # Rows at an edge itself may lie on either side.
-        ones = part.beside.gram[:, LOOKBACK, LOOKBACK].sum(), wanted.gram[:, LOOKBACK, LOOKBACK].sum()
+        ones = [
+            sum(sums.gram(p)[LOOKBACK, LOOKBACK] for p in range(sums.phases))
+            for sums in (part.beside, wanted)
+        ]
         assert ones[1] > 0
         assert abs(ones[0] - ones[1]) <= 2 * len(panel)
 
@@ -65,8 +69,8 @@ def test_the_quarters_make_up_the_whole(panel: Panel) -> None:
     history, train, parts = divided(panel)
     settings = plan(panel, HORIZON, None, LOOKBACK)
     _, smoothing = fit_smoothing(panel, settings, "identity")
-    whole, sums = moments(history, smoothing, settings, train, 0), total(parts)
-    np.testing.assert_allclose(sums.gram, whole.gram, rtol=1e-10, atol=1e-8)
+    whole, sums = moments(history, smoothing, settings, train[:], 0), total(parts)
+    np.testing.assert_allclose(sums.half, whole.half, rtol=1e-10, atol=1e-8)
     np.testing.assert_allclose(sums.truth, whole.truth, rtol=1e-10, atol=1e-8)
 
 
@@ -78,22 +82,23 @@ def test_a_quarter_is_judged_with_the_means_of_the_others(panel: Panel, freq: in
     settings = plan(panel, HORIZON, 6, LOOKBACK)
     scaling, smoothing = fit_smoothing(panel, settings, "identity")
     history = History.of(panel, settings.season, scaling, smoothing, panel.ids)
-    train = every_origin(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
+    train = Spans(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
     parts = quarters(history, smoothing, settings, train, upto, judge=True)
     for part, plain in zip(parts, quarters(history, smoothing, settings, train, upto), strict=True):
         wanted = moments(part.unseen, smoothing, settings, part.origins, upto)
         assert part.judging is not None
-        for found, expected in ((part.judging, wanted), (part.own, plain.own), (part.beside, plain.beside)):
-            for name in ("gram", "truth", "smooth", "squares"):
+        judging, own = part.judging.all(), part.own.all()
+        for found, expected in ((judging, wanted), (own, plain.own.all()), (part.beside, plain.beside)):
+            for name in ("half", "truth", "smooth", "squares"):
                 np.testing.assert_allclose(
                     getattr(found, name), getattr(expected, name), rtol=1e-9, atol=1e-7, err_msg=name
                 )
-        assert np.abs(part.judging.gram - part.own.gram).max() > 1, "the means of a quarter are its own"
+        assert np.abs(judging.half - own.half).max() > 1, "the means of a quarter are its own"
 
 
 def test_a_quarter_knows_the_mean_of_the_other_rows_only(panel: Panel) -> None:
     history, train, parts = divided(panel)
-    end = int(train.row.max())
+    end = int(train[:].row.max())
     edges = [int(part.origins.row.max()) for part in parts]
     for k, part in enumerate(parts):
         first, stop = (0 if k == 0 else edges[k - 1] + 1), (edges[k] if k < 3 else end) + HORIZON
@@ -118,7 +123,7 @@ def test_values_of_a_quarter_do_not_move_its_own_mean(panel: Panel) -> None:
         [values[a:b] for a, b in zip(panel.offsets[:-1], panel.offsets[1:], strict=True)], freq=1
     )
     other = History.of(raised, settings.season, scaling, smoothing, panel.ids)
-    train = every_origin(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
+    train = Spans(np.full(3, LOOKBACK), panel.lengths - HORIZON + 1)
     again = quarters(other, smoothing, settings, train, 0)
     assert again[1].unseen.center[0] == pytest.approx(parts[1].unseen.center[0], rel=1e-9)
     assert again[2].unseen.center[0] > parts[2].unseen.center[0] + 100
@@ -169,6 +174,6 @@ def test_the_sums_know_the_squared_error(rng: np.random.Generator) -> None:
 
 def test_a_sum_that_rounding_made_indefinite_is_solved_all_the_same() -> None:
     moments = Moments.zero(1, 2, 1)
-    moments.gram[0] = [[1e20, 1e20], [1e20, 1e20 - 1e5]]
+    moments.half[0] = [1e20, 1e20, 1e20 - 1e5]  # the matrix [[1e20, 1e20], [1e20, 1e20 - 1e5]]
     moments.truth[0] = [[1.0], [-1.0]]
     assert np.isfinite(moments.coefficients(1.0)).all()

@@ -16,7 +16,7 @@ from carousel.forecast.frames import forecast_columns, to_frame
 from carousel.forecast.plan import Plan
 from carousel.forecast.read import Reading, moment
 from carousel.forecast.scores import LEVELS, Scores, crps, score
-from carousel.forecast.split import every_origin
+from carousel.forecast.split import Spans
 from carousel.forecast.verdict import is_shifted, table, verdict
 from carousel.network.forecaster import Columns, ForecastModel
 from carousel.series.history import History, Origins
@@ -137,7 +137,7 @@ def pick_origins(panel: Panel, plan: Plan, schedule: Schedule) -> Origins:
         count = USUAL if origins is None else origins
         first = np.maximum(last - (count - 1) * step, least + (last - least) % step)
         stop = last + 1
-    every = every_origin(first, stop)
+    every = Spans(first, stop)[:]
     chosen = every[(every.row - first[every.series]) % step == 0]
     if not len(chosen):
         raise DataError(
@@ -222,7 +222,7 @@ def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Ori
     """
     history = model.history(panel, first)
     forecast, losses = forecasts_with_crps(model, history, origins, targets(panel, origins, plan.horizon))
-    train = every_origin(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - plan.horizon + 1)
+    train = Spans(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - plan.horizon + 1)
     others = baselines(panel, plan, train, origins)
     recent = history.context(origins, min(plan.lookback, 3), 0).window
     stages = {name: cut.forecasts(history, origins, ()).mean for name, cut in cut_short(model).items()}

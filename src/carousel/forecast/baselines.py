@@ -11,7 +11,7 @@ import numpy as np
 from carousel.forecast.closed_form import PENALTIES
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
-from carousel.forecast.split import thinned
+from carousel.forecast.split import Spans, thinned
 from carousel.network.forecaster import Scaling
 from carousel.series.filling import carried_on
 from carousel.series.history import History, Origins
@@ -24,14 +24,14 @@ Array = np.ndarray[Any, Any]
 ORIGINS = 50_000  # that the ridge baseline is fitted on
 
 
-def baselines(panel: Panel, plan: Plan, train: Origins, origins: Origins) -> dict[str, Array]:
+def baselines(panel: Panel, plan: Plan, train: Spans, origins: Origins) -> dict[str, Array]:
     """Persistence, seasonal naive (of every season) and ridge: (B, K) each, in the user's unit.
 
     Args:
         train: origins whose horizons end before the first of `origins`; ridge is fitted on them.
     """
-    rows = np.full(len(panel), plan.lookback)
-    np.maximum.at(rows, train.series, train.row + plan.horizon)
+    ends = np.where(train.stop > train.first, train.stop - 1 + plan.horizon, 0)
+    rows = np.maximum(ends, plan.lookback)
     unit = Scaling(False, np.zeros(0), np.zeros(0), carried=plan.carried)
     history = History.of(panel, plan.season, unit, None, (), rows)  # scales from training rows only
     out = {}
@@ -62,9 +62,9 @@ def seasonal_unit(panel: Panel, season: int, rows: Array) -> Array:
     return units
 
 
-def _ridge(history: History, plan: Plan, train: Origins, origins: Origins) -> Array:
+def _ridge(history: History, plan: Plan, spans: Spans, origins: Origins) -> Array:
     """Direct ridge of the window around its last value; its penalty is chosen on the last fifth."""
-    train = thinned(train, ORIGINS)
+    train = thinned(spans, ORIGINS)
     late = train.row > np.quantile(train.row, 0.8)
     early = train[~late] if late.any() and not late.all() else train
     first = _sums(history, plan, early)

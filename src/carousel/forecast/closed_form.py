@@ -12,15 +12,16 @@ import numpy as np
 
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
-from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
-from carousel.forecast.split import every_origin, thinned
+from carousel.forecast.quarters import Quarter, Some, moments, quarter_of, quarters, total
+from carousel.forecast.split import Spans, thinned
 from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing, Unit
 from carousel.series.features import has_interplay
-from carousel.series.history import History, Origins, in_model_unit, own_scale, panel_errors
+from carousel.series.history import History, Origins, in_model_unit, own_scale
 from carousel.series.linear import linear_path, of_the_year, sizes
 from carousel.series.panel import Panel
-from carousel.series.smoothing import ahead, candidates, mixed, mixture, shares, subset
+from carousel.series.smoothing import ahead, candidates, mixture, shares, subset
+from carousel.series.smoothing_errors import SmoothingErrors
 
 __all__ = [
     "LinearChoice",
@@ -45,6 +46,7 @@ POWER = 40  # weights fall with the 40th power of the squared error: 2 % more of
 ROUNDING = 1e-12  # of the squares: losses are differences of sums
 LIGHT = 0.02  # of the largest weight, below which a member is left out
 BLOCK = 4096
+FORECASTS = 100  # of every smoothing model, a hundred, at a time
 
 
 def fit_smoothing(panel: Panel, plan: Plan, unit: Unit) -> tuple[Scaling, Smoothing]:
@@ -68,19 +70,22 @@ def _mix(panel: Panel, plan: Plan, unit: Unit) -> Smoothing:
     members = subset(members, known, np.ones(len(known)))
     x = in_model_unit(panel, plan.of_gaps, unit)
     center, scale = own_scale(panel, x, plan.season)
-    e = panel_errors(panel, x, members)
+    e = SmoothingErrors.of(members, x, panel.offsets)
     history = History(panel, x, ~np.isnan(panel.values), e, center, scale, plan.season)
     # From the row on where every member has its lags and, in longer series, some errors to start from.
     M = members.memory
     first = np.minimum(M + max(1, min(M, (longest - M) // 3)), panel.lengths)
-    origins = thinned(every_origin(first, panel.lengths), SCORED_ORIGINS)
+    origins = thinned(Spans(first, panel.lengths), SCORED_ORIGINS)
     truth, observed = history.targets(origins, plan.horizon)
     if not observed.any():
         return members
-    context = history.context(origins, M, M)
-    forecasts = ahead(members, context.window, context.errors, plan.horizon)
-    weight = observed / context.scale[:, None]
-    weights = shares(np.einsum("bkg,bk->g", np.abs(forecasts - truth[..., None]), weight) / observed.sum())
+    losses = np.zeros(len(members.weights))
+    for b in range(0, len(origins), FORECASTS):
+        some = slice(b, b + FORECASTS)
+        context = history.context(origins[some], M, M)
+        off = np.abs(ahead(members, context.window, context.errors, plan.horizon) - truth[some, :, None])
+        losses += np.einsum("bkg,bk->g", off, observed[some] / context.scale[:, None])
+    weights = shares(losses / observed.sum())
     kept = np.flatnonzero(weights)
     return subset(members, kept, weights[kept])
 
@@ -123,7 +128,7 @@ class LinearChoice:
     def path(self, moments: Moments, plan: Plan) -> LinearPath:
         """The path of these sums: smoothing + shrink * (mixture - smoothing)."""
         of_phases, pooled = moments, moments.pooled()
-        P = len(of_phases.gram) if any(member.phased for member in self.members) else 1
+        P = of_phases.phases if any(member.phased for member in self.members) else 1
         A, kept = np.zeros((P, self.features, moments.truth.shape[2])), 1.0
         for member in self.members:
             sums = (of_phases if member.phased else pooled).of(member.columns)
@@ -141,9 +146,9 @@ class _Held:
     What is left is taken when it is needed: with a matrix for every phase a sum takes some ten megabytes.
     """
 
-    judging: Moments
+    judging: Some
     every: Moments
-    without: tuple[Moments, ...] = ()
+    without: tuple[Some | Moments, ...] = ()
 
     def of(self, columns: Array) -> tuple[Moments, Moments]:
         """Of some features, the rows that may be fitted and those that judge."""
@@ -166,8 +171,8 @@ def choose_linear(
     history: History,
     smoothing: Smoothing,
     plan: Plan,
-    train: Origins,
-    choose: Origins,
+    train: Spans,
+    choose: Spans,
     with_year: bool,
 ) -> tuple[LinearChoice | None, LinearPath | None, tuple[Quarter, ...]]:
     """The mixture of linear paths of least squared error, and the sums of each quarter that it comes from.
@@ -188,14 +193,17 @@ def choose_linear(
     parts = quarters(history, smoothing, plan, train, upto, judge=True)
     every = total(parts)
     judges = [_Held(part.judging, every, (part.own, part.beside)) for part in parts if part.judging]
-    judges.append(_Held(moments(history, smoothing, plan, thinned(choose, CHOOSING), upto), every))
+    chosen = moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)
+    judges.append(_Held(Some(chosen, np.arange(counts[upto])), every))
     judges = [judge.at(_some_steps(plan)) for judge in judges]
     pooled = [judge.pooled() for judge in judges]
     found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]
-    if len(every.gram) > 1:  # P solutions each: tried on the features that proved best, and on all
+    if every.phases > 1:  # P solutions each: tried on the features that proved best, and on all
         best = min(found, key=lambda scored: scored.loss)
         found += [_best(judges, counts, n, plan.lookback, usable) for n in sorted({best.upto, upto})]
-    losses = np.array([sum(_of_smoothing(judge.judging) for judge in pooled), *(one.loss for one in found)])
+    losses = np.array(
+        [sum(_of_smoothing(judge.judging.sums) for judge in pooled), *(one.loss for one in found)]
+    )
     losses = np.maximum(losses, 0) + ROUNDING * judges[0].every.squares.sum(2).max() + 1e-300
     weights = (losses.min() / losses) ** POWER
     weights[weights < LIGHT * weights.max()] = 0
@@ -227,11 +235,12 @@ def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, us
     """The penalty and the share of least loss for the last `rows` rows of the window and what goes with them."""
     columns = np.flatnonzero(usable[: counts[upto]])
     columns = columns[columns >= counts[0] - 1 - rows]
-    pairs = [judge.of(columns) for judge in judges]
-    phased = len(judges[0].every.gram) > 1
+    phased = judges[0].every.phases > 1
+    # Taken anew for every penalty where they are large.
+    pairs = judges if phased else [judge.of(columns) for judge in judges]
     best = None
     for penalty in reversed(PENALTIES):
-        judged = partial(_losses, penalty)
+        judged = partial(_losses, penalty, columns)
         losses = np.sum(side_by_side(judged, pairs), 0)
         j = int(np.argmin(losses))
         if best is not None and losses[j] > best.loss:
@@ -241,9 +250,9 @@ def _best(judges: list[_Held], counts: tuple[int, ...], upto: int, rows: int, us
     return best
 
 
-def _losses(penalty: float, pair: tuple[Moments, Moments]) -> Array:
+def _losses(penalty: float, columns: Array, judge: _Held | tuple[Moments, Moments]) -> Array:
     """Of every share, at the rows that judge."""
-    fitted, rows = pair
+    fitted, rows = judge.of(columns) if isinstance(judge, _Held) else judge
     return rows.losses(SHARES, *fitted.solve(penalty))
 
 
@@ -276,11 +285,12 @@ def _lengths(plan: Plan) -> list[int]:
 
 def _of_smoothing(moments: Moments) -> float:
     """The loss of the smoothing alone."""
-    return moments.loss(1.0, np.zeros_like(moments.truth))
+    (yy, ys), (sy, ss) = moments.squares.sum(2)
+    return float(yy - ys - sy + ss)
 
 
 def fit_linear(
-    history: History, smoothing: Smoothing, plan: Plan, train: Origins, choice: LinearChoice | None
+    history: History, smoothing: Smoothing, plan: Plan, train: Spans, choice: LinearChoice | None
 ) -> tuple[LinearPath | None, tuple[Quarter, ...]]:
     """The linear path as chosen, fitted on other rows, and the sums of each quarter that it comes from."""
     if choice is None:
@@ -293,7 +303,7 @@ def out_of_fold(
     history: History,
     smoothing: Smoothing,
     plan: Plan,
-    train: Origins,
+    train: Origins | Spans,
     choice: LinearChoice,
     parts: tuple[Quarter, ...],
 ) -> Callable[[Origins], Array]:
@@ -309,7 +319,7 @@ def out_of_fold(
         A function of origins, (B,) to (B, K) in the model's unit.
     """
     whole = total(parts)
-    paths = side_by_side(lambda part: choice.path(whole - part.own - part.beside, plan), parts)
+    paths = side_by_side(lambda part: choice.path(whole - part.own.all() - part.beside, plan), parts)
     histories = [part.unseen for part in parts]
     matrices = mixture(smoothing, plan.horizon)
 
@@ -321,8 +331,8 @@ def out_of_fold(
             rows = np.arange(first, min(first + BLOCK, len(origins)))
             for k in np.unique(within[rows]):
                 some = rows[within[rows] == k]
-                context = histories[k].context(origins[some], plan.lookback, smoothing.memory)
-                smooth = mixed(matrices, context.window, context.errors)
+                context = histories[k].context(origins[some], plan.lookback, 0)
+                smooth = histories[k].smoothed(origins[some], matrices)
                 out[some] = linear_path(paths[k], context, smooth, plan.frequency, plan.season)
 
         side_by_side(block, range(0, len(origins), BLOCK))

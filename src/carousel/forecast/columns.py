@@ -97,7 +97,7 @@ class Columns:
         return "time" if looks_like_dates(sample) else "text"
 
     def ids(self, name: str) -> tuple[Array, tuple[str, ...]]:
-        """(N,) the number of each row's series, in order of appearance, and the series' names."""
+        """(N,) int32, the number of each row's series, in order of appearance, and the series' names."""
         column = self._arrow(name)
         if pa.types.is_floating(column.type):  # integers that a missing value turned into floats
             whole = pc.all(pc.equal(pc.floor(column), column)).as_py()
@@ -108,7 +108,7 @@ class Columns:
         encoded = column.combine_chunks().dictionary_encode()
         texts = pc.utf8_trim_whitespace(pc.cast(encoded.dictionary, pa.string())).dictionary_encode()
         codes = np.asarray(pc.fill_null(encoded.indices, -1))
-        codes = np.append(texts.indices.to_numpy(), -1)[codes].astype(np.int64)
+        codes = np.append(texts.indices.to_numpy(), np.int32(-1))[codes]
         names = texts.dictionary.to_pylist()
         blank = names.index("") if "" in names else -1
         missing = np.flatnonzero((codes < 0) | (codes == blank))

@@ -11,7 +11,7 @@ import numpy as np
 from carousel.forecast.closed_form import PENALTIES, shrink_factor
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
-from carousel.forecast.split import BLOCKS, every_origin, thinned
+from carousel.forecast.split import BLOCKS, Spans, thinned
 from carousel.network.forecaster import Covariate, CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import effect, encoded, regressors
 from carousel.series.history import History, Origins, in_model_unit, own_scale
@@ -135,7 +135,7 @@ def choose_effect(
     judged, first = panel.select(some), cut[some]
     dropped = np.maximum(judged.lengths - ROWS, 0)
     judged, first = judged.tail(ROWS), np.maximum(first - dropped, 1)
-    origins = thinned(every_origin(first, judged.lengths), ORIGINS)
+    origins = thinned(Spans(first, judged.lengths), ORIGINS)
 
     def forecasts(tried: CovariatePaths) -> tuple[Array, Array, Array, Array]:
         history = History.of(
@@ -186,7 +186,7 @@ def choose_correction(
     history: History,
     paths: CovariatePaths,
     plan: Plan,
-    train: tuple[Origins, Callable[[Origins], Array]],
+    train: tuple[Spans, Callable[[Origins], Array]],
     choose: tuple[Origins, Callable[[Origins], Array]],
 ) -> tuple[CorrectionChoice, CovariatePaths] | None:
     """The correction by past and static covariates of least squared error; None where none helps.
@@ -210,7 +210,7 @@ def fit_correction(
     history: History,
     paths: CovariatePaths,
     plan: Plan,
-    train: tuple[Origins, Callable[[Origins], Array]],
+    train: tuple[Spans, Callable[[Origins], Array]],
     choice: CorrectionChoice,
 ) -> CovariatePaths:
     """The correction as chosen, fitted on other rows."""
@@ -223,7 +223,7 @@ def _solved(moments: Moments, penalty: float) -> Array:
     return coefficients
 
 
-def _moments(history: History, plan: Plan, train: Origins, base: Callable[[Origins], Array]) -> Moments:
+def _moments(history: History, plan: Plan, train: Spans, base: Callable[[Origins], Array]) -> Moments:
     moments, origins = None, thinned(train, FITTED)
     for b in range(0, len(origins), BLOCK):
         G, rest, observed = _rows(history, plan, origins[slice(b, b + BLOCK)], base)

@@ -37,6 +37,7 @@ from carousel.forecast.covariate_fit import (
 from carousel.forecast.dates import moment
 from carousel.forecast.gaps import missing_places, observed_ends
 from carousel.forecast.judging import JUDGED, judge
+from carousel.forecast.memory import give_back
 from carousel.forecast.notes import of_intervals, sentences
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.quarters import Quarter
@@ -44,7 +45,7 @@ from carousel.forecast.recurrent_fit import Job, fit_deepar, fit_plain, fit_segm
 from carousel.forecast.scores import Scores
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
-from carousel.forecast.split import Split, every_origin, split, thinned
+from carousel.forecast.split import Spans, Split, split, thinned
 from carousel.forecast.training import Run
 from carousel.forecast.units import Tried, choose_unit, is_bounded, try_units
 from carousel.network.forecaster import (
@@ -124,6 +125,7 @@ def fit(
     notes = sentences(model, panel, parts, run, settings.nonnegative)
     judged = judge(panel, shape, parts, first.history, model, first.unseen)
     del first  # with its history, which for many rows is most of the memory
+    give_back()
     session.second_round()
     try:
         last = None if run.interrupted else again()
@@ -228,7 +230,7 @@ class _Work:
             if parts.covariates is not None and reads:
                 parts = replace(parts, covariates=replace(parts.covariates, recurrent=True))
             path, training = fit_segments(
-                self._job(replace(second, parts=parts), every, every[:0], run.best_epoch)
+                self._job(replace(second, parts=parts), every, every.none(), run.best_epoch)
             )
             path = None if path is None else replace(path, shrink=recurrent.shrink)
             return _Round(history, replace(parts, recurrent=path), training)
@@ -240,7 +242,9 @@ class _Work:
     def _units(self) -> tuple[Tried, ...]:
         bounded = self.settings.nonnegative is not False
         root = bounded and not self.exogenous.columns
-        return try_units(self._without_guess, self.panel, self.plan, root, log=bounded)
+        tried = try_units(self._without_guess, self.panel, self.plan, root, log=bounded)
+        give_back()
+        return tried
 
     @cached_property
     def _bounded(self) -> bool:
@@ -275,9 +279,12 @@ class _Work:
             base.history, smoothing, plan, split.train, split.choose, self._with_year
         )
         base = replace(base, parts=replace(base.parts, linear=linear), choice=choice)
-        return self._unseen(base, split.train, quarters)
+        base = self._unseen(base, split.train, quarters)
+        del quarters
+        give_back()
+        return base
 
-    def _unseen(self, base: _Base, train: Origins, quarters: tuple[Quarter, ...]) -> _Base:
+    def _unseen(self, base: _Base, train: Spans, quarters: tuple[Quarter, ...]) -> _Base:
         if base.choice is None:
             return base
         unseen = out_of_fold(base.history, base.smoothing, self.plan, train, base.choice, quarters)
@@ -320,7 +327,7 @@ class _Work:
         base = replace(base, parts=replace(base.parts, covariates=found[1]))
         return base, replace(chosen, correction=found[0])
 
-    def _again(self, choice: LinearChoice | None, chosen: _Chosen, every: Origins) -> _Base:
+    def _again(self, choice: LinearChoice | None, chosen: _Chosen, every: Spans) -> _Base:
         """All but the recurrent path, as chosen, fitted on all rows."""
         paths = None
         if self.exogenous.columns:
@@ -389,11 +396,11 @@ class _Work:
 
         def again() -> _Round:
             every = self._every_origin()
-            return self._learn(self.panel, every, every[:0], max(1, first.run.best_epoch))
+            return self._learn(self.panel, every, every.none(), max(1, first.run.best_epoch))
 
         return first, again
 
-    def _learn(self, known: Panel, train: Origins, choose: Origins, epochs: int) -> _Round:
+    def _learn(self, known: Panel, train: Spans, choose: Spans, epochs: int) -> _Round:
         """A network without other paths.
 
         Args:
@@ -421,12 +428,12 @@ class _Work:
         season, ids = self.plan.season, self.panel.ids
         return History.of(self.panel, season, scaling, smoothing, ids, paths=paths, horizon=self.plan.horizon)
 
-    def _every_origin(self) -> Origins:
+    def _every_origin(self) -> Spans:
         lengths = self.panel.lengths
         first = np.minimum(self.plan.lookback, np.maximum(lengths // 3, 1))
-        return every_origin(first, lengths - self.plan.horizon + 1)
+        return Spans(first, lengths - self.plan.horizon + 1)
 
-    def _job(self, base: _Base, train: Origins, choose: Origins, epochs: int) -> Job:
+    def _job(self, base: _Base, train: Spans, choose: Spans, epochs: int) -> Job:
         points = self._level(base.history) if base.parts.smoothing is None else self._points(base)
         unseen, paths = base.unseen, base.parts.covariates
         if unseen is not None and paths is not None and paths.path is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,20 +18,36 @@ class Moments:
     """Running sums of rows of every phase, features F, targets y and smoothing s.
 
     Args:
-        gram: (P, F, F) FᵀF.
+        half: (P, F (F + 1) / 2) FᵀF, row by row up to the diagonal: with a matrix for every phase most of the memory.
         truth: (P, F, K) Fᵀy.
         smooth: (P, F, K) Fᵀs.
         squares: (2, 2, K) Σ y y, Σ y s; Σ s y, Σ s s of every step.
     """
 
-    gram: Array
+    half: Array
     truth: Array
     smooth: Array
     squares: Array
 
     @classmethod
     def zero(cls, P: int, F: int, K: int) -> Moments:
-        return cls(np.zeros((P, F, F)), np.zeros((P, F, K)), np.zeros((P, F, K)), np.zeros((2, 2, K)))
+        half = np.zeros((P, F * (F + 1) // 2))
+        return cls(half, np.zeros((P, F, K)), np.zeros((P, F, K)), np.zeros((2, 2, K)))
+
+    @property
+    def phases(self) -> int:
+        """P."""
+        return len(self.truth)
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return int(self.truth.shape[1])
+
+    def gram(self, p: int) -> Array:
+        """(F, F) FᵀF of one phase."""
+        whole: Array = self.half[p][_places(self.features)]
+        return whole
 
     def add(self, F: Array, y: Array, s: Array, which: Array) -> None:
         """Adds B rows: features (B, F), targets and smoothing (B, K), phases (B,)."""
@@ -41,7 +58,7 @@ class Moments:
             sums = (
                 (r.T @ f).T if r.shape[1] < f.shape[1] else f.T @ r
             )  # BLAS takes half as long in this order
-            self.gram[p] += f.T @ f
+            self.half[p] += (f.T @ f)[np.tril_indices(self.features)]
             self.truth[p] += sums[:, :K]
             self.smooth[p] += sums[:, K:]
         across = np.einsum("bk,bk->k", y, s)
@@ -49,31 +66,32 @@ class Moments:
 
     def of(self, columns: Array) -> Moments:
         """The sums of some features, given by their numbers; all of them only in their order."""
-        if len(columns) == self.gram.shape[1]:
+        if len(columns) == self.features:
             return self
-        gram = self.gram[:, columns[:, None], columns]
-        return Moments(gram, self.truth[:, columns], self.smooth[:, columns], self.squares)
+        i, j = np.tril_indices(len(columns))
+        half = self.half[:, _places(self.features)[columns[i], columns[j]]]
+        return Moments(half, self.truth[:, columns], self.smooth[:, columns], self.squares)
 
     def at(self, steps: Array) -> Moments:
         """The sums of some steps."""
         if len(steps) == self.truth.shape[2]:
             return self
-        return Moments(self.gram, self.truth[..., steps], self.smooth[..., steps], self.squares[..., steps])
+        return Moments(self.half, self.truth[..., steps], self.smooth[..., steps], self.squares[..., steps])
 
     def pooled(self) -> Moments:
         """The sums of all phases as of one."""
-        gram, truth, smooth = (sums.sum(0, keepdims=True) for sums in (self.gram, self.truth, self.smooth))
-        return Moments(gram, truth, smooth, self.squares)
+        half, truth, smooth = (sums.sum(0, keepdims=True) for sums in (self.half, self.truth, self.smooth))
+        return Moments(half, truth, smooth, self.squares)
 
     def around_smoothing(self) -> Moments:
         """The same rows, of which the smoothing is the truth."""
         squares = np.broadcast_to(self.squares[1, 1], self.squares.shape)
-        return Moments(self.gram, self.smooth, self.smooth, squares)
+        return Moments(self.half, self.smooth, self.smooth, squares)
 
     def __add__(self, other: Moments) -> Moments:
         """The sums with the rows of `other`."""
         return Moments(
-            self.gram + other.gram,
+            self.half + other.half,
             self.truth + other.truth,
             self.smooth + other.smooth,
             self.squares + other.squares,
@@ -82,7 +100,7 @@ class Moments:
     def __sub__(self, other: Moments) -> Moments:
         """The sums without the rows of `other`."""
         return Moments(
-            self.gram - other.gram,
+            self.half - other.half,
             self.truth - other.truth,
             self.smooth - other.smooth,
             self.squares - other.squares,
@@ -101,13 +119,16 @@ class Moments:
     def _solved(self, penalty: float, sums: Array) -> Array:
         import torch
 
-        # torch's LAPACK takes half the time of NumPy's, which has no solver for what is positive definite.
-        gram = torch.tensor(self.gram)
-        gram.diagonal(dim1=1, dim2=2).add_(penalty)
-        factor, failed = torch.linalg.cholesky_ex(gram)
-        if failed.any():  # features too large beside the penalty
-            return np.linalg.solve(gram.numpy(), sums)
-        found: Array = torch.cholesky_solve(torch.from_numpy(sums), factor).numpy()
+        found = np.empty(sums.shape)
+        for p in range(self.phases):
+            # torch's LAPACK takes half the time of NumPy's, which has no solver for what is positive definite.
+            gram = torch.from_numpy(self.gram(p))
+            gram.diagonal().add_(penalty)
+            factor, failed = torch.linalg.cholesky_ex(gram)
+            if failed.any():  # features too large beside the penalty
+                found[p] = np.linalg.solve(gram.numpy(), sums[p])
+            else:
+                found[p] = torch.cholesky_solve(torch.from_numpy(sums[p]), factor).numpy()
         return found
 
     def loss(self, share: float, A: Array) -> float:
@@ -117,7 +138,9 @@ class Moments:
     def losses(self, shares: tuple[float, ...], of_truth: Array, of_smooth: Array) -> Array:
         """Σ (y - share * s - F (of_truth - share * of_smooth))² for every share: a square in the share."""
         both, K = (of_truth, of_smooth), of_truth.shape[2]
-        image = self.gram @ np.concatenate(both, 2)
+        image = np.concatenate(both, 2)
+        for p in range(self.phases):
+            image[p] = self.gram(p) @ image[p]
         images = image[..., :K], image[..., K:]
         cross = np.array([[np.vdot(A, sums) for sums in (self.truth, self.smooth)] for A in both])
         inner = np.array([[np.vdot(A, image) for image in images] for A in both])
@@ -125,3 +148,12 @@ class Moments:
         share = np.array(shares)
         losses: Array = form[0, 0] - share * (form[0, 1] + form[1, 0]) + share**2 * form[1, 1]
         return losses
+
+
+@lru_cache(maxsize=8)
+def _places(F: int) -> Array:
+    """(F, F) where in `half` each entry of a symmetric matrix stands."""
+    i, j = np.ogrid[:F, :F]
+    low, high = np.minimum(i, j), np.maximum(i, j)
+    places: Array = high * (high + 1) // 2 + low
+    return places

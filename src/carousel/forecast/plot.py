@@ -10,7 +10,7 @@ import numpy as np
 from carousel.errors import ArgumentError, check_integer
 from carousel.forecast.baselines import baselines
 from carousel.forecast.plan import Plan
-from carousel.forecast.split import every_origin
+from carousel.forecast.split import Spans
 from carousel.forecast.titles import fitting_width, shortened
 from carousel.series.history import Context, Origins
 from carousel.series.panel import Panel
@@ -134,7 +134,7 @@ def _draw(
         axes.plot(ds, one.values[end:], color=TRUTH, lw=1.3, marker="o", ms=3, label="truth")
     if isinstance(panel, Panel) and with_baselines:
         plan = Plan(one.frequency, value.seasons, value.lookback, 1, K)
-        train = every_origin(np.array([min(value.lookback, end // 3)]), np.array([end - K + 1]))
+        train = Spans(np.array([min(value.lookback, end // 3)]), np.array([end - K + 1]))
         for name, line in baselines(one, plan, train, origins).items():
             axes.plot(ds, line[0], lw=1.1, ls="--", color=OTHERS.get(name, "#999999"), label=name)
     axes.plot(ds, forecast.mean[0], color=BLUE, lw=2, marker="o" if alone else "", ms=5, label="forecast")

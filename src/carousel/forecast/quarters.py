@@ -13,22 +13,46 @@ import numpy as np
 
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
-from carousel.forecast.split import thinned
+from carousel.forecast.split import Spans, thinned
 from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import Smoothing
 from carousel.series.features import phase, phases
 from carousel.series.history import History, Origins, normalise
 from carousel.series.linear import linear_features, of_the_level, sizes
-from carousel.series.smoothing import mixed, mixture
+from carousel.series.smoothing import mixture
 
-__all__ = ["Quarter", "moments", "quarter_of", "quarters", "total"]
+__all__ = ["Quarter", "Some", "moments", "quarter_of", "quarters", "total"]
 
 Array = np.ndarray[Any, Any]
 
 ORIGINS = 150_000  # that the linear path is fitted on
 PHASED_NUMBERS = 6e6  # of sums, beyond which one matrix per phase would take too much memory and time
 QUARTERS = 4
-BLOCK = 4096  # origins at a time
+BLOCK = 2048  # origins at a time
+
+
+@dataclass(frozen=True)
+class Some:
+    """The sums of some features, given by their numbers, which are taken when they are needed."""
+
+    sums: Moments
+    columns: Array
+
+    def of(self, columns: Array) -> Moments:
+        """The sums of some of them."""
+        return self.sums.of(self.columns[columns])
+
+    def all(self) -> Moments:
+        """The sums of all of them."""
+        return self.sums.of(self.columns)
+
+    def at(self, steps: Array) -> Some:
+        """Of some steps."""
+        return replace(self, sums=self.sums.at(steps))
+
+    def pooled(self) -> Some:
+        """Of all phases as of one."""
+        return replace(self, sums=self.sums.pooled())
 
 
 @dataclass(frozen=True)
@@ -45,18 +69,24 @@ class Quarter:
     """
 
     origins: Origins
-    own: Moments
-    judging: Moments | None
+    own: Some
+    judging: Some | None
     beside: Moments
     unseen: History
 
     def of(self, columns: Array) -> Quarter:
         """The sums of some features; without those that judge."""
-        return replace(self, own=self.own.of(columns), judging=None, beside=self.beside.of(columns))
+        own = Some(self.own.of(columns), np.arange(len(columns)))
+        return replace(self, own=own, judging=None, beside=self.beside.of(columns))
 
 
 def quarters(
-    history: History, smoothing: Smoothing, plan: Plan, train: Origins, upto: int, judge: bool = False
+    history: History,
+    smoothing: Smoothing,
+    plan: Plan,
+    train: Origins | Spans,
+    upto: int,
+    judge: bool = False,
 ) -> tuple[Quarter, ...]:
     """The quarters of the training time.
 
@@ -64,38 +94,39 @@ def quarters(
         upto: as for `linear_features`.
         judge: with the sums that judge.
     """
-    origins, edges = thinned(train, ORIGINS), _edges(train)
+    origins, (*edges, last) = thinned(train, ORIGINS), _edges(train)
     near = min(plan.horizon, int(np.diff(edges).min()) // 2)
     # Three pieces between two edges: origins near the one, near none, near the other.
-    piece = np.searchsorted(np.sort([*(edges - near), *edges, *(edges + near)]), origins.row)
-    between = [0, *edges.astype(int), int(train.row.max())]
+    piece = np.searchsorted([edge + away for edge in edges for away in (-near, 0, near)], origins.row)
+    between = [0, *map(int, edges), int(last)]
     unseen = [
         replace(history, center=_means_outside(history, first, stop + plan.horizon, between[-1]))
         for first, stop in pairwise(between)
     ]
     own, there = _columns(plan, upto)
 
-    def sums(k: int) -> tuple[Moments, Moments | None, dict[int, Moments]]:
-        """A quarter's own sums, those that judge, and those of its pieces near an edge."""
-        found = {
-            p: moments(history, smoothing, plan, origins[piece == p], upto, unseen[k] if judge else None)
-            for p in _pieces(k)
-        }
-        whole = reduce(add, found.values())
-        near_edges = {p: part.of(own) for p, part in found.items() if p % 3}
-        return whole.of(own), whole.of(there) if judge else None, near_edges
+    def sums(k: int) -> tuple[Moments, dict[int, Moments]]:
+        """A quarter's sums, and those of its pieces near an edge."""
+        whole, near_edges = None, {}
+        for p in _pieces(k):
+            part = moments(history, smoothing, plan, origins[piece == p], upto, unseen[k] if judge else None)
+            whole = part if whole is None else whole + part
+            if p % 3:
+                near_edges[p] = part.of(own)
+        assert whole is not None
+        return whole, near_edges
 
-    found = side_by_side(sums, range(QUARTERS))
-    near_edges = {p: part for *_, some in found for p, part in some.items()}
+    wholes, some = zip(*side_by_side(sums, range(QUARTERS)), strict=True)
+    near_edges = {p: part for pieces in some for p, part in pieces.items()}
     return tuple(
         Quarter(
             origins[np.isin(piece, _pieces(k))],
-            found[k][0],
-            found[k][1],
+            Some(whole, own),
+            Some(whole, there) if judge else None,
             reduce(add, (near_edges[p] for p in (3 * k - 2, 3 * k + 2) if p in near_edges)),
             unseen[k],
         )
-        for k in range(QUARTERS)
+        for k, whole in enumerate(wholes)
     )
 
 
@@ -119,17 +150,18 @@ def _columns(plan: Plan, upto: int) -> tuple[Array, Array]:
 
 def total(parts: tuple[Quarter, ...]) -> Moments:
     """The sums of all quarters."""
-    return reduce(add, (quarter.own for quarter in parts))
+    return reduce(add, (quarter.own.all() for quarter in parts))
 
 
-def quarter_of(origins: Origins, train: Origins) -> Array:
+def quarter_of(origins: Origins, train: Origins | Spans) -> Array:
     """(B,) which quarter of the training time each origin lies in."""
-    return np.searchsorted(_edges(train), origins.row)
+    return np.searchsorted(_edges(train)[:-1], origins.row)
 
 
-def _edges(train: Origins) -> Array:
-    """The rows between the quarters."""
-    return np.quantile(train.row, np.linspace(0, 1, QUARTERS + 1)[1:-1])
+def _edges(train: Origins | Spans) -> Array:
+    """The rows between the quarters, and the last one."""
+    at = np.linspace(0, 1, QUARTERS + 1)[1:]
+    return train.row_quantiles(at) if isinstance(train, Spans) else np.quantile(train.row, at)
 
 
 def _means_outside(history: History, first: int, stop: int, end: int) -> Array:
@@ -137,14 +169,16 @@ def _means_outside(history: History, first: int, stop: int, end: int) -> Array:
 
     A series that has less than a season of them keeps its mean.
     """
-    lengths, offsets = np.minimum(history.panel.lengths, end), history.panel.offsets[:-1]
-    # Around the mean, so that the sums of a long series stay exact.
-    sums = np.concatenate([[0.0], np.cumsum(history.x - np.repeat(history.center, history.panel.lengths))])
-    a, b = np.minimum(first, lengths), np.minimum(stop, lengths)
-    outside = lengths - (b - a)
-    deviation = (sums[offsets + lengths] - sums[offsets]) - (sums[offsets + b] - sums[offsets + a])
-    enough = outside >= max(history.season, 1)
-    return history.center + np.where(enough, deviation / np.maximum(outside, 1), 0.0)
+    means: Array = history.center.copy()
+    for s, offset in enumerate(history.panel.offsets[:-1]):
+        length = min(int(history.panel.lengths[s]), end)
+        a, b = min(first, length), min(stop, length)
+        outside = length - (b - a)
+        if outside >= max(history.season, 1):
+            # Around the mean, so that the sums of a long series stay exact.
+            off = history.x[offset : offset + length] - means[s]
+            means[s] += (off.sum() - off[a:b].sum()) / outside
+    return means
 
 
 def moments(
@@ -182,11 +216,11 @@ def _blocks(
     matrices, moved = mixture(smoothing, plan.horizon), _moved(plan, upto)
     for b in range(0, len(origins), BLOCK):
         some = origins[slice(b, b + BLOCK)]
-        context = history.context(some, plan.lookback, smoothing.memory)
+        context = history.context(some, plan.lookback, 0)
         _, level = normalise(context, plan.season)
         scale = context.scale[:, None]
         truth, observed = history.targets(some, plan.horizon)
-        smooth = mixed(matrices, context.window, context.errors)
+        smooth = history.smoothed(some, matrices)
         truth = np.where(observed, truth, smooth)
         features = linear_features(context, plan.frequency, plan.season, upto)
         if unseen is not None:

@@ -23,6 +23,7 @@ from carousel.forecast.covariates import (
     with_statics,
 )
 from carousel.forecast.dates import moment
+from carousel.forecast.memory import give_back
 from carousel.forecast.names import Names, find_names, find_time, like_ids
 from carousel.forecast.table import Origin, read_table
 from carousel.network.forecaster import Columns as ModelColumns
@@ -175,6 +176,7 @@ def read_frame(
     panel, places = _gridded(rows, ids, freq, origin, known)
     given, kept = _covariates(columns, names, panel, rows, places, wanted, static)
     panel = replace(panel, covariates=given)
+    give_back()
     notes = (
         *origin.remarks,
         *_named(names, panel),
@@ -188,7 +190,7 @@ def read_frame(
 def _long(columns: Columns, names: Names, known: Collection[str]) -> tuple[_Rows, tuple[str, ...], Columns]:
     """The rows of a long frame, the names of its series, and columns whose messages name the series."""
     count = len(columns.frame)
-    codes, ids = columns.ids(names.id) if names.id else (np.zeros(count, np.int64), (names.target,))
+    codes, ids = columns.ids(names.id) if names.id else (np.zeros(count, np.int32), (names.target,))
     if names.id:
         columns = replace(columns, series=lambda row: ids[codes[row]])
     values = columns.numbers(names.target)
@@ -197,7 +199,12 @@ def _long(columns: Columns, names: Names, known: Collection[str]) -> tuple[_Rows
             f"{columns.origin.prefix()}column {names.target!r} has no value in any row; name another target."
         )
     times = columns.times(names.time) if names.time else _counted(codes)
-    return _Rows(codes, times, values, np.arange(count)), ids, columns
+    return _Rows(codes, times, values, np.arange(count, dtype=_number(count))), ids, columns
+
+
+def _number(count: int) -> type:
+    """The integers that so many rows are counted with."""
+    return np.int32 if count < 1 << 31 else np.int64
 
 
 def _wide(
@@ -232,7 +239,7 @@ def _covariates(
     names: Names,
     panel: Panel,
     rows: _Rows,
-    places: Array,
+    places: Array | slice,
     wanted: Wanted,
     static: Any,
 ) -> tuple[Covariates | None, tuple[Covariate, ...]]:
@@ -336,19 +343,25 @@ def _counted(codes: Array) -> Array:
 
 def _sorted(rows: _Rows) -> tuple[_Rows, int]:
     """Rows by series and time, and how many stood before an earlier row of their series."""
-    grouped = bool((np.diff(rows.code) >= 0).all())  # as most frames are: ten million rows need no copy then
+    grouped = bool((rows.code[1:] >= rows.code[:-1]).all())  # as most frames are: no copy then
     by_series = rows if grouped else rows.take(np.argsort(rows.code, kind="stable"))
-    late = (np.diff(by_series.code) == 0) & (np.diff(by_series.time.astype(np.int64)) < 0)
+    late = _follows(by_series) & (by_series.time[1:] < by_series.time[:-1])
     if not late.any():
         return by_series, 0
     return rows.take(np.lexsort((rows.time, rows.code))), int(late.sum())
+
+
+def _follows(rows: _Rows) -> Array:
+    """(N - 1,) whether each row but the first is of the series of the one before it."""
+    same: Array = rows.code[1:] == rows.code[:-1]
+    return same
 
 
 def _distinct(
     rows: _Rows, ids: tuple[str, ...], names: Names, columns: Columns, duplicates: str
 ) -> tuple[_Rows, int]:
     """Rows with one value per series and time stamp, and how many were averaged away."""
-    again = np.concatenate([[False], (np.diff(rows.code) == 0) & (rows.time[1:] == rows.time[:-1])])
+    again = np.concatenate([[False], _follows(rows) & (rows.time[1:] == rows.time[:-1])])
     if not again.any():
         return rows, 0
     if duplicates == "error":
@@ -398,9 +411,9 @@ def _gridded(
     freq: str | int | Frequency | None,
     origin: Origin,
     known: Collection[str],
-) -> tuple[Panel, Array]:
+) -> tuple[Panel, Array | slice]:
     """The rows on regular grids, NaN between them, and the place of every row."""
-    offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1))
+    offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1, dtype=rows.code.dtype))
     with _blamed(origin):
         try:
             frequency = Frequency.infer(rows.time, offsets) if freq is None else Frequency.parse(freq)
@@ -422,11 +435,15 @@ def _gridded(
             f"{positions[gap]} steps of {frequency} from the first row of its series, but there are only "
             f"{len(rows.time)} rows; repair the date, or give the true frequency (--freq, in Python freq)."
         )
-    values = np.full(grid_offsets[-1], np.nan)
-    places = grid_offsets[rows.code] + positions
-    values[places] = rows.value
+    places: Array | slice = slice(None)
+    if grid_offsets[-1] == len(rows.value):  # without a gap
+        values = np.array(rows.value)
+    else:
+        values = np.full(grid_offsets[-1], np.nan)
+        places = grid_offsets[rows.code] + positions
+        values[places] = rows.value
     panel = Panel(ids, values, grid_offsets.astype(np.int64), starts, frequency)
-    counts = np.add.reduceat((~np.isnan(values)).astype(np.int64), grid_offsets[:-1])
+    counts = np.add.reduceat(~np.isnan(values), grid_offsets[:-1], dtype=np.int64)
     empty = next((ids[s] for s in np.flatnonzero(counts == 0) if ids[s] not in known), None)
     if empty is not None:
         raise DataError(f"{origin.prefix()}series {empty!r} has no value in any row; remove it.")
@@ -442,7 +459,7 @@ def _placed(rows: _Rows, frequency: Frequency, ids: tuple[str, ...], origin: Ori
     if not frequency.any_day:
         return rows
     placed = replace(rows, time=frequency.placed(rows.time))
-    again = np.flatnonzero((np.diff(rows.code) == 0) & (placed.time[1:] == placed.time[:-1]))
+    again = np.flatnonzero(_follows(rows) & (placed.time[1:] == placed.time[:-1]))
     if len(again):
         k = int(again[0])
         both = sorted(rows.index[k : k + 2].tolist())
@@ -456,7 +473,7 @@ def _placed(rows: _Rows, frequency: Frequency, ids: tuple[str, ...], origin: Ori
 
 def _first_off(rows: _Rows, ids: tuple[str, ...], origin: Origin) -> str:
     """Which row is the first that does not follow on the one before it as most do; "" where none stands out."""
-    inner = np.flatnonzero(np.diff(rows.code) == 0) + 1
+    inner = np.flatnonzero(_follows(rows)) + 1
     if len(inner) < 2:
         return ""
     place = (rows.time[inner] - rows.time[inner - 1]).astype(np.int64)
@@ -557,7 +574,7 @@ def _done(panel: Panel, rows: _Rows, unsorted: int, averaged: int) -> list[str]:
 
 def _other_steps(panel: Panel) -> list[str]:
     """A note of series that have less than half of the rows of a grid that others fill."""
-    known = np.add.reduceat((~np.isnan(panel.values)).astype(np.int64), panel.offsets[:-1])
+    known = np.add.reduceat(~np.isnan(panel.values), panel.offsets[:-1], dtype=np.int64)
     sparse = 2 * known < panel.lengths
     if sparse.all() or not sparse.any():
         return []

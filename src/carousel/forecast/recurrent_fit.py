@@ -14,7 +14,7 @@ from carousel.forecast.modules import DeepARNet, PlainNet, SegmentNet
 from carousel.forecast.plan import Plan
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
-from carousel.forecast.split import judges, thinned
+from carousel.forecast.split import Spans, judges, thinned
 from carousel.forecast.threads import LARGE
 from carousel.forecast.training import Batch, Loop, Run, train
 from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
@@ -52,8 +52,8 @@ class Job:
     settings: Settings
     base: Callable[[Origins], Array]
     train_base: Callable[[Origins], Array]
-    train: Origins
-    choose: Origins
+    train: Spans
+    choose: Spans
     epochs: int
     session: Session
     with_year: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from carousel.series.history import Origins
 from carousel.series.panel import Panel
 
-__all__ = ["BLOCKS", "Split", "every_origin", "judges", "split", "thinned"]
+__all__ = ["BLOCKS", "Spans", "Split", "judges", "split", "thinned"]
 
 Array = np.ndarray[Any, Any]
 
@@ -20,6 +21,45 @@ LEAST, MOST, USUAL = (
     0.15,
 )  # held-out rows: at least 2.5 horizons, but 35 % at most; 15 % where many
 FEWEST, BLOCKS = 5, 20  # of held-out origins, a horizon long, that judge a correction
+
+
+@dataclass(frozen=True)
+class Spans:
+    """All origins from row `first[s]` to before row `stop[s]` of every series (two (S,) arrays), not written out."""
+
+    first: Array
+    stop: Array
+
+    @cached_property
+    def _ends(self) -> Array:
+        """(S,) how many origins there are up to the last one of each series."""
+        ends: Array = np.cumsum(np.maximum(self.stop - self.first, 0))
+        return ends
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def __getitem__(self, index: Any) -> Origins:
+        """Some origins, by their numbers or as a slice."""
+        number = np.arange(*index.indices(len(self))) if isinstance(index, slice) else np.asarray(index)
+        series = np.searchsorted(self._ends, number, side="right")
+        return Origins(series, self.stop[series] - (self._ends[series] - number))
+
+    def none(self) -> Spans:
+        """No origin."""
+        return Spans(self.first, self.first)
+
+    def row_quantiles(self, q: Array) -> Array:
+        """As `np.quantile` of the rows of all origins."""
+        some = self.stop > self.first
+        change = np.zeros(int(self.stop.max(initial=0)) + 1, np.int64)
+        np.add.at(change, self.first[some], 1)
+        np.add.at(change, self.stop[some], -1)
+        upto = np.cumsum(np.cumsum(change))
+        place = q * (len(self) - 1)
+        low, high = (np.searchsorted(upto, at(place), side="right") for at in (np.floor, np.ceil))
+        quantiles: Array = low + (place - np.floor(place)) * (high - low)
+        return quantiles
 
 
 @dataclass(frozen=True)
@@ -35,9 +75,9 @@ class Split:
     """
 
     cut: Array
-    train: Origins
-    choose: Origins
-    judge: Origins
+    train: Spans
+    choose: Spans
+    judge: Spans
 
 
 def split(panel: Panel, horizon: int, history: int) -> Split:
@@ -50,22 +90,14 @@ def split(panel: Panel, horizon: int, history: int) -> Split:
     held = np.clip(np.ceil(LEAST * horizon), USUAL * lengths, MOST * lengths).astype(np.int64)
     cut = lengths - held
     least = np.minimum(history, np.maximum(cut // 3, 1))
-    train = every_origin(least, cut - horizon + 1)
+    train = Spans(least, cut - horizon + 1)
     # Held-out origins may look further than the series goes; what lies beyond is not scored.
-    late = every_origin(cut, np.where(held >= 2 * horizon, lengths - horizon + 1, lengths))
+    late = Spans(cut, np.where(held >= 2 * horizon, lengths - horizon + 1, lengths))
     half = cut + held // 2
-    first, second = late.row + horizon <= half[late.series], late.row >= half[late.series]
-    if min(np.count_nonzero(first), np.count_nonzero(second)) >= 500:
-        return Split(cut, train, late[first], late[second])
+    first, second = Spans(cut, np.minimum(late.stop, half - horizon + 1)), Spans(half, late.stop)
+    if min(len(first), len(second)) >= 500:
+        return Split(cut, train, first, second)
     return Split(cut, train, late, late)
-
-
-def every_origin(first: Array, stop: Array) -> Origins:
-    """All origins from row `first[s]` to before row `stop[s]` of every series."""
-    counts = np.maximum(stop - first, 0)
-    series = np.repeat(np.arange(len(counts)), counts)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return Origins(series, first[series] + within)
 
 
 def judges(origins: int, horizon: int) -> int:
@@ -78,9 +110,9 @@ def judges(origins: int, horizon: int) -> int:
     return blocks if blocks >= FEWEST else 0
 
 
-def thinned(origins: Origins, most: int) -> Origins:
+def thinned(origins: Origins | Spans, most: int) -> Origins:
     """At most `most` of the origins, drawn without the user's seed so that every fit sees the same ones."""
     if len(origins) <= most:
-        return origins
+        return origins[:]
     drawn = np.random.default_rng(0).choice(len(origins), most, replace=False)
     return origins[np.sort(drawn)]

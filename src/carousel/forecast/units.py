@@ -11,7 +11,7 @@ import numpy as np
 
 from carousel.forecast.closed_form import fit_smoothing, scored, sketched_linear
 from carousel.forecast.plan import Plan
-from carousel.forecast.split import every_origin, thinned
+from carousel.forecast.split import Spans, thinned
 from carousel.network.forecaster import Smoothing, Unit
 from carousel.series.history import History, in_model_unit, own_scale
 from carousel.series.panel import Panel
@@ -65,7 +65,7 @@ def try_units(
     panels = {unit: scored(rows(unit)) for unit in units}
     panel = panels["identity"]
     first = np.minimum(plan.lookback, np.maximum(panel.lengths // 3, 1))
-    origins = thinned(every_origin(first, panel.lengths - plan.horizon + 1), ORIGINS)
+    origins = thinned(Spans(first, panel.lengths - plan.horizon + 1), ORIGINS)
     if not len(origins):
         return alone
     scale = own_scale(panel, in_model_unit(panel, plan.of_gaps, "identity"), plan.season)[1]
@@ -152,8 +152,8 @@ def _smoothed(panel: Panel, plan: Plan, unit: Unit) -> tuple[History, Smoothing]
 
 def _one_ahead(history: History, smoothing: Smoothing) -> Iterator[tuple[Array, Array]]:
     """Of every series, the observed rows of which the smoothing knows all lags, by number, and its errors there."""
-    errors, offsets = history.errors @ smoothing.weights, history.panel.offsets
-    for a, b in pairwise(offsets):
+    assert history.errors is not None
+    for s, (a, b) in enumerate(pairwise(history.panel.offsets)):
         rows = np.arange(min(a + smoothing.memory, b), b)
         rows = rows[history.observed[rows]]
-        yield rows, errors[rows]
+        yield rows, (history.errors.of_series(s) @ smoothing.weights)[rows - a]

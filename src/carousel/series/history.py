@@ -16,7 +16,8 @@ from carousel.network.forecaster import CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import Encoded, Seen, effect, encoded
 from carousel.series.filling import fill
 from carousel.series.panel import Panel
-from carousel.series.smoothing import errors
+from carousel.series.smoothing import mixed
+from carousel.series.smoothing_errors import SmoothingErrors
 from carousel.series.unit import in_unit
 
 __all__ = ["Context", "History", "Origins", "normalise", "without_effect"]
@@ -24,6 +25,7 @@ __all__ = ["Context", "History", "Origins", "normalise", "without_effect"]
 Array = np.ndarray[Any, Any]
 
 STILL = 0.01  # of a typical scale: of a series that has never changed
+BLOCK = 512  # origins whose smoothing errors are held at a time
 FLOOR = 0.2  # of the spread: a series that repeats its season exactly must not have a scale of 0
 
 
@@ -107,7 +109,7 @@ class History:
         panel: as the user gave it.
         x: (N,) its values in the model's unit, missing ones filled from the past.
         observed: (N,) False where a value was missing.
-        errors: (N, G) of the smoothing models.
+        errors: of the smoothing models; None without.
         center: (S,) per series.
         scale: (S,) per series.
         season: m.
@@ -118,7 +120,7 @@ class History:
     panel: Panel
     x: Array
     observed: Array
-    errors: Array
+    errors: SmoothingErrors | None
     center: Array
     scale: Array
     season: int
@@ -154,7 +156,7 @@ class History:
         if len(ids):
             center = np.where(known >= 0, scaling.center[known], center)
             scale = np.where(known >= 0, scaling.scale[known], scale)
-        e = np.zeros((len(x), 0)) if smoothing is None else panel_errors(panel, x, smoothing)
+        e = None if smoothing is None else SmoothingErrors.of(smoothing, x, panel.offsets)
         return cls(panel, x, ~np.isnan(panel.values), e, center, scale, season, covariates, horizon)
 
     def ends(self) -> Origins:
@@ -174,6 +176,14 @@ class History:
             scale=self.scale[s],
             covariates=seen,
         )
+
+    def smoothed(self, origins: Origins, matrices: tuple[Array, Array]) -> Array:
+        """(B, K) what a mixture of the smoothing models forecasts, by its matrices (see `smoothing.mixture`)."""
+        M, parts = len(matrices[0]), [np.zeros((0, matrices[0].shape[1]))]
+        for b in range(0, len(origins), BLOCK):  # M errors of every model for one origin
+            some = origins[slice(b, b + BLOCK)]
+            parts.append(mixed(matrices, self.x[self._before(some, M)], self._errors_before(some, M)))
+        return np.concatenate(parts)
 
     def targets(self, origins: Origins, horizon: int) -> tuple[Array, Array]:
         """(B, K) the rows from each origin on, in the model's unit, and where they were observed."""
@@ -205,13 +215,11 @@ class History:
 
     def _errors_before(self, origins: Origins, rows: int) -> Array:
         """(B, rows, G) the errors before each origin, 0 before the first row."""
+        if self.errors is None:
+            return np.zeros((len(origins), rows, 0))
         if rows == 0:  # a network is trained on windows alone, in many small batches
-            return np.zeros((len(origins), 0, self.errors.shape[1]))
-        steps = origins.row[:, None] + np.arange(-rows, 0)
-        early = np.flatnonzero(origins.row < rows)
-        e: Array = self.errors[np.maximum(steps, 0) + self.panel.offsets[origins.series][:, None]]
-        e[early] = np.where(steps[early, :, None] >= 0, e[early], 0)
-        return e
+            return np.zeros((len(origins), 0, len(self.errors.model.weights)))
+        return self.errors.before(origins.series, origins.row, rows)
 
 
 def normalise(context: Context, season: int) -> tuple[Array, Array]:
@@ -227,6 +235,8 @@ def normalise(context: Context, season: int) -> tuple[Array, Array]:
 def in_model_unit(panel: Panel, of_gaps: int, unit: Unit) -> Array:
     """(N,) the panel's values in a unit, filled by this season; a value without a root or logarithm is missing."""
     values = in_unit(panel.values, unit)
+    if not np.isnan(values).any():
+        return values
     parts = [fill(values[a:b], of_gaps) for a, b in zip(panel.offsets[:-1], panel.offsets[1:], strict=True)]
     return np.concatenate([np.zeros(0), *parts])
 
@@ -294,18 +304,3 @@ def own_scale(
         size = np.where(center == 0, 1.0, np.abs(center))
         scale = np.where(still, STILL * typical if typical else size, scale)
     return center, scale
-
-
-def panel_errors(panel: Panel, x: Array, smoothing: Smoothing) -> Array:
-    """(N, G) the errors of every series, 64 series of similar length at a time."""
-    out = np.zeros((len(x), len(smoothing.weights)))
-    order = np.argsort(panel.lengths, kind="stable")
-    for some in np.array_split(order, max(1, -(-len(order) // 64))):
-        longest = int(panel.lengths[some].max(initial=0))
-        block = np.zeros((len(some), longest))
-        for j, s in enumerate(some):
-            block[j, : panel.lengths[s]] = x[panel.offsets[s] : panel.offsets[s + 1]]
-        e = errors(smoothing, block)
-        for j, s in enumerate(some):
-            out[panel.offsets[s] : panel.offsets[s + 1]] = e[j, : panel.lengths[s]]
-    return out

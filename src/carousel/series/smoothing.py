@@ -17,6 +17,7 @@ __all__ = [
     "ahead",
     "candidates",
     "errors",
+    "errors_from",
     "expected",
     "maps",
     "mixed",
@@ -31,6 +32,7 @@ Array = np.ndarray[Any, Any]
 GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)  # of θ and Θ; at 1 a component would never move from its first value
 POWER = 8  # weights fall with the 8th power of a member's error: nearly a choice, without its variance
 KEPT = 8  # members of largest weight that a mixture keeps
+CHUNK = 64  # rows whose recursion is one matrix product
 
 
 def candidates(seasons: tuple[int, ...]) -> Smoothing:
@@ -60,16 +62,61 @@ def errors(model: Smoothing, x: Array) -> Array:
     Returns:
         (S, N, G); 0 where a member has not all its lags yet.
     """
-    S, N = x.shape
-    first = model.lags.max(1)
-    e = np.zeros((S, N, len(first)))
-    members = np.arange(len(first))
-    for t in range(int(first.min()), N):
-        known = t >= first
-        lagged = np.where(known[:, None], t - model.lags, 0)
-        expected = (model.ar * x[:, lagged]).sum(-1) + (model.ma * e[:, lagged, members[:, None]]).sum(-1)
-        e[:, t] = np.where(known, x[:, t, None] - expected, 0)
-    return e
+    S, M = len(x), model.memory
+    nothing = np.zeros((S, M, len(model.weights)))
+    return errors_from(model, np.concatenate([np.zeros((S, M)), x], 1), nothing, np.ones(S, bool))[:, M:]
+
+
+def errors_from(model: Smoothing, x: Array, before: Array, begins: Array) -> Array:
+    """`errors` from some row of a series on.
+
+    A chunk of rows is one product: what rows before it give, times the recursion's response to a pulse.
+
+    Args:
+        x: (S, M + N) values of the M rows before and of those on.
+        before: (S, M, G) the errors of the M rows before.
+        begins: (S,) whether the series begins with the first of the N rows.
+
+    Returns:
+        (S, M + N, G), those before among them.
+    """
+    M, G = model.memory, len(model.weights)
+    S, end = x.shape
+    e = np.zeros((G, S, end))
+    e[:, :, :M] = before.transpose(2, 0, 1)
+    response, terms = _response(model, min(CHUNK, max(end - M, 1))), _terms(model)
+    for a in range(M, end, CHUNK):
+        b = min(a + CHUNK, end)
+        rest = np.repeat(x[None, :, a:b], G, 0)
+        for lag, ar, ma in terms:  # rows of the chunk itself have errors of 0 so far
+            rest -= (
+                ar[:, None, None] * x[:, a - lag : b - lag] + ma[:, None, None] * e[:, :, a - lag : b - lag]
+            )
+        if a < 2 * M and begins.any():
+            early = np.arange(a, b) - M < model.lags.max(1)[:, None, None]
+            rest[begins[:, None] & early] = 0
+        np.matmul(rest, response[:, : b - a, : b - a], out=e[:, :, a:b])
+    found: Array = e.transpose(1, 2, 0)
+    return found
+
+
+def _terms(model: Smoothing) -> list[tuple[int, Array, Array]]:
+    """Every lag with its coefficients (G,) of values and of errors."""
+    lags = [(int(lag), model.lags == lag) for lag in np.unique(model.lags)]
+    return [(lag, (model.ar * at).sum(1), (model.ma * at).sum(1)) for lag, at in lags]
+
+
+def _response(model: Smoothing, rows: int) -> Array:
+    """(G, rows, rows) what a pulse in row i adds to the error of row j, at [i, j]."""
+    pulse = np.zeros((len(model.weights), 2 * rows))
+    pulse[:, rows] = 1
+    for t in range(rows + 1, 2 * rows):
+        for lag, _, ma in _terms(model):
+            if lag <= t - rows:
+                pulse[:, t] -= ma * pulse[:, t - lag]
+    i, j = np.ogrid[:rows, :rows]
+    response: Array = pulse[:, rows + np.maximum(j - i, 0)] * (j >= i)
+    return response
 
 
 def ahead(model: Smoothing, window: Array, e: Array, K: int) -> Array:

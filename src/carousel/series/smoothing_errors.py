@@ -1,0 +1,100 @@
+"""The errors of a smoothing along a panel, without keeping them all: of ten million rows they would be 640 MB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from carousel.network.forecaster import Smoothing
+from carousel.series.smoothing import errors_from
+
+__all__ = ["SmoothingErrors"]
+
+Array = np.ndarray[Any, Any]
+
+PIECE = 4096  # rows of a series from one start of the recursion to the next, or eight times its memory
+NUMBERS = 2_000_000  # errors worked out at a time
+
+
+@dataclass(frozen=True)
+class SmoothingErrors:
+    """The recursion of every series in pieces: what is kept are the errors that each piece starts from.
+
+    Args:
+        model: G members of memory M.
+        x: (N,) filled values of all series in the model's unit.
+        offsets: (S + 1,) series s holds rows `offsets[s]` to `offsets[s + 1]` of `x`.
+        piece: rows of one.
+        first: (S + 1,) the number of the first piece of each series.
+        starts: (pieces, M, G) the errors of the M rows before each piece.
+    """
+
+    model: Smoothing
+    x: Array
+    offsets: Array
+    piece: int
+    first: Array
+    starts: Array
+
+    @classmethod
+    def of(cls, model: Smoothing, x: Array, offsets: Array) -> SmoothingErrors:
+        """Runs through all series but their last pieces."""
+        M, G = model.memory, len(model.weights)
+        piece, lengths = max(PIECE, 8 * M), np.diff(offsets)
+        pieces = np.maximum(-(-lengths // piece), 1)
+        first = np.concatenate([[0], np.cumsum(pieces)])
+        found = cls(model, x, offsets, piece, first, np.zeros((int(first[-1]), M, G)))
+        for k in range(1, int(pieces.max(initial=0))):
+            longer = np.flatnonzero(pieces > k)
+            for some in found._groups(longer, np.full(len(longer), piece)):
+                found.starts[first[longer[some]] + k] = found._run(longer[some], k - 1, piece)[:, -M:]
+        return found
+
+    def before(self, series: Array, row: Array, rows: int) -> Array:
+        """(B, rows, G) the errors of the last `rows` rows, M at most, before row `row[b]` of series `series[b]`.
+
+        Those before the first row are 0.
+        """
+        M, G = self.model.memory, len(self.model.weights)
+        k = np.maximum(row - 1, 0) // self.piece
+        out = np.zeros((len(row), rows, G))
+        wanted, where = np.unique(self.first[series] + k, return_inverse=True)
+        reach = np.zeros(len(wanted), np.int64)
+        np.maximum.at(reach, where, row - k * self.piece)
+        of = np.searchsorted(self.first, wanted, side="right") - 1
+        order = np.argsort(where, kind="stable")
+        bounds = np.searchsorted(where[order], np.arange(len(wanted) + 1))
+        for some in self._groups(np.arange(len(wanted)), reach):
+            e = self._run(of[some], wanted[some] - self.first[of[some]], int(reach[some].max()))
+            origins = np.concatenate([order[bounds[j] : bounds[j + 1]] for j in some])
+            place = np.empty(len(wanted), np.int64)
+            place[some] = np.arange(len(some))
+            stops = M + row[origins] - k[origins] * self.piece
+            out[origins] = e[place[where[origins]][:, None], stops[:, None] + np.arange(-rows, 0)]
+        return out
+
+    def of_series(self, s: int) -> Array:
+        """(N_s, G) all errors of one series."""
+        length = int(self.offsets[s + 1] - self.offsets[s])
+        found: Array = self._run(np.array([s]), 0, length)[0, self.model.memory :]
+        return found
+
+    def _groups(self, pieces: Array, reach: Array) -> Iterator[Array]:
+        """The pieces, by place, some at a time: of similar lengths, and few enough for their errors to be held."""
+        order = np.argsort(reach, kind="stable")
+        size = (self.model.memory + int(reach.max(initial=0))) * len(self.model.weights)
+        most = max(1, NUMBERS // size)
+        return (order[b : b + most] for b in range(0, len(pieces), most))
+
+    def _run(self, series: Array, k: Any, rows: int) -> Array:
+        """(n, M + rows, G) the errors of piece `k` of each of these series and of the M rows before it."""
+        M = self.model.memory
+        start = np.broadcast_to(np.asarray(k) * self.piece, series.shape)
+        steps = start[:, None] + np.arange(-M, rows)
+        inside = (steps >= 0) & (steps < np.diff(self.offsets)[series][:, None])
+        x = np.zeros(steps.shape)
+        x[inside] = self.x[(steps + self.offsets[series][:, None])[inside]]
+        return errors_from(self.model, x, self.starts[self.first[series] + k], start == 0)
