@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from carousel.errors import ArgumentError, CarouselError, DataError, FormatError
+from carousel.forecast import columns
 from carousel.forecast.dates import parse_dates
-from carousel.forecast.read import Names, Reading, read_frame, read_table
+from carousel.forecast.read import Names, Reading, columns_of, read_frame, read_table
 
 
 def read(tmp_path: Path, content: str | bytes, name: str = "data.csv", **options: object) -> Reading:
@@ -461,6 +462,31 @@ def test_ids_of_other_kinds() -> None:
         assert read_frame(frame, freq="D").panel.ids == expected
     with pytest.raises(DataError, match=r"row 1, column 'unique_id': expected the name of a series"):
         read_frame(pd.DataFrame({"unique_id": [1, None], "ds": day, "y": 1.0}), freq="D")
+
+
+def test_ids_are_numbered_as_they_appear_in_blocks_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "_BLOCK", 2)
+    ids = ["b ", "c", " b", "a", "c", "d", "a"]
+    frame = pd.DataFrame({"unique_id": ids, "ds": range(7), "y": 1.0})
+    sorted_ones = pd.Categorical(ids, categories=["unused", *sorted(set(ids))])
+    as_polars = pl.from_pandas(frame)
+    kinds = [
+        frame,
+        frame.assign(unique_id=np.array(ids, object)),
+        frame.assign(unique_id=sorted_ones),
+        as_polars,
+        as_polars.with_columns(pl.col("unique_id").cast(pl.Categorical)),
+        as_polars.with_columns(pl.col("unique_id").cast(pl.Enum(sorted(set(ids))))),
+        pa.Table.from_pandas(frame),
+    ]
+    for kind in kinds:
+        codes, names = columns_of(kind).ids("unique_id")
+        assert (codes.tolist(), names) == ([0, 1, 0, 2, 1, 3, 2], ("b", "c", "a", "d"))
+    whole = frame.assign(unique_id=[3.0, 1.0, 3.0, 2.0, 1.0, 0.0, 2.0])
+    assert columns_of(whole).ids("unique_id")[1] == ("3", "1", "2", "0")
+    for missing in (None, "  "):
+        with pytest.raises(DataError, match=r"row 5, column 'unique_id': expected the name of a series"):
+            columns_of(frame.assign(unique_id=[*ids[:5], missing, "a"])).ids("unique_id")
 
 
 def test_rows_out_of_order_are_sorted_and_said(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 _DECIMAL_COMMA = r"^[+-]?(\d*|[1-9]\d{0,2}(\.\d{3})+),\d+([eE][+-]?\d+)?$|^[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)$"
 _THOUSANDS_COMMA = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$|^[+-]?(\d{1,3}(\.\d*)?|\.\d+)$"
 _LARGEST, _SMALLEST = 1e100, 1e-100  # squares and their sums must neither overflow nor vanish
+_BLOCK = 1 << 17  # rows
 _REPAIR = "repair it, or leave the cell empty if the value is missing"
 _A_DATE = "expected a date such as 2024-01-31 or 2024-01-31 23:00"
 
@@ -67,7 +68,7 @@ class Columns:
 
     def texts(self, name: str, rows: int | None = None) -> pa.ChunkedArray:
         """(N,) text without white space around it, or its first rows; null for any spelling of missing."""
-        column = self._arrow(name) if rows is None else self._arrow(name).slice(0, rows)
+        column = _in_arrow(self.frame[name] if rows is None else self.frame[name][:rows])
         texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
         return pc.if_else(pc.is_in(texts, pa.array(_MISSING)), pa.scalar(None, pa.string()), texts)
 
@@ -98,17 +99,16 @@ class Columns:
 
     def ids(self, name: str) -> tuple[Array, tuple[str, ...]]:
         """(N,) int32, the number of each row's series, in order of appearance, and the series' names."""
-        column = self._arrow(name)
-        if pa.types.is_floating(column.type):  # integers that a missing value turned into floats
-            whole = pc.all(pc.equal(pc.floor(column), column)).as_py()
-            column = column.cast(pa.int64()) if whole and not pc.any(pc.is_nan(column)).as_py() else column
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        # Names become text once each, not once a row: of ten million rows that would be most of the memory.
-        encoded = column.combine_chunks().dictionary_encode()
-        texts = pc.utf8_trim_whitespace(pc.cast(encoded.dictionary, pa.string())).dictionary_encode()
+        encoded = self._encoded(name)
         codes = np.asarray(pc.fill_null(encoded.indices, -1))
-        codes = np.append(texts.indices.to_numpy(), np.int32(-1))[codes]
+        used = pc.unique(pc.drop_null(encoded.indices))
+        # Names become text once each, not once a row: of ten million rows that would be most of the memory.
+        texts = pc.utf8_trim_whitespace(
+            pc.cast(encoded.dictionary.take(used), pa.string())
+        ).dictionary_encode()
+        numbers = np.full(len(encoded.dictionary) + 1, -1, np.int32)
+        numbers[used.to_numpy()] = pc.fill_null(texts.indices, -1).to_numpy()
+        codes = numbers[codes]
         names = texts.dictionary.to_pylist()
         blank = names.index("") if "" in names else -1
         missing = np.flatnonzero((codes < 0) | (codes == blank))
@@ -180,13 +180,27 @@ class Columns:
         return np.asarray(pc.fill_null(numbers, float("nan")).to_numpy())
 
     def _arrow(self, name: str) -> pa.ChunkedArray:
-        """The column in arrow; a column of Python objects becomes text, None stays missing."""
-        series = self.frame[name]
-        if series.dtype == nw.Object:
-            values = [None if value is None or value != value else str(value) for value in series]
-            return pa.chunked_array([pa.array(values, pa.string())])
-        native = series.to_arrow()
-        return native if isinstance(native, pa.ChunkedArray) else pa.chunked_array([native])
+        """The column in arrow."""
+        return _in_arrow(self.frame[name])
+
+    def _encoded(self, name: str) -> pa.DictionaryArray:
+        """The column as its different values and, of every row, the number of its own; some rows at a time."""
+        series, parts = self.frame[name], []
+        for b in range(0, max(len(series), 1), _BLOCK):
+            part = _in_arrow(series[b : b + _BLOCK])
+            if not pa.types.is_dictionary(part.type):
+                part = part.dictionary_encode()
+            for chunk in part.chunks:
+                parts.append(pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), chunk.dictionary))
+        encoded = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
+        values = encoded.dictionary
+        if not pa.types.is_floating(values.type):
+            return encoded
+        # Integers that a missing value turned into floats.
+        missing = pc.any(pc.is_nan(values)).as_py()
+        if missing or not pc.all(pc.equal(pc.floor(values), values)).as_py():
+            return encoded
+        return pa.DictionaryArray.from_arrays(encoded.indices, values.cast(pa.int64()))
 
     def _plain_numbers(self, name: str) -> Array:
         return np.asarray(
@@ -228,7 +242,7 @@ class Columns:
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""
             raise DataError(f"{self.at(row, name)}{_A_DATE}, got nothing{several}.")
-        return np.asarray(series.to_numpy()).astype("datetime64[us]")
+        return np.asarray(series.to_numpy()).astype("datetime64[us]", copy=False)
 
     def _whole(self, numbers: Array) -> Array:
         dates = integer_dates(numbers)
@@ -276,6 +290,15 @@ class Columns:
                 f"give the column in a {unit} unit."
             )
         return numbers
+
+
+def _in_arrow(series: Any) -> pa.ChunkedArray:
+    """A column or some rows of it; Python objects become text, None stays missing."""
+    if series.dtype == nw.Object:
+        values = [None if value is None or value != value else str(value) for value in series]
+        return pa.chunked_array([pa.array(values, pa.string())])
+    native = series.to_arrow()
+    return native if isinstance(native, pa.ChunkedArray) else pa.chunked_array([native])
 
 
 def shown(texts: pa.ChunkedArray, row: int) -> str:

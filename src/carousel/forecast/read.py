@@ -348,6 +348,7 @@ def _sorted(rows: _Rows) -> tuple[_Rows, int]:
     late = _follows(by_series) & (by_series.time[1:] < by_series.time[:-1])
     if not late.any():
         return by_series, 0
+    del by_series
     return rows.take(np.lexsort((rows.time, rows.code))), int(late.sum())
 
 
@@ -437,6 +438,7 @@ def _gridded(
         )
     places: Array | slice = slice(None)
     if grid_offsets[-1] == len(rows.value):  # without a gap
+        del positions
         values = np.array(rows.value)
     else:
         values = np.full(grid_offsets[-1], np.nan)
