@@ -12,9 +12,10 @@ from carousel.errors import ArgumentError, DataError, check_integer
 from carousel.forecast.baselines import baselines, seasonal_unit
 from carousel.forecast.comparison import Gain, gain
 from carousel.forecast.covariates import check_known
+from carousel.forecast.dates import moment
 from carousel.forecast.frames import forecast_columns, to_frame
 from carousel.forecast.plan import Plan
-from carousel.forecast.read import Reading, moment
+from carousel.forecast.read import Reading
 from carousel.forecast.scores import LEVELS, Scores, crps, score
 from carousel.forecast.split import Spans
 from carousel.forecast.verdict import is_shifted, table, verdict

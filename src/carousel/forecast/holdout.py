@@ -9,9 +9,10 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.forecast.backtest import Backtest, Schedule, parse_start, pick_origins, seen_origins
+from carousel.forecast.dates import moment
 from carousel.forecast.estimator import Forecaster
 from carousel.forecast.plan import Plan
-from carousel.forecast.read import Reading, moment
+from carousel.forecast.read import Reading
 from carousel.forecast.refit import check_left, most_origins, plan_of
 
 __all__ = ["backtest_from_start", "fair_backtest"]

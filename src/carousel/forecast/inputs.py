@@ -17,7 +17,8 @@ from carousel.forecast.covariates import (
     static_rows,
     with_statics,
 )
-from carousel.forecast.read import Reading, columns_of, moment, read_frame
+from carousel.forecast.dates import moment
+from carousel.forecast.read import Reading, columns_of, read_frame
 from carousel.network.forecaster import ForecastModel, Unit
 from carousel.series import Panel
 from carousel.series.covariates import Covariates

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from carousel.forecast.read import moment
+from carousel.forecast.dates import moment
 from carousel.forecast.split import Split, judges
 from carousel.forecast.training import Run
 from carousel.network.forecaster import Calibration, CovariatePaths, ForecastModel, LinearPath

@@ -23,8 +23,8 @@ from carousel.forecast.backtest import (
     pick_origins,
     summary,
 )
+from carousel.forecast.dates import moment
 from carousel.forecast.plan import Plan, plan
-from carousel.forecast.read import moment
 from carousel.forecast.settings import Settings
 from carousel.series.history import Origins
 from carousel.stream.forecaster import ForecasterModel

@@ -12,9 +12,9 @@ import numpy as np
 
 from carousel import __version__
 from carousel.forecast.backtest import Backtest
+from carousel.forecast.dates import moment
 from carousel.forecast.pictures import plot_backtest, plot_parts, plot_training
 from carousel.forecast.plot import plot
-from carousel.forecast.read import moment
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

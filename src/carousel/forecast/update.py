@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import ArgumentError, DataError
+from carousel.forecast.dates import moment
 from carousel.forecast.gaps import missing_places, observed_ends
-from carousel.forecast.read import moment
 from carousel.network.forecaster import CovariatePaths, ForecastModel, Tail
 from carousel.series.covariates import Seen
 from carousel.series.history import Context
