@@ -12,7 +12,7 @@ import numpy as np
 
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
-from carousel.forecast.quarters import Quarter, Some, moments, quarter_of, quarters, total
+from carousel.forecast.quarters import Quarter, Selected, moments, quarter_of, quarters, total
 from carousel.forecast.split import Spans, thinned
 from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import LinearPath, Scaling, Smoothing, Unit
@@ -46,7 +46,7 @@ POWER = 40  # weights fall with the 40th power of the squared error: 2 % more of
 ROUNDING = 1e-12  # of the squares: losses are differences of sums
 LIGHT = 0.02  # of the largest weight, below which a member is left out
 BLOCK = 4096
-FORECASTS = 100  # of every smoothing model, a hundred, at a time
+TRIED = 100  # origins at a time that every smoothing model, of a hundred, forecasts from
 
 
 def fit_smoothing(panel: Panel, plan: Plan, unit: Unit) -> tuple[Scaling, Smoothing]:
@@ -80,8 +80,8 @@ def _mix(panel: Panel, plan: Plan, unit: Unit) -> Smoothing:
     if not observed.any():
         return members
     losses = np.zeros(len(members.weights))
-    for b in range(0, len(origins), FORECASTS):
-        some = slice(b, b + FORECASTS)
+    for b in range(0, len(origins), TRIED):
+        some = slice(b, b + TRIED)
         context = history.context(origins[some], M, M)
         off = np.abs(ahead(members, context.window, context.errors, plan.horizon) - truth[some, :, None])
         losses += np.einsum("bkg,bk->g", off, observed[some] / context.scale[:, None])
@@ -146,9 +146,9 @@ class _Held:
     What is left is taken when it is needed: with a matrix for every phase a sum takes some ten megabytes.
     """
 
-    judging: Some
+    judging: Selected
     every: Moments
-    without: tuple[Some | Moments, ...] = ()
+    without: tuple[Selected | Moments, ...] = ()
 
     def of(self, columns: Array) -> tuple[Moments, Moments]:
         """Of some features, the rows that may be fitted and those that judge."""
@@ -194,7 +194,7 @@ def choose_linear(
     every = total(parts)
     judges = [_Held(part.judging, every, (part.own, part.beside)) for part in parts if part.judging]
     chosen = moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)
-    judges.append(_Held(Some(chosen, np.arange(counts[upto])), every))
+    judges.append(_Held(Selected(chosen, np.arange(counts[upto])), every))
     judges = [judge.at(_some_steps(plan)) for judge in judges]
     pooled = [judge.pooled() for judge in judges]
     found = [_best(pooled, counts, n, rows, usable) for n in range(len(counts)) for rows in _lengths(plan)]

@@ -21,7 +21,7 @@ from carousel.series.history import History, Origins, normalise
 from carousel.series.linear import linear_features, of_the_level, sizes
 from carousel.series.smoothing import mixture
 
-__all__ = ["Quarter", "Some", "moments", "quarter_of", "quarters", "total"]
+__all__ = ["Quarter", "Selected", "moments", "quarter_of", "quarters", "total"]
 
 Array = np.ndarray[Any, Any]
 
@@ -32,7 +32,7 @@ BLOCK = 2048  # origins at a time
 
 
 @dataclass(frozen=True)
-class Some:
+class Selected:
     """The sums of some features, given by their numbers, which are taken when they are needed."""
 
     sums: Moments
@@ -46,11 +46,11 @@ class Some:
         """The sums of all of them."""
         return self.sums.of(self.columns)
 
-    def at(self, steps: Array) -> Some:
+    def at(self, steps: Array) -> Selected:
         """Of some steps."""
         return replace(self, sums=self.sums.at(steps))
 
-    def pooled(self) -> Some:
+    def pooled(self) -> Selected:
         """Of all phases as of one."""
         return replace(self, sums=self.sums.pooled())
 
@@ -69,14 +69,14 @@ class Quarter:
     """
 
     origins: Origins
-    own: Some
-    judging: Some | None
+    own: Selected
+    judging: Selected | None
     beside: Moments
     unseen: History
 
     def of(self, columns: Array) -> Quarter:
         """The sums of some features; without those that judge."""
-        own = Some(self.own.of(columns), np.arange(len(columns)))
+        own = Selected(self.own.of(columns), np.arange(len(columns)))
         return replace(self, own=own, judging=None, beside=self.beside.of(columns))
 
 
@@ -121,8 +121,8 @@ def quarters(
     return tuple(
         Quarter(
             origins[np.isin(piece, _pieces(k))],
-            Some(whole, own),
-            Some(whole, there) if judge else None,
+            Selected(whole, own),
+            Selected(whole, there) if judge else None,
             reduce(add, (near_edges[p] for p in (3 * k - 2, 3 * k + 2) if p in near_edges)),
             unseen[k],
         )

@@ -29,7 +29,7 @@ class SmoothingErrors:
         offsets: (S + 1,) series s holds rows `offsets[s]` to `offsets[s + 1]` of `x`.
         piece: rows of one.
         first: (S + 1,) the number of the first piece of each series.
-        starts: (pieces, M, G) the errors of the M rows before each piece.
+        starts: (pieces - S, M, G) the errors of the M rows before each piece, but for the first of every series.
     """
 
     model: Smoothing
@@ -46,11 +46,14 @@ class SmoothingErrors:
         piece, lengths = max(PIECE, 8 * M), np.diff(offsets)
         pieces = np.maximum(-(-lengths // piece), 1)
         first = np.concatenate([[0], np.cumsum(pieces)])
-        found = cls(model, x, offsets, piece, first, np.zeros((int(first[-1]), M, G)))
+        found = cls(model, x, offsets, piece, first, np.zeros((int(first[-1]) - len(lengths), M, G)))
         for k in range(1, int(pieces.max(initial=0))):
             longer = np.flatnonzero(pieces > k)
-            for some in found._groups(longer, np.full(len(longer), piece)):
-                found.starts[first[longer[some]] + k] = found._run(longer[some], k - 1, piece)[:, -M:]
+            for places in found._groups(longer, np.full(len(longer), piece)):
+                some = longer[places]
+                found.starts[found._start(some, k)] = found._run(some, np.full(len(some), k - 1), piece)[
+                    :, -M:
+                ]
         return found
 
     def before(self, series: Array, row: Array, rows: int) -> Array:
@@ -79,7 +82,7 @@ class SmoothingErrors:
     def of_series(self, s: int) -> Array:
         """(N_s, G) all errors of one series."""
         length = int(self.offsets[s + 1] - self.offsets[s])
-        found: Array = self._run(np.array([s]), 0, length)[0, self.model.memory :]
+        found: Array = self._run(np.array([s]), np.zeros(1, int), length)[0, self.model.memory :]
         return found
 
     def _groups(self, pieces: Array, reach: Array) -> Iterator[Array]:
@@ -89,12 +92,17 @@ class SmoothingErrors:
         most = max(1, NUMBERS // size)
         return (order[b : b + most] for b in range(0, len(pieces), most))
 
-    def _run(self, series: Array, k: Any, rows: int) -> Array:
-        """(n, M + rows, G) the errors of piece `k` of each of these series and of the M rows before it."""
-        M = self.model.memory
-        start = np.broadcast_to(np.asarray(k) * self.piece, series.shape)
-        steps = start[:, None] + np.arange(-M, rows)
+    def _start(self, series: Array, k: Array | int) -> Array:
+        """(n,) where in `starts` piece `k`, which is not the first, of each of these series stands."""
+        return self.first[series] + k - series - 1
+
+    def _run(self, series: Array, k: Array, rows: int) -> Array:
+        """(n, M + rows, G) the errors of piece `k[n]` of series `series[n]` and of the M rows before it."""
+        M, later = self.model.memory, k > 0
+        before = np.zeros((len(series), M, len(self.model.weights)))
+        before[later] = self.starts[self._start(series[later], k[later])]
+        steps = (k * self.piece)[:, None] + np.arange(-M, rows)
         inside = (steps >= 0) & (steps < np.diff(self.offsets)[series][:, None])
         x = np.zeros(steps.shape)
         x[inside] = self.x[(steps + self.offsets[series][:, None])[inside]]
-        return errors_from(self.model, x, self.starts[self.first[series] + k], start == 0)
+        return errors_from(self.model, x, before, ~later)
