@@ -71,6 +71,7 @@ REFUSED = {
     "missing": (("no.keras", "b.onnx"), "no.keras: no such file or directory"),
     "damaged": (("bad.onnx", "b.keras"), "bad.onnx: it is no ONNX model"),
     "wrong ending": (("a", "a.h5"), "a.h5: .h5 is only read"),
+    "an ending of others": (("a", "a.tflite"), "a.tflite: TensorFlow Lite cannot be written"),
     "itself": (("a", "a"), "would overwrite another file"),
     "directory": (("a", "."), "must be a file"),
     "nowhere": (("a", "no/b.onnx"), "lies in a directory that does not exist"),

@@ -2,7 +2,7 @@
 
 .keras          Keras, both ways        .onnx         ONNX, both ways
 .h5 .hdf5       Keras, read only        .pt .pth      a state_dict of torch, both ways
-anything else   carousel's own
+anything else   carousel's own, but nothing is written under the endings of other programs
 """
 
 from __future__ import annotations
@@ -17,6 +17,25 @@ from carousel.interop.verification import Conversion
 from carousel.network import ForecastModel, Network
 
 __all__ = ["read", "save"]
+
+# Endings of others, under which nobody looks for a file of ours.
+OTHERS = {
+    ".tflite": "TensorFlow Lite",
+    ".pb": "TensorFlow",
+    ".mlmodel": "Core ML",
+    ".mlpackage": "Core ML",
+    ".xml": "OpenVINO",
+    ".engine": "TensorRT",
+    ".gguf": "GGUF",
+    ".ckpt": "checkpoints",
+    ".pkl": "pickles",
+    ".pickle": "pickles",
+    ".joblib": "pickles",
+    ".npz": "NumPy archives",
+    ".npy": "NumPy arrays",
+    ".json": "JSON",
+    ".csv": "CSV",
+}
 
 
 def read(path: str | os.PathLike[str]) -> Conversion:
@@ -53,6 +72,11 @@ def save(network: Network | ForecastModel, path: str | os.PathLike[str]) -> Conv
         OSError: the system could not write.
     """
     ending = Path(path).suffix.lower()
+    if ending in OTHERS:
+        raise UnsupportedError(
+            f"{os.fspath(path)}: {OTHERS[ending]} cannot be written; give a name that ends in .onnx, .keras or .pt, "
+            "or for our own file in .carousel."
+        )
     if isinstance(network, ForecastModel):
         return _save_forecaster(network, path, ending)
     if ending == ".keras":
