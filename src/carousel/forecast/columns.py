@@ -68,9 +68,7 @@ class Columns:
 
     def texts(self, name: str, rows: int | None = None) -> pa.ChunkedArray:
         """(N,) text without white space around it, or its first rows; null for any spelling of missing."""
-        column = _in_arrow(self.frame[name] if rows is None else self.frame[name][:rows])
-        texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
-        return pc.if_else(pc.is_in(texts, pa.array(_MISSING)), pa.scalar(None, pa.string()), texts)
+        return _plain_texts(_in_arrow(self.frame[name] if rows is None else self.frame[name][:rows]))
 
     def categories(self, name: str) -> pa.Array:
         """(N,) text without white space around it; null where there is none, for "none" may be a category."""
@@ -99,16 +97,9 @@ class Columns:
 
     def ids(self, name: str) -> tuple[Array, tuple[str, ...]]:
         """(N,) int32, the number of each row's series, in order of appearance, and the series' names."""
-        encoded = self._encoded(name)
-        codes = np.asarray(pc.fill_null(encoded.indices, -1))
-        used = pc.unique(pc.drop_null(encoded.indices))
-        # Names become text once each, not once a row: of ten million rows that would be most of the memory.
-        texts = pc.utf8_trim_whitespace(
-            pc.cast(encoded.dictionary.take(used), pa.string())
-        ).dictionary_encode()
-        numbers = np.full(len(encoded.dictionary) + 1, -1, np.int32)
-        numbers[used.to_numpy()] = pc.fill_null(texts.indices, -1).to_numpy()
-        codes = numbers[codes]
+        values, codes = self._different(name)
+        texts = pc.utf8_trim_whitespace(pc.cast(values, pa.string())).dictionary_encode()
+        codes = np.append(texts.indices.to_numpy(), np.int32(-1))[codes]
         names = texts.dictionary.to_pylist()
         blank = names.index("") if "" in names else -1
         missing = np.flatnonzero((codes < 0) | (codes == blank))
@@ -134,21 +125,25 @@ class Columns:
             raise DataError(f"{self.origin.prefix()}column {name!r} holds {dtype}, not dates; convert it.")
         if dtype == nw.Object and all(type(value) is date for value in self.frame[name]):
             self.units[name] = "D"
-        texts = self.texts(name)
-        if not texts.null_count and len(texts) and _count(texts, r"^[+-]?\d{1,18}$") == len(texts):
-            return self._whole(pc.cast(texts, pa.int64()).to_numpy())
-        dates = parse_dates(texts)
+        values, codes = self._different(name)
+        texts = _plain_texts(values)
+        complete = len(texts) > 0 and not texts.null_count and codes.min() >= 0
+        if complete and _count(texts, r"^[+-]?\d{1,18}$") == len(texts):
+            return self._whole(pc.cast(texts, pa.int64()).to_numpy())[codes]
+        dates = parse_dates(pa.chunked_array([texts]))
         self.remarks.extend(dates.remarks)
-        wrong = np.flatnonzero(np.isnat(dates.stamps))
         if dates.ambiguous:
             raise DataError(
                 f"{self.at(0, name)}{shown(texts, 0)} could be day or month first, and no other row "
                 "decides it; write dates as 2024-01-31."
             )
-        if len(wrong):
-            row = int(wrong[0])
-            raise DataError(f"{self.at(row, name)}{_A_DATE}, got {shown(texts, row)}.")
-        return dates.stamps
+        stamps: Array = np.append(dates.stamps, np.datetime64("NaT"))[codes]
+        wrong = np.isnat(stamps)
+        if wrong.any():
+            row = int(wrong.argmax())
+            found = shown(texts, int(codes[row])) if codes[row] >= 0 else "nothing"
+            raise DataError(f"{self.at(row, name)}{_A_DATE}, got {found}.")
+        return stamps
 
     def clock(self, name: str, row: int, other: int) -> str:
         """The clock by which two different instants are at one time, for a message; "" if they are one instant."""
@@ -183,9 +178,20 @@ class Columns:
         """The column in arrow."""
         return _in_arrow(self.frame[name])
 
-    def _encoded(self, name: str) -> pa.DictionaryArray:
-        """The column as its different values and, of every row, the number of its own; some rows at a time."""
-        series, parts = self.frame[name], []
+    def _different(self, name: str) -> tuple[pa.Array, Array]:
+        """The values that differ, as they appear, and (N,) int32 the number of each row's own; -1 where there is none.
+
+        Rows are taken some at a time, and what a value says is asked once: of ten million rows of text that is most of
+        the memory, and of the time.
+        """
+        encoded = self._encoded(self.frame[name])
+        used = pc.unique(pc.drop_null(encoded.indices))
+        numbers = np.full(len(encoded.dictionary) + 1, -1, np.int32)
+        numbers[used.to_numpy()] = np.arange(len(used))
+        return encoded.dictionary.take(used), numbers[np.asarray(pc.fill_null(encoded.indices, -1))]
+
+    def _encoded(self, series: Any) -> pa.DictionaryArray:
+        parts = []
         for b in range(0, max(len(series), 1), _BLOCK):
             part = _in_arrow(series[b : b + _BLOCK])
             if not pa.types.is_dictionary(part.type):
@@ -290,6 +296,12 @@ class Columns:
                 f"give the column in a {unit} unit."
             )
         return numbers
+
+
+def _plain_texts(column: Any) -> Any:
+    """Text without white space around it; null for any spelling of missing."""
+    texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
+    return pc.if_else(pc.is_in(texts, pa.array(_MISSING)), pa.scalar(None, pa.string()), texts)
 
 
 def _in_arrow(series: Any) -> pa.ChunkedArray:

@@ -151,6 +151,7 @@ def read_frame(
         rows, ids, columns = _long(columns, names, known)
     if names.time:
         names = replace(names, zone=columns.zones.get(names.time), unit=columns.units.get(names.time))
+    give_back()
     rows, unsorted = in_order(rows)
     rows, averaged = distinct(rows, ids, names, columns, duplicates)
     panel, places = on_grid(rows, ids, freq, origin, known)

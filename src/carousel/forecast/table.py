@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from carousel.errors import DataError, FormatError
+from carousel.forecast.memory import give_back
 
 if TYPE_CHECKING:
     import pyarrow
@@ -117,6 +118,8 @@ def read_table(path: str | Path) -> pyarrow.Table:
         if name.endswith((".parquet", ".pq")):
             raise FormatError(f"{name} is not a Parquet file: it does not start with PAR1.")
         table, origin = _csv(_text(data, name), name)
+    del data
+    give_back()
     names = table.column_names
     twice = next((n for i, n in enumerate(names) if n in names[:i]), None)
     if twice is not None:
@@ -154,7 +157,7 @@ def _parquet(data: bytes, name: str) -> pyarrow.Table:
 
 
 def _text(data: bytes, name: str) -> bytes:
-    """The content of a CSV as UTF-8 without a mark and without blank lines at its end."""
+    """The content of a CSV as UTF-8 without a mark."""
     if data.startswith(_UTF16):
         try:
             data = data.decode("utf-16").encode()
@@ -169,9 +172,17 @@ def _text(data: bytes, name: str) -> bytes:
         )
     if b"\r" in data and b"\n" not in data:
         data = data.replace(b"\r", b"\n")
-    if not (data := data.rstrip()):
+    if not _end(data):
         raise DataError(f"{name} is empty; give a CSV or Parquet file with a header and rows.")
     return data
+
+
+def _end(data: bytes) -> int:
+    """Where the blank lines at the end begin."""
+    end = len(data)
+    while end and data[end - 1 : end].isspace():
+        end -= 1
+    return end
 
 
 def _csv(data: bytes, name: str) -> tuple[pyarrow.Table, Origin]:
@@ -181,7 +192,7 @@ def _csv(data: bytes, name: str) -> tuple[pyarrow.Table, Origin]:
     names, origin = _header(data, name)
     try:
         table = pyarrow.csv.read_csv(
-            pyarrow.BufferReader(data),
+            pyarrow.BufferReader(pyarrow.py_buffer(data).slice(0, _end(data))),  # a copy may be large
             pyarrow.csv.ReadOptions(column_names=names, skip_rows=origin.first),
             # In a file of one column a blank line is a missing value; else it is nothing.
             pyarrow.csv.ParseOptions(
