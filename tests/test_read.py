@@ -478,12 +478,16 @@ def test_ids_are_numbered_as_they_appear_in_blocks_of_rows(monkeypatch: pytest.M
         as_polars.with_columns(pl.col("unique_id").cast(pl.Categorical)),
         as_polars.with_columns(pl.col("unique_id").cast(pl.Enum(sorted(set(ids))))),
         pa.Table.from_pandas(frame),
+        pa.table({"unique_id": pa.array(ids, pa.string_view()), "y": [1.0] * 7}),
     ]
     for kind in kinds:
         codes, names = columns_of(kind).ids("unique_id")
         assert (codes.tolist(), names) == ([0, 1, 0, 2, 1, 3, 2], ("b", "c", "a", "d"))
     whole = frame.assign(unique_id=[3.0, 1.0, 3.0, 2.0, 1.0, 0.0, 2.0])
     assert columns_of(whole).ids("unique_id")[1] == ("3", "1", "2", "0")
+    nothing = pa.table({"unique_id": pa.nulls(7), "y": [1.0] * 7})
+    with pytest.raises(DataError, match=r"row 0, column 'unique_id': expected the name of a series"):
+        columns_of(nothing).ids("unique_id")
     for missing in (None, "  "):
         with pytest.raises(DataError, match=r"row 5, column 'unique_id': expected the name of a series"):
             columns_of(frame.assign(unique_id=[*ids[:5], missing, "a"])).ids("unique_id")

@@ -184,29 +184,11 @@ class Columns:
         Rows are taken some at a time, and what a value says is asked once: of ten million rows of text that is most of
         the memory, and of the time.
         """
-        encoded = self._encoded(self.frame[name])
+        encoded = _encoded(self.frame[name])
         used = pc.unique(pc.drop_null(encoded.indices))
         numbers = np.full(len(encoded.dictionary) + 1, -1, np.int32)
         numbers[used.to_numpy()] = np.arange(len(used))
         return encoded.dictionary.take(used), numbers[np.asarray(pc.fill_null(encoded.indices, -1))]
-
-    def _encoded(self, series: Any) -> pa.DictionaryArray:
-        parts = []
-        for b in range(0, max(len(series), 1), _BLOCK):
-            part = _in_arrow(series[b : b + _BLOCK])
-            if not pa.types.is_dictionary(part.type):
-                part = part.dictionary_encode()
-            for chunk in part.chunks:
-                parts.append(pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), chunk.dictionary))
-        encoded = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
-        values = encoded.dictionary
-        if not pa.types.is_floating(values.type):
-            return encoded
-        # Integers that a missing value turned into floats.
-        missing = pc.any(pc.is_nan(values)).as_py()
-        if missing or not pc.all(pc.equal(pc.floor(values), values)).as_py():
-            return encoded
-        return pa.DictionaryArray.from_arrays(encoded.indices, values.cast(pa.int64()))
 
     def _plain_numbers(self, name: str) -> Array:
         return np.asarray(
@@ -302,6 +284,28 @@ def _plain_texts(column: Any) -> Any:
     """Text without white space around it; null for any spelling of missing."""
     texts = pc.utf8_trim_whitespace(pc.cast(column, pa.string()))
     return pc.if_else(pc.is_in(texts, pa.array(_MISSING)), pa.scalar(None, pa.string()), texts)
+
+
+def _encoded(series: Any) -> pa.DictionaryArray:
+    """A column as its different values, some maybe unused, and the number of each row's own."""
+    parts = []
+    for b in range(0, max(len(series), 1), _BLOCK):
+        part = _in_arrow(series[b : b + _BLOCK])
+        if str(part.type) in ("null", "string_view"):  # which arrow does not encode everywhere
+            part = part.cast(pa.string())
+        if not pa.types.is_dictionary(part.type):
+            part = part.dictionary_encode()
+        for chunk in part.chunks:
+            parts.append(pa.DictionaryArray.from_arrays(chunk.indices.cast(pa.int32()), chunk.dictionary))
+    encoded = pa.chunked_array(parts).unify_dictionaries().combine_chunks()
+    values = encoded.dictionary
+    if not pa.types.is_floating(values.type):
+        return encoded
+    # Integers that a missing value turned into floats.
+    missing = pc.any(pc.is_nan(values)).as_py()
+    if missing or not pc.all(pc.equal(pc.floor(values), values)).as_py():
+        return encoded
+    return pa.DictionaryArray.from_arrays(encoded.indices, values.cast(pa.int64()))
 
 
 def _in_arrow(series: Any) -> pa.ChunkedArray:

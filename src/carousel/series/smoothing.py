@@ -84,7 +84,8 @@ def errors_from(model: Smoothing, x: Array, before: Array, begins: Array) -> Arr
     S, end = x.shape
     e = np.zeros((G, S, end))
     e[:, :, :M] = before.transpose(2, 0, 1)
-    response, terms = _response(model, min(CHUNK, max(end - M, 1))), _terms(model)
+    terms = _terms(model)
+    response = _response(terms, G, min(CHUNK, max(end - M, 1)))
     for a in range(M, end, CHUNK):
         b = min(a + CHUNK, end)
         rest = np.repeat(x[None, :, a:b], G, 0)
@@ -106,12 +107,12 @@ def _terms(model: Smoothing) -> list[tuple[int, Array, Array]]:
     return [(lag, (model.ar * at).sum(1), (model.ma * at).sum(1)) for lag, at in lags]
 
 
-def _response(model: Smoothing, rows: int) -> Array:
+def _response(terms: list[tuple[int, Array, Array]], G: int, rows: int) -> Array:
     """(G, rows, rows) what a pulse in row i adds to the error of row j, at [i, j]."""
-    pulse = np.zeros((len(model.weights), 2 * rows))
+    pulse = np.zeros((G, 2 * rows))
     pulse[:, rows] = 1
     for t in range(rows + 1, 2 * rows):
-        for lag, _, ma in _terms(model):
+        for lag, _, ma in terms:
             if lag <= t - rows:
                 pulse[:, t] -= ma * pulse[:, t - lag]
     i, j = np.ogrid[:rows, :rows]
