@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ __all__ = ["SmoothingErrors"]
 Array = np.ndarray[Any, Any]
 
 PIECE = 4096  # rows of a series from one start of the recursion to the next, or eight times its memory
-NUMBERS = 2_000_000  # errors worked out at a time
+NUMBERS = 2_000_000  # errors worked out at a time; no more of them are kept
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,15 @@ class SmoothingErrors:
         """
         M, G = self.model.memory, len(self.model.weights)
         k = np.maximum(row - 1, 0) // self.piece
+        number, stop = self.first[series] + k, M + row - k * self.piece
+        steps = stop[:, None] + np.arange(-rows, 0)
+        if self._kept is not None:
+            found: Array = self._kept[number[:, None], steps]
+            return found
         out = np.zeros((len(row), rows, G))
-        wanted, where = np.unique(self.first[series] + k, return_inverse=True)
+        wanted, where = np.unique(number, return_inverse=True)
         reach = np.zeros(len(wanted), np.int64)
-        np.maximum.at(reach, where, row - k * self.piece)
+        np.maximum.at(reach, where, stop - M)
         of = np.searchsorted(self.first, wanted, side="right") - 1
         order = np.argsort(where, kind="stable")
         bounds = np.searchsorted(where[order], np.arange(len(wanted) + 1))
@@ -75,8 +81,7 @@ class SmoothingErrors:
             origins = np.concatenate([order[bounds[j] : bounds[j + 1]] for j in some])
             place = np.empty(len(wanted), np.int64)
             place[some] = np.arange(len(some))
-            stops = M + row[origins] - k[origins] * self.piece
-            out[origins] = e[place[where[origins]][:, None], stops[:, None] + np.arange(-rows, 0)]
+            out[origins] = e[place[where[origins]][:, None], steps[origins]]
         return out
 
     def of_series(self, s: int) -> Array:
@@ -84,6 +89,16 @@ class SmoothingErrors:
         length = int(self.offsets[s + 1] - self.offsets[s])
         found: Array = self._run(np.array([s]), np.zeros(1, int), length)[0, self.model.memory :]
         return found
+
+    @cached_property
+    def _kept(self) -> Array | None:
+        """(pieces, M + rows, G) the errors of all pieces, where they are few."""
+        count, rows = int(self.first[-1]), min(self.piece, int(np.diff(self.offsets).max(initial=0)))
+        if count * (self.model.memory + rows) * len(self.model.weights) > NUMBERS:
+            return None
+        number = np.arange(count)
+        series = np.searchsorted(self.first, number, side="right") - 1
+        return self._run(series, number - self.first[series], rows)
 
     def _groups(self, pieces: Array, reach: Array) -> Iterator[Array]:
         """The pieces, by place, some at a time: of similar lengths, and few enough for their errors to be held."""
