@@ -1,11 +1,10 @@
-"""Networks, and ONNX graphs of others' making, for the tests of conversions; imports onnx."""
+"""Networks, and ONNX graphs of others' making, for the tests of conversions; who imports it is skipped without onnx."""
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from carousel.interop import _onnx_node
+from carousel.interop import onnx as conversions
 from carousel.interop.onnx import load
 from carousel.network import (
     Activation,
@@ -17,6 +16,10 @@ from carousel.network import (
     Reverse,
     Weights,
 )
+
+onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'carousel-rnn[onnx]'")
+TensorProto, helper, numpy_helper = onnx.TensorProto, onnx.helper, onnx.numpy_helper
+Backend = conversions.Backend
 
 I, H = 3, 4
 

@@ -5,11 +5,9 @@ are bent at random, and nothing may crash, hang, or take memory that the file do
 """
 
 import json
-import resource
 import struct
 import time
 import tracemalloc
-from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +21,7 @@ from carousel.network import Dense, LastStep, Network, load, save
 from carousel.network.forecaster import ForecastModel
 from carousel.stream.forecaster import ForecasterModel
 from forecast_models import forecast_model, forecaster
+from limits import little_memory
 from model_files import golden_network, meddled, rebuilt
 
 DATA = Path(__file__).parent / "data"
@@ -31,18 +30,6 @@ ROOM = (
 )  # bytes of address space beyond what the process has: an allocation by a size in a file would need more
 COPIES = 1000
 FOREIGN = 40  # copies of a foreign file: HDF5 is tried in a process of its own, which takes half a second
-
-
-@contextmanager
-def little_memory():
-    """Within it the process cannot grow by more than ROOM."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def bent(raw, rng):
@@ -128,7 +115,7 @@ def test_a_thousand_bent_copies_of_our_file(path, name):
     assert sum(copy != raw for copy in copies) > 900
     tracemalloc.start()
     try:
-        with little_memory():
+        with little_memory(ROOM):
             found = tried(path, copies, load, (FormatError,))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -149,7 +136,7 @@ def test_what_a_hostile_writer_seals_is_refused_or_runs(path, name):
     for _ in range(COPIES):
         other.unlink(missing_ok=True)
         other.write_bytes(rebuilt(path, lambda tree: meddled(tree, rng)))
-        with little_memory():
+        with little_memory(ROOM):
             try:
                 again = load(other)
             except FormatError as error:
@@ -316,7 +303,7 @@ def test_bent_copies_of_a_foreign_file(tmp_path, ending):
     raw, rng = sources[ending].read_bytes(), np.random.default_rng(3)
     copies = [bent(raw, rng) for _ in range(FOREIGN)]
     path = tmp_path / f"bent{ending}"
-    with little_memory():
+    with little_memory(ROOM):
         found = tried(path, copies, files.read)
     # Weights that are bent are other weights, and no format but ours has a digest.
     assert found.count(None) > 0.3 * FOREIGN

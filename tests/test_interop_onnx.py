@@ -10,31 +10,32 @@ import numpy as np
 import pytest
 
 from carousel.errors import ArgumentError, FormatError, UnsupportedError
+from carousel.interop import _onnx_equations, _onnx_node
+from carousel.interop.onnx import load, read, save
 from carousel.network import (
     Masking,
     Network,
 )
 from carousel.stream import Model, State
-
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'carousel-rnn[onnx]'")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
-
-from carousel.interop import _onnx_equations, _onnx_node  # noqa: E402
-from carousel.interop.onnx import Backend, load, read, save  # noqa: E402
-from onnx_models import (  # noqa: E402
+from onnx_models import (
     NETWORKS,
+    Backend,
     H,
     I,
+    TensorProto,
     after,
     dense,
     drawn,
     external,
     headed,
+    helper,
     kept,
     layer,
     lstm_model,
     node_model,
+    numpy_helper,
     ones,
+    onnx,
     refused,
     with_constant,
 )

@@ -1,20 +1,15 @@
 """Hostile and damaged ONNX files: one sentence each, and no size of theirs takes memory."""
 
 import os
-from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from carousel.errors import FormatError, UnsupportedError
+from carousel.interop.onnx import load, save
 from carousel.network import Network
-
-onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'carousel-rnn[onnx]'")
-from onnx import helper  # noqa: E402
-
-from carousel.interop.onnx import load, save  # noqa: E402
-from onnx_models import (  # noqa: E402
+from limits import little_memory
+from onnx_models import (
     NETWORKS,
     H,
     I,
@@ -22,12 +17,16 @@ from onnx_models import (  # noqa: E402
     drawn,
     external,
     headed,
+    helper,
     kept,
     lstm_model,
     ones,
+    onnx,
     refused,
     with_constant,
 )
+
+ROOM = 2**28  # bytes beyond what the process has: none of these files may take as much
 
 
 @pytest.fixture
@@ -218,22 +217,6 @@ def test_sizes_that_cannot_be_are_refused(rng, tmp_path):
     refused(path, FormatError, r"the input 'X' has axes of the sizes \[0, -3, 3\]")
 
 
-@contextmanager
-def little_memory(room=2**28):
-    """Within it the process cannot grow by more than `room` bytes."""
-    resource = pytest.importorskip("resource")
-    statm = Path("/proc/self/statm")
-    if not statm.exists():
-        pytest.skip("needs Linux's /proc")
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    size = int(statm.read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (size + room, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
 def test_a_small_file_takes_little_memory(rng):
     """Nodes whose outputs are as large as they say: not worked out where zeros, or nothing, come of them."""
     load(lstm_model(rng))  # what is imported late
@@ -252,7 +235,7 @@ def test_a_small_file_takes_little_memory(rng):
     states[0].input[:] = ["Y_h", "Y_h"]
     picked = helper.make_node("Gather", ["s_40", "first"], ["y"], axis=0)
     joined = headed(rng, [*states, picked], {"first": np.array(0)})
-    with little_memory():
+    with little_memory(ROOM):
         load(model)
         load(doubled)
         with pytest.raises(UnsupportedError, match=r"node 's_1' \(Concat\) is not supported"):
@@ -267,7 +250,7 @@ def test_weights_and_trials_beyond_what_is_stored_are_refused(monkeypatch, rng):
     wide[-1].output[0] = "y"
     model = headed(rng, wide, {"D": ones(H, 100_000), "two": np.float32(2).reshape(())})
     with (
-        little_memory(),
+        little_memory(ROOM),
         pytest.raises(FormatError, match=r"weights are [\d,]+ numbers, but 400,\d+ are stored; .* 20"),
     ):
         load(model)
@@ -275,7 +258,7 @@ def test_weights_and_trials_beyond_what_is_stored_are_refused(monkeypatch, rng):
     wide[-1].output[0] = "y"
     model = headed(rng, wide, {"D": ones(H, 100_000)})
     with (
-        little_memory(),
+        little_memory(ROOM),
         pytest.raises(UnsupportedError, match=r"a trial of 21 steps and rows takes [\d,]+ numbers"),
     ):
         load(model)
