@@ -457,7 +457,7 @@ class _Work:
     @property
     def _with_year(self) -> bool:
         """What the time of the year does cannot be told from a trend before a second year was seen."""
-        return self.panel.head(self.split.cut).years >= YEARS
+        return self.panel.years(self.split.cut) >= YEARS
 
     def _corrected(
         self, history: History, paths: CovariatePaths, base: Callable[[Origins], Array], origins: Origins

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -50,16 +51,18 @@ class Spans:
         return Spans(self.first, self.first)
 
     def row_quantiles(self, q: Array) -> Array:
-        """As `np.quantile` of the rows of all origins."""
-        some = self.stop > self.first
-        change = np.zeros(int(self.stop.max(initial=0)) + 1, np.int64)
-        np.add.at(change, self.first[some], 1)
-        np.add.at(change, self.stop[some], -1)
-        upto = np.cumsum(np.cumsum(change))
+        """As `Origins.row_quantiles`."""
         place = q * (len(self) - 1)
-        low, high = (np.searchsorted(upto, at(place), side="right") for at in (np.floor, np.ceil))
-        quantiles: Array = low + (place - np.floor(place)) * (high - low)
+        low, high = ([self._sorted_row(int(k)) for k in at(place)] for at in (np.floor, np.ceil))
+        quantiles: Array = low + (place - np.floor(place)) * np.subtract(high, low)
         return quantiles
+
+    def _sorted_row(self, k: int) -> int:
+        """The row of origin `k` if all were sorted by their rows: the first up to which lie more than k."""
+        count = np.maximum(self.stop - self.first, 0)
+        return bisect_right(
+            range(int(self.stop.max())), k, key=lambda row: int(np.clip(row + 1 - self.first, 0, count).sum())
+        )
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,11 @@ class Origins:
     def __getitem__(self, index: Any) -> Origins:
         return Origins(self.series[index], self.row[index])
 
+    def row_quantiles(self, q: Array) -> Array:
+        """The rows below which these shares of the origins lie."""
+        quantiles: Array = np.quantile(self.row, q)
+        return quantiles
+
 
 @document("forecaster.state", since=2)
 @dataclass(frozen=True)

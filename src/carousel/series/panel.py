@@ -87,12 +87,12 @@ class Panel:
         """(S,) last time stamps."""
         return self.frequency.shift(self.starts, self.lengths - 1)
 
-    @property
-    def years(self) -> float:
-        """What the longest series spans in years; 0 for an integer index."""
+    def years(self, rows: Any) -> float:
+        """The years that the first `rows` rows (an integer or (S,)) of the longest series span; 0 for an index."""
         if self.frequency.unit == "index" or not len(self):
             return 0.0
-        return float((self.lasts - self.starts).max() / np.timedelta64(1, "D") / 365.25)
+        last = self.frequency.shift(self.starts, np.minimum(rows, self.lengths) - 1)
+        return float((last - self.starts).max() / np.timedelta64(1, "D") / 365.25)
 
     def series(self, s: int) -> Array:
         """(N_s,) the values of series `s`, a view."""
