@@ -74,6 +74,17 @@ def test_the_parts_of_a_batch_draw_their_own_numbers(monkeypatch: pytest.MonkeyP
     assert len(set(drawn)) == len(drawn) // 2, "two runs draw the same, and nothing twice"
 
 
+@pytest.mark.parametrize(
+    ("rows", "parts"), [(63, [63]), (64, [32, 32]), (255, [128, 127]), (256, [128] * 2), (700, [140] * 5)]
+)
+def test_a_batch_is_divided_in_parts_that_are_worth_a_thread(rows: int, parts: list[int]) -> None:
+    for divided, expected in ((True, parts), (False, [rows])):
+        loop = Loop(1, rows, 0.01, 1, seed=0, divided=divided)
+        found = [part for part, _ in training._parts(np.arange(rows), loop, (1, 1))]
+        assert [len(part) for part in found] == expected
+        np.testing.assert_array_equal(np.concatenate(found), np.arange(rows))
+
+
 def test_a_batch_without_an_observed_row_changes_nothing() -> None:
     net = torch.nn.Linear(2, 1)
     batch = Batch((torch.ones(PART, 2),), torch.ones(PART, 1), torch.zeros(PART, 1))

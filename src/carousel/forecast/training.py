@@ -29,7 +29,8 @@ Criterion = Callable[[nn.Module, "Batch"], Tensor]
 AVERAGE = 0.99  # of the moving average of the weights
 CLIP = 1.0  # norm of the gradient
 WARM_UP = 50  # steps in which the learning rate rises
-PART = 128  # rows of a batch, at least, that a thread of its own computes
+PART = 128  # rows of a batch that a thread of its own computes
+HALF = 32  # rows, at least, of each half of a smaller batch
 LEAST_STEPS = 50  # of an epoch: a short series is passed several times
 LOSSES = ("epoch", "train", "valid")  # of an epoch
 
@@ -198,7 +199,8 @@ def _batches(count: int, loop: Loop, epoch: int) -> list[Array]:
 
 def _parts(rows: Array, loop: Loop, number: tuple[int, int]) -> list[tuple[Array, np.random.Generator]]:
     """A batch in the parts that threads share, whether there are several or not, each with its own generator."""
-    parts = np.array_split(rows, max(1, len(rows) // PART if loop.divided else 1))
+    count = max(1, len(rows) // PART, min(2, len(rows) // HALF)) if loop.divided else 1
+    parts = np.array_split(rows, count)
     return [(part, np.random.default_rng((loop.seed, *number, k))) for k, part in enumerate(parts)]
 
 
