@@ -109,39 +109,56 @@ struct Backward {
   }
 };
 
-// Strips of the weight rows that belong to `blocks`, in their order. The team shares the rows.
+// Strips of the weight rows that belong to `blocks`, in their order; behind them the few columns, one by one. The team
+// shares the rows.
 template <class T>
 void pack_weights(const T* weights, int64_t H, int64_t columns, Blocks blocks, T* to, const Team& team) {
-  const Strips<T> strips(columns);
-  const int64_t K = blocks.count * H;
+  const int64_t rest = few<T>(columns), K = blocks.count * H;
+  const Strips<T> strips(columns - rest);
+  const auto row = [&](int64_t k) { return weights + (blocks.gate[k / H] * H + k % H) * columns; };
   const Range mine = share(K, team);
   for (int64_t strip = 0; strip < strips.count(); ++strip)
     for (int64_t k = mine.begin; k < mine.end; ++k)
-      pack_row(strips, strip, weights + (blocks.gate[k / H] * H + k % H) * columns,
-               to + strips.offset(strip, K) + k * strips.step(strip));
+      pack_row(strips, strip, row(k), to + strips.offset(strip, K) + k * strips.step(strip));
+  for (int64_t j = 0; j < rest; ++j)
+    for (int64_t k = mine.begin; k < mine.end; ++k) to[strips.size(K) + j * K + k] = row(k)[strips.columns + j];
 }
 
-// to[b] (+)= da[b, from column `at` on, K of them] packed, for rows of step s and columns `mine` (whole strips) of `columns`.
+// c(row) (+)= a(row) packed, for rows [begin, end) and columns `mine` (whole strips) of `columns`.
+template <class T>
+void multiply_packed(int64_t columns, Range mine, int64_t begin, int64_t end, int64_t K, Lines<const T> a,
+                     const T* packed, Lines<T> c, bool accumulate) {
+  const int64_t rest = few<T>(columns);
+  const Strips<T> strips(columns - rest);
+  for (int64_t strip = mine.begin / strips.width; strip < strips.count() && strip * strips.width < mine.end; ++strip)
+    multiply_strip<T>(strips, strip, begin, end, K, a, packed + strips.offset(strip, K), c, accumulate);
+  const auto last = [&](int64_t i) { return c(i) + strips.columns; };
+  if (rest > 0 && mine.begin < mine.end && mine.end == columns)
+    multiply_few<T>(rest, begin, end, K, a, packed + strips.size(K), lines<T>(last), accumulate);
+}
+
+// to[b] (+)= da[b, from column `at` on, K of them] packed, for rows of step s and columns `mine` of `columns`.
 template <class T>
 void multiply_da(const Backward<T>& f, int64_t s, Rows rows, Range mine, int64_t columns, int64_t at, int64_t K,
                  const T* packed, T* to, bool accumulate) {
-  const Strips<T> strips(columns);
   const auto da = [&](int64_t i) { return f.da_row(s, rows(i)) + at; };
   const auto target = [&](int64_t i) { return to + rows(i) * columns; };
-  for (int64_t strip = mine.begin / strips.width; strip * strips.width < mine.end; ++strip)
-    multiply_strip<T>(strips, strip, 0, rows.count, K, lines<const T>(da), packed + strips.offset(strip, K),
-                      lines<T>(target), accumulate);
+  multiply_packed<T>(columns, mine, 0, rows.count, K, lines<const T>(da), packed, lines<T>(target), accumulate);
 }
 
-// Rows of a chunk, row(k) for k in [0, K), times mask(k) where there is one, in strips. The team shares the rows.
+// Rows of a chunk, row(k) for k in [0, K), times mask(k) where there is one, in strips; behind them the few columns, row
+// by row. The team shares the rows.
 template <class T>
 void pack_rows(int64_t columns, int64_t K, Lines<const T> row, Lines<const T> mask, T* to, const Team& team) {
-  const Strips<T> strips(columns);
+  const int64_t rest = few<T>(columns);
+  const Strips<T> strips(columns - rest);
   const Range mine = share(K, team);
   for (int64_t k = mine.begin; k < mine.end; ++k) {
     const T *from = row(k), *factor = mask(k);
     for (int64_t strip = 0; strip < strips.count(); ++strip)
       pack_row(strips, strip, from, to + strips.offset(strip, K) + k * strips.step(strip), factor);
+    for (int64_t j = 0, c = strips.columns; j < rest; ++j, ++c)
+      to[strips.size(K) + k * rest + j] = factor ? from[c] * factor[c] : from[c];
   }
 }
 
@@ -168,11 +185,38 @@ void pack_da(const Backward<T>& f, int64_t K, int64_t at, Range columns) {
   }
 }
 
+// The few columns of a weight gradient. Here they are the tile's rows, and the units its columns: da lies so.
+template <class T>
+void add_few_columns(const Backward<T>& f, int64_t K, int64_t at, Range mine, int64_t columns, const T* packed, T* dw,
+                     bool accumulate) {
+  const int64_t rest = few<T>(columns);
+  for (int64_t u = mine.begin; u < mine.end; u += Strips<T>::width) {
+    const int64_t units = mine.end - u < Strips<T>::width ? mine.end - u : Strips<T>::width;
+    with_registers(int(ceil_div(units, lanes<T>)), [&](auto registers) __attribute__((always_inline)) {
+      constexpr int N = decltype(registers)::count;
+      for_row_tiles<rows_per_tile(N)>(0, rest, [&](auto count, int64_t j) __attribute__((always_inline)) {
+        constexpr int M = decltype(count)::count;
+        Product<T, M> product{K, {}, rest, f.da + at + u, f.width()};
+        for (int m = 0; m < M; ++m) product.a[m] = packed + j + m;
+        Sums<T, M, N> sums{};
+        const auto each = [&](auto&& exchange) __attribute__((always_inline)) {
+          for (int m = 0; m < M; ++m)
+            for (int64_t l = 0; l < units; ++l)
+              exchange(sums.data[m * N * lanes<T> + l], dw[(u + l + 1) * columns - rest + j + m]);
+        };
+        if (accumulate) each([](T& sum, T before) { sum = before; });
+        sums.add(product);
+        each([](T sum, T& after) { after = sum; });
+      });
+    });
+  }
+}
+
 // dw[u][column] (+)= Σ_k da[k][at + u] rows[k][column], u in `mine`.
 template <class T>
 __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t K, int64_t at, Range mine,
                                                    int64_t columns, const T* rows, T* dw, bool accumulate) {
-  const Strips<T> strips(columns);
+  const Strips<T> strips(columns - few<T>(columns));
   const T* tiles = f.da_tiles + at * K;
   for (int64_t strip = 0; strip < strips.count(); ++strip) {
     const int64_t first = strip * strips.width, left = columns - first, step = strips.step(strip);
@@ -198,6 +242,7 @@ __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t
       }
     });
   }
+  if (strips.columns < columns) add_few_columns(f, K, at, mine, columns, rows + strips.size(K), dw, accumulate);
 }
 
 // The same for the rows of all gates of a weight matrix.
@@ -356,12 +401,9 @@ void chunk_gradients(const Backward<T>& f, int64_t s0, int64_t s1, bool accumula
   }
   if (f.dprojection) pack_rows(H, K, lines<const T>(shown), no_mask, f.shown_strips, team);
   if (f.dx.data) {
-    const Strips<T> strips(f.inputs);
-    const int64_t depth = f.at.input.count * H;
     const Range mine = share(K, team);
-    for (int64_t strip = 0; strip < strips.count(); ++strip)
-      multiply_strip<T>(strips, strip, mine.begin, mine.end, depth, lines<const T>(da),
-                        f.W_strips + strips.offset(strip, depth), lines<T>(dx), false);
+    multiply_packed<T>(f.inputs, {0, f.inputs}, mine.begin, mine.end, f.at.input.count * H, lines<const T>(da), f.W_strips,
+                       lines<T>(dx), false);
   }
   if (f.db_W || f.db_R || f.dpeephole || f.mode == normalized) {
     const int64_t first = f.mode == normalized ? f.at.bias_W.first * H : 0;  // what is before it is of products only

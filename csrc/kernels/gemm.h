@@ -149,6 +149,13 @@ struct Strips {
   int64_t size(int64_t K) const { return K * ceil_div(columns, lanes<T>) * lanes<T>; }
 };
 
+// Columns beyond the last whole register that are too few to fill another one: they are multiplied by themselves, and
+// the strips hold the others.
+template <class T>
+constexpr int64_t few(int64_t columns) {
+  return columns % lanes<T> <= lanes<T> / 4 ? columns % lanes<T> : 0;
+}
+
 // b[k] of one strip from the row-major row `from`, times `factor` where there is one.
 template <class T>
 CAROUSEL_INLINE void pack_row(const Strips<T>& strips, int64_t strip, const T* from, T* to, const T* factor = nullptr) {
@@ -208,6 +215,29 @@ __attribute__((noinline)) void multiply_strip(const Strips<T>& strips, int64_t s
         sums.add(product);
         sums.write(to, left);
       });
+    }
+  });
+}
+
+// c(row)[j] (+)= Σ_k a(row)[k] b[j][k] for rows [begin, end) and j < n: the terms of a sum share a register.
+template <class T>
+__attribute__((noinline)) void multiply_few(int64_t n, int64_t begin, int64_t end, int64_t K, Lines<const T> a,
+                                            const T* b, Lines<T> c, bool accumulate) {
+  for_row_tiles<row_limit>(begin, end, [&](auto rows, int64_t row) __attribute__((always_inline)) {
+    constexpr int M = decltype(rows)::count;
+    const T* from[M];
+    for (int m = 0; m < M; ++m) from[m] = a(row + m);
+    for (int64_t j = 0; j < n; ++j) {
+      Vec<T> sums[M]{};
+      for (int64_t k = 0; k < K; k += lanes<T>) {
+        const Vec<T> terms = load(b + j * K + k, K - k);
+#pragma GCC unroll 6
+        for (int m = 0; m < M; ++m) sums[m] += load(from[m] + k, K - k) * terms;
+      }
+      for (int m = 0; m < M; ++m) {
+        T& to = c(row + m)[j];
+        to = total<T>(sums[m]) + (accumulate ? to : T(0));
+      }
     }
   });
 }

@@ -27,14 +27,6 @@ CAROUSEL_INLINE void for_registers(int64_t n, Body&& body) {
   if (j < n) body(j, n - j);
 }
 
-// The sum of the lanes, by halves.
-template <class T>
-CAROUSEL_INLINE T total(Vec<T> v) {
-#pragma GCC unroll 4
-  for (int64_t s = lanes<T> / 2; s > 0; s /= 2) v += pick(v, v, numbered<T>() + Int<T>(s));
-  return v[0];
-}
-
 // Σ term(j, left) over the registers of a row of n, in four sums, for an addition waits for the one before it.
 template <class T, class Term>
 CAROUSEL_INLINE T summed(int64_t n, Term&& term) {

@@ -261,7 +261,7 @@ Backward<T> backward_layout(const Traits& cell, const carousel_options& options,
   f.dh = arena.take<T>(B * P);
   f.dc = arena.take<T>(B * H);
   f.db = arena.take<T>(f.sums() * H);
-  f.da = arena.take<T>(K * f.width());
+  f.da = arena.take<T>(K * f.width() + lanes<T>);  // a tile may load a register too far
   f.da_tiles = arena.take<T>(K * f.width());
   f.R_strips = arena.take<T>(states.size(cell.gates * H));
   f.W_strips = arena.take<T>(inputs.size(cell.gates * H));

@@ -144,6 +144,14 @@ CAROUSEL_INLINE V moved(V v, int64_t by) {
   return pick(v, v, numbered<T>() - Int<T>(by));
 }
 
+// The sum of the lanes, by halves.
+template <class T>
+CAROUSEL_INLINE T total(Vec<T> v) {
+#pragma GCC unroll 4
+  for (int64_t s = lanes<T> / 2; s > 0; s /= 2) v += pick(v, v, numbered<T>() + Int<T>(s));
+  return v[0];
+}
+
 // A register from `offset` on of an aligned row of registers that was just written. An unaligned load there would wait
 // until both of its stores have reached the cache. May read the register after the one that holds the last element.
 #if defined(__AVX512F__) && CAROUSEL_VECTOR_BYTES == 64
