@@ -40,6 +40,13 @@ class LSTM(keras.layers.LSTM):  # type: ignore[misc]
     the kernels do not cover takes Keras's own path; `kernel_path` says which and why.
     """
 
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        """As Keras's: the output (B, H) or (B, T, H), and the states where they are to be returned."""
+        found = _called(self, sequences, initial_state, mask, training)
+        return super().call(sequences, initial_state, mask, training) if found is None else found
+
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         """As Keras's: the last output (B, H), all outputs (B, T, H), and the states h and c (B, H)."""
         found = _computed(self, sequences, initial_state, mask, training)
@@ -52,6 +59,13 @@ class GRU(keras.layers.GRU):  # type: ignore[misc]
 
     All else as in `LSTM`.
     """
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        """As Keras's: the output (B, H) or (B, T, H), and the states where they are to be returned."""
+        found = _called(self, sequences, initial_state, mask, training)
+        return super().call(sequences, initial_state, mask, training) if found is None else found
 
     def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         """As Keras's: the last output (B, H), all outputs (B, T, H), and the state h (B, H)."""
@@ -126,10 +140,29 @@ def _why_not(layer: Any, x: Tensor, others: list[Tensor], training: bool) -> str
     return f"an input of shape {tuple(x.shape)}" if reason is None and 0 in x.shape else reason
 
 
+def _called(layer: Any, x: Any, initial_state: Any, mask: Any, training: bool) -> Any:
+    """What `call` shall give where it is a plain one, from zeros, without mask and dropout; None for Keras's own.
+
+    Keras's makes states of zeros, and maps over trees of them: as long as a small layer takes.
+    """
+    cell = layer.cell
+    if type(layer) not in _THEIRS or not isinstance(x, Tensor) or x.dim() != 3 or initial_state is not None:
+        return None
+    if mask is not None or layer.stateful or cell.dropout or cell.recurrent_dropout:
+        return None
+    found = _computed(layer, x, [], None, training)
+    if found is None:
+        return None
+    last, y, states = found
+    output = [y if layer.return_sequences else last, *(states if layer.return_state else ())]
+    output = [keras.ops.cast(tensor, layer.compute_dtype) for tensor in output]
+    return tuple(output) if layer.return_state else output[0]
+
+
 def _computed(
     layer: Any, x: Any, initial_state: Any, mask: Any, training: bool
 ) -> tuple[Tensor, Tensor, list[Tensor]] | None:
-    """What `inner_loop` shall give; None where Keras must compute it."""
+    """What `inner_loop` shall give; None where Keras must compute it. Without states from zeros."""
     cell = layer.cell
     states = [*initial_state] if isinstance(initial_state, list | tuple) else [initial_state]
     mask = mask[0] if isinstance(mask, list | tuple) else mask
@@ -155,7 +188,7 @@ def _computed(
     options = Options() if lstm or cell.reset_after else Options(reset="before")
     mode = "LSTM" if lstm else "GRU"
     spec = Spec(mode, I, cell.units, 0, 1, 1, bool(cell.use_bias), True, options)
-    h, c = (state[None] for state in states) if lstm else (states[0][None], None)
+    h, c, *_ = [*(state[None] for state in states), None, None]
     y, h_n, c_n, _ = run(spec, Batch(T, B, lengths), x, h, c, _weights(variables, mode))
     if mask is not None:
         y = _spread(y, mask, layer.zero_output_for_mask)
