@@ -7,7 +7,7 @@ Every side trains one recurrent layer and a dense head, windows of 72 hours to t
 its own default optimiser, from the data in its own form to a fitted model. What is not installed is left out. Ours does
 more meanwhile: it holds the last rows out, calibrates intervals and scores baselines on them, and trains again on all
 rows, so that it passes nearly twice the windows. Printed are the whole of a fit, what one thousand windows of it took,
-their ratios to ours, and of ours the part of the training that waits for its batches.
+their ratios to ours, and of ours the part of its threads' time that loading took, waits for Python's lock included.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Spent:
-    """Of one fit: windows passed, seconds of training, and of those the seconds that batches took."""
+    """Of one fit: windows passed, seconds of training, and the seconds that its threads took for their batches."""
 
     windows: int = 0
     training: float = 0.0
@@ -88,7 +88,7 @@ def measured(cell: str, hidden: int, parsed: Namespace) -> list[tuple[Any, ...]]
     rows = []
     for who in sides:
         windows = round(1e6 * whole[who][0] / each[who][0])
-        share = 100 * mine.loading / mine.training if who == "carousel" else None
+        share = 100 * mine.loading / (parsed.threads * mine.training) if who == "carousel" else None
         fits, per_window = (ratio(times[who], times["carousel"]) for times in (whole, each))
         print(
             f"{cell.upper() + ', ' + str(hidden) + ' units, ' + who:32}{median(whole[who]):8.2f}{windows:9}"
