@@ -32,45 +32,41 @@ __all__ = ["GRU", "LSTM", "accelerate", "kernel_path", "restore"]
 _MARK = "_carousel_swapped"  # on layers whose class `accelerate` changed
 
 
+class _OnKernels:
+    """What an LSTM and a GRU do in place of Keras's classes, which come after it."""
+
+    def call(
+        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
+    ) -> Any:
+        """As Keras's: the output (B, H) or (B, T, H), and the states where they are to be returned."""
+        found = _called(self, sequences, initial_state, mask, training)
+        if found is not None:
+            return found
+        return super().call(sequences, initial_state, mask, training)  # type: ignore[misc]
+
+    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
+        """As Keras's: the last output (B, H), all outputs (B, T, H), and the states (B, H): h, and c of an LSTM."""
+        found = _computed(self, sequences, initial_state, mask, training)
+        if found is not None:
+            return found
+        return super().inner_loop(sequences, initial_state, mask, training)  # type: ignore[misc]
+
+
 @keras.saving.register_keras_serializable("carousel")
-class LSTM(keras.layers.LSTM):  # type: ignore[misc]
+class LSTM(_OnKernels, keras.layers.LSTM):  # type: ignore[misc]
     """`keras.layers.LSTM` on our kernels; its equations are in `carousel.reference.lstm`.
 
     Same arguments, weights, results and errors as Keras's class; either takes the weights of the other. What
     the kernels do not cover takes Keras's own path; `kernel_path` says which and why.
     """
 
-    def call(
-        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
-    ) -> Any:
-        """As Keras's: the output (B, H) or (B, T, H), and the states where they are to be returned."""
-        found = _called(self, sequences, initial_state, mask, training)
-        return super().call(sequences, initial_state, mask, training) if found is None else found
-
-    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        """As Keras's: the last output (B, H), all outputs (B, T, H), and the states h and c (B, H)."""
-        found = _computed(self, sequences, initial_state, mask, training)
-        return super().inner_loop(sequences, initial_state, mask, training) if found is None else found
-
 
 @keras.saving.register_keras_serializable("carousel")
-class GRU(keras.layers.GRU):  # type: ignore[misc]
+class GRU(_OnKernels, keras.layers.GRU):  # type: ignore[misc]
     """`keras.layers.GRU`, `reset_after` or not, on our kernels; its equations are in `carousel.reference.gru`.
 
     All else as in `LSTM`.
     """
-
-    def call(
-        self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool = False
-    ) -> Any:
-        """As Keras's: the output (B, H) or (B, T, H), and the states where they are to be returned."""
-        found = _called(self, sequences, initial_state, mask, training)
-        return super().call(sequences, initial_state, mask, training) if found is None else found
-
-    def inner_loop(self, sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        """As Keras's: the last output (B, H), all outputs (B, T, H), and the state h (B, H)."""
-        found = _computed(self, sequences, initial_state, mask, training)
-        return super().inner_loop(sequences, initial_state, mask, training) if found is None else found
 
 
 _OURS = {keras.layers.LSTM: LSTM, keras.layers.GRU: GRU}
