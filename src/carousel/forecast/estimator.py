@@ -47,7 +47,7 @@ class Forecaster:
         cell: "gru", "lstm" or "rnn".
         level: of the intervals, in per cent.
         seed: same seed, same data, same bits.
-        lookback: rows that a forecast looks back on; about two long seasons without.
+        lookback: rows that a forecast looks back on; two to four long seasons without.
         hidden_size, layers, dropout, epochs, batch_size, learning_rate, patience: of the network and its
             training; None is the default of the architecture.
         minutes: budget of a fit; the networks' training is ended so that both rounds fit into it, and the best

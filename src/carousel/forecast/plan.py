@@ -11,7 +11,9 @@ from carousel.errors import ArgumentError, DataError
 from carousel.forecast.split import MOST
 from carousel.network.forecaster import ForecastModel
 from carousel.series.calendar import Frequency, segment_of
+from carousel.series.features import phases
 from carousel.series.filling import fill, is_level
+from carousel.series.linear import sizes
 from carousel.series.panel import Panel
 from carousel.series.season import find_longer, find_season
 
@@ -19,7 +21,9 @@ __all__ = ["Plan", "plan"]
 
 Array = np.ndarray[Any, Any]
 
-LONGEST = 720  # rows of look-back beyond which a second season is given up
+LONGEST = 720  # rows of look-back beyond which a further season is given up
+PLENTY = 12  # look-backs of four seasons that a series must have for one
+PHASED_NUMBERS = 6e6  # of sums, beyond which one matrix per phase would take too much memory and time
 SHORTEST = 24  # rows of look-back for short seasons: four weeks of days, six years of quarters
 WITHOUT_SEASON = 50  # rows of look-back
 SEGMENT = 10  # rows of a segment without season
@@ -59,6 +63,11 @@ class Plan:
         return self.seasons[0]
 
     @property
+    def phases(self) -> int:
+        """How many matrices the linear path may have: one per phase of the season, or one."""
+        return _phases(self.frequency, self.season, self.lookback, self.horizon)
+
+    @property
     def of_gaps(self) -> int:
         """The season by which missing values are filled; 1 where they are the last one."""
         return 1 if self.carried else self.season
@@ -70,7 +79,7 @@ class Plan:
 
 
 def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, by_rows: bool = False) -> Plan:
-    """The look-back is about two of the longest season, as far as the data allow.
+    """The look-back is about two of the longest season, or four where rows are plenty, as far as the data allow.
 
     Args:
         season: rows of the season; what the frequency suggests, or an index repeats, without.
@@ -107,8 +116,7 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, b
     elif by_rows:
         lookback = min(max(BY_ROWS, 2 * seasons[0]), (longest - horizon) // 3)
     else:
-        wanted = max(2 * seasons[-1], SHORTEST) if seasons[-1] > 1 else WITHOUT_SEASON
-        wanted = max(LONGEST, seasons[-1]) if wanted > LONGEST else wanted
+        wanted = _wanted(panel.frequency, seasons, horizon, longest) if seasons[-1] > 1 else WITHOUT_SEASON
         lookback = max(seasons[0] + 1, min(wanted, (longest - horizon) // 3))
         lookback = -(-lookback // segment_of(seasons[0])) * segment_of(seasons[0])
     lookback = max(lookback, 1)
@@ -116,6 +124,28 @@ def plan(panel: Panel, horizon: int, season: int | None, lookback: int | None, b
     segment = segment_of(seasons[0]) if seasons[0] > 1 else min(SEGMENT, lookback)
     carried = seasons[0] > 1 and is_level(_first_rows(panel), seasons[0])
     return Plan(frequency, seasons, lookback, 1 if by_rows else segment, horizon, carried)
+
+
+def _wanted(frequency: Frequency, seasons: tuple[int, ...], horizon: int, longest: int) -> int:
+    """Rows of look-back for these seasons: two of the longest, or four where the rows are plenty.
+
+    Two also where the linear path would have to give up its matrix per phase for four, for that is worth more.
+    """
+
+    def rows(count: int) -> int:
+        wanted = max(count * seasons[-1], SHORTEST)
+        return wanted if wanted <= LONGEST else max(LONGEST, seasons[-1])
+
+    two, four = rows(2), rows(4)
+    plenty = longest >= PLENTY * four
+    alike = _phases(frequency, seasons[0], two, horizon) == _phases(frequency, seasons[0], four, horizon)
+    return four if plenty and alike else two
+
+
+def _phases(frequency: Frequency, season: int, lookback: int, horizon: int) -> int:
+    """See `Plan.phases`."""
+    P, F = phases(frequency, season), sizes(frequency, season, lookback)[-1]
+    return P if P * F * (F + horizon) <= PHASED_NUMBERS else 1
 
 
 def _seasons(panel: Panel, season: int | None, longest: int) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from carousel.forecast.plan import Plan
 from carousel.forecast.split import Spans, thinned
 from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import Smoothing
-from carousel.series.features import phase, phases
+from carousel.series.features import phase
 from carousel.series.history import History, Origins, normalise
 from carousel.series.linear import linear_features, of_the_level, sizes
 from carousel.series.smoothing import mixture
@@ -26,7 +26,6 @@ __all__ = ["Quarter", "Selected", "moments", "quarter_of", "quarters", "total"]
 Array = np.ndarray[Any, Any]
 
 ORIGINS = 150_000  # that the linear path is fitted on
-PHASED_NUMBERS = 6e6  # of sums, beyond which one matrix per phase would take too much memory and time
 QUARTERS = 4
 BLOCK = 2048  # origins at a time
 
@@ -64,8 +63,9 @@ class Quarter:
         own: their sums.
         judging: those with the features that they have in `unseen`; None where nothing is to be judged.
         beside: the sums of origins of its neighbours whose targets reach into it, or that its targets reach.
-        unseen: the history as the other quarters know it: the mean of each series is that of rows outside. With
-            the mean of all rows, a path that goes back to it would be told part of what it is asked.
+        unseen: the history with means of earlier rows only (for the first quarter, of later ones), as a forecast
+            knows them. With the mean of all rows, a path that goes back to it would be told part of what it is
+            asked; the mean of the rows on both sides of a quarter is nearer to it than that of any past.
     """
 
     origins: Origins
@@ -100,7 +100,7 @@ def quarters(
     piece = np.searchsorted([edge + away for edge in edges for away in (-near, 0, near)], origins.row)
     between = [0, *map(int, edges), int(last)]
     unseen = [
-        replace(history, center=_means_outside(history, first, stop + plan.horizon, between[-1]))
+        replace(history, center=_means_before(history, first, stop + plan.horizon, between[-1]))
         for first, stop in pairwise(between)
     ]
     own, there = _columns(plan, upto)
@@ -163,20 +163,18 @@ def _edges(train: Origins | Spans) -> Array:
     return train.row_quantiles(np.linspace(0, 1, QUARTERS + 1)[1:])
 
 
-def _means_outside(history: History, first: int, stop: int, end: int) -> Array:
-    """(S,) the mean of each series over its rows before `end` that are not from `first` to `stop`.
+def _means_before(history: History, first: int, stop: int, end: int) -> Array:
+    """(S,) the mean of each series before row `first`; where that is less than a season, from `stop` to `end`.
 
-    A series that has less than a season of them keeps its mean.
+    A series that has less than a season there, too, keeps its mean.
     """
     means: Array = history.center.copy()
     for s, offset in enumerate(history.panel.offsets[:-1]):
-        length = min(int(history.panel.lengths[s]), end)
-        a, b = min(first, length), min(stop, length)
-        outside = length - (b - a)
-        if outside >= max(history.season, 1):
+        x = history.x[offset : offset + min(int(history.panel.lengths[s]), end)]
+        known = x[:first] if min(first, len(x)) >= history.season and first > 0 else x[stop:]
+        if len(known) >= history.season and len(known):
             # Around the mean, so that the sums of a long series stay exact.
-            off = history.x[offset : offset + length] - means[s]
-            means[s] += (off.sum() - off[a:b].sum()) / outside
+            means[s] += (known - means[s]).mean()
     return means
 
 
@@ -194,8 +192,7 @@ def moments(
         unseen: with other means; the features that change with them stand, as they are there, behind all others.
     """
     counts = sizes(plan.frequency, plan.season, plan.lookback)
-    P = phases(plan.frequency, plan.season)
-    P = P if P * counts[-1] * (counts[-1] + plan.horizon) <= PHASED_NUMBERS else 1
+    P = plan.phases
     F = counts[upto] + (0 if unseen is None else len(_moved(plan, upto)))
     found = Moments.zero(P, F, plan.horizon)
     for features, smooth, truth, which in _blocks(history, smoothing, plan, origins, upto, unseen):
