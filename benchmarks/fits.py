@@ -107,16 +107,16 @@ def ours(cell: str, hidden: int, series: Array, epochs: int) -> Spent:
     spent = Spent()
     train = recurrent_fit.train
 
-    def watched(net: Any, load: Callable[[Array, Any], Any], *rest: Any) -> Any:
-        def timed(rows: Array, rng: Any) -> Any:
+    def watched(net: Any, load: Callable[[Array], Any], *rest: Any, **more: Any) -> Any:
+        def timed(rows: Array) -> Any:
             start = time.perf_counter()
-            batch = load(rows, rng)
+            batch = load(rows)
             spent.loading += time.perf_counter() - start
             spent.windows += len(rows)
             return batch
 
         start = time.perf_counter()
-        run = train(net, timed, *rest)
+        run = train(net, timed, *rest, **more)
         spent.training += time.perf_counter() - start
         return run
 

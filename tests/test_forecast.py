@@ -506,7 +506,10 @@ def test_the_recurrent_path_wins_where_linear_ones_cannot(tmp_path: Path) -> Non
     forecaster = Forecaster(1, season=1, lookback=10, hidden_size=32, epochs=8, progress=False).fit(
         chaos[:800]
     )
-    assert forecaster.model_.recurrent is not None
+    recurrent = forecaster.model_.recurrent
+    assert recurrent is not None
+    assert not recurrent.embed.W[:, -1].any(), "it is not told how high a window lies"
+    assert not recurrent.position.W[:, 0].any()
     scores = forecaster.backtest(chaos, start=800, step=1).scores
     assert scores["carousel"].rmse < 0.5 * scores["ridge"].rmse
     assert "The model wins" in forecaster.verdict_[0]

@@ -60,6 +60,20 @@ def killed_after(epochs: int) -> Any:
     return stop
 
 
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
+def test_how_many_batches_are_loaded_at_a_time_does_not_change_a_bit(
+    chaos: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    from carousel.forecast import recurrent_fit
+
+    ahead = forecaster(architecture=architecture).fit(chaos)
+    assert recurrent_fit.AHEAD > 100 * 11 * 16, "several batches are loaded at a time"
+    monkeypatch.setattr(recurrent_fit, "AHEAD", 1)
+    one = forecaster(architecture=architecture).fit(chaos)
+    assert one.history_ == ahead.history_
+    pd.testing.assert_frame_equal(one.predict(), ahead.predict(), check_exact=True)
+
+
 # Checkpoints
 
 

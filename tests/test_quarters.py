@@ -75,7 +75,9 @@ def test_the_quarters_make_up_the_whole(panel: Panel) -> None:
 
 
 @pytest.mark.parametrize(("freq", "upto"), [(1, 1), ("h", 2)])
-def test_a_quarter_is_judged_with_the_means_of_rows_before_it(panel: Panel, freq: int | str, upto: int) -> None:
+def test_a_quarter_is_judged_with_the_means_of_rows_before_it(
+    panel: Panel, freq: int | str, upto: int
+) -> None:
     parts_of = zip(panel.offsets[:-1], panel.offsets[1:], strict=True)
     starts = ["2024-01-01"] * len(panel) if freq == "h" else None
     panel = Panel.of([panel.values[a:b] for a, b in parts_of], starts=starts, freq=freq)

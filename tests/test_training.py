@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,14 @@ def threads() -> Iterator[Any]:
     torch.set_num_threads(before)
 
 
-def learned(divided: bool, draws: bool = False) -> tuple[list[np.ndarray[Any, Any]], float]:
+class Line(torch.nn.Linear):
+    """(1, B, I) to (B, O)."""
+
+    def forward(self, x: Any) -> Any:
+        return super().forward(x[0])
+
+
+def learned(divided: bool, drop: Any = None, ahead: int = 1) -> tuple[list[np.ndarray[Any, Any]], float]:
     """Weights after two epochs of a line, of which every row but some was observed, and the last loss."""
     rng = np.random.default_rng(1)
     x = torch.from_numpy(rng.normal(size=(ROWS, 3)).astype(np.float32))
@@ -37,16 +45,14 @@ def learned(divided: bool, draws: bool = False) -> tuple[list[np.ndarray[Any, An
         (rng.random((ROWS, 1)) < np.linspace(0.05, 1, ROWS)[:, None]).astype(np.float32)
     )
 
-    def load(rows: np.ndarray[Any, Any], rng: np.random.Generator) -> Batch:
-        noise = torch.from_numpy(rng.normal(size=(len(rows), 3)).astype(np.float32)) if draws else 0.0
-        return Batch((x[rows] + noise,), y[rows], observed[rows])
+    def load(rows: np.ndarray[Any, Any]) -> Batch:
+        return Batch((x[None, rows],), y[rows], observed[rows])
 
     torch.manual_seed(0)
-    net = torch.nn.Linear(3, 1)
+    net = Line(3, 1)
     session = Session(lambda _: None, Trainings(None, Checkpoint("", "", "", ())))
-    run = train(
-        net, load, ROWS, [], Loop(2, 3 * PART, 0.01, 4, seed=0, divided=divided), False, session, huber
-    )
+    loop = Loop(2, 3 * PART, 0.01, 4, seed=0, divided=divided, ahead=ahead)
+    run = train(net, load, ROWS, [], loop, False, session, huber, drop)
     return [p.detach().numpy() for p in net.parameters()], run.history[-1]["train"]
 
 
@@ -58,20 +64,18 @@ def test_a_divided_batch_has_the_gradient_of_the_whole() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
-def test_the_parts_of_a_batch_draw_their_own_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
-    parts = training._parts
+def test_the_parts_of_a_batch_draw_their_own_numbers() -> None:
+    """Two runs draw the same, however many batches they load at a time, and nothing twice."""
+    drawn = []
 
-    def watched(*arguments: Any) -> Any:
-        seen.append(parts(*arguments))
-        return seen[-1]
+    def drop(batch: Batch, rng: np.random.Generator) -> Batch:
+        drawn.append(rng.normal(size=batch.inputs[0].shape))
+        return replace(batch, inputs=(batch.inputs[0] + torch.from_numpy(drawn[-1]).float(),))
 
-    monkeypatch.setattr(training, "_parts", watched)
-    first, again = learned(True, draws=True), learned(True, draws=True)
+    first, again = learned(True, drop), learned(True, drop, ahead=2)
     assert all((a == b).all() for a, b in zip(first[0], again[0], strict=True))
-    assert {len(part) for part in seen} == {3}
-    drawn = [rng.bit_generator.state["state"]["state"] for part in seen for _, rng in part]
-    assert len(set(drawn)) == len(drawn) // 2, "two runs draw the same, and nothing twice"
+    assert {len(noise[0]) for noise in drawn} == {PART}
+    assert len({noise.tobytes() for noise in drawn}) == len(drawn) // 2 > 3
 
 
 @pytest.mark.parametrize(
@@ -80,16 +84,31 @@ def test_the_parts_of_a_batch_draw_their_own_numbers(monkeypatch: pytest.MonkeyP
 def test_a_batch_is_divided_in_parts_that_are_worth_a_thread(rows: int, parts: list[int]) -> None:
     for divided, expected in ((True, parts), (False, [rows])):
         loop = Loop(1, rows, 0.01, 1, seed=0, divided=divided)
-        found = [part for part, _ in training._parts(np.arange(rows), loop, (1, 1))]
-        assert [len(part) for part in found] == expected
-        np.testing.assert_array_equal(np.concatenate(found), np.arange(rows))
+        [found] = training._loaded(numbered, [np.arange(rows)], loop)
+        assert [len(part.target) for part in found] == expected
+        np.testing.assert_array_equal(np.concatenate([part.target for part in found]), np.arange(rows))
+
+
+def numbered(rows: np.ndarray[Any, Any]) -> Batch:
+    """Rows whose target is their number."""
+    number = torch.from_numpy(rows)
+    return Batch((number[None],), number, number)
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 9])
+def test_batches_that_are_loaded_together_come_as_they_are(ahead: int) -> None:
+    batches = list(np.random.default_rng(0).permutation(5 * 70).reshape(5, 70))
+    found = [*training._loaded(numbered, batches, Loop(1, 70, 0.01, 1, seed=0, divided=True, ahead=ahead))]
+    assert [len(parts) for parts in found] == [2] * 5
+    for rows, parts in zip(batches, found, strict=True):
+        np.testing.assert_array_equal(np.concatenate([part.target for part in parts]), rows)
+        np.testing.assert_array_equal(np.concatenate([part.inputs[0][0] for part in parts]), rows)
 
 
 def test_a_batch_without_an_observed_row_changes_nothing() -> None:
-    net = torch.nn.Linear(2, 1)
-    batch = Batch((torch.ones(PART, 2),), torch.ones(PART, 1), torch.zeros(PART, 1))
-    parts = [(np.arange(PART), np.random.default_rng(k)) for k in range(2)]
-    assert training._gradient(net, huber, lambda rows, rng: batch, parts) == 0
+    net = Line(2, 1)
+    batch = Batch((torch.ones(1, PART, 2),), torch.ones(PART, 1), torch.zeros(PART, 1))
+    assert training._gradient(net, huber, [batch, batch], None, (0, 1, 1)) == 0
     assert all((p.grad == 0).all() for p in net.parameters())
 
 

@@ -22,7 +22,7 @@ __all__ = ["Plan", "plan"]
 Array = np.ndarray[Any, Any]
 
 LONGEST = 720  # rows of look-back beyond which a further season is given up
-PLENTY = 12  # look-backs of four seasons that a series must have for one
+PLENTY = 12  # times as many rows as a look-back of four seasons, for which there is one
 PHASED_NUMBERS = 6e6  # of sums, beyond which one matrix per phase would take too much memory and time
 SHORTEST = 24  # rows of look-back for short seasons: four weeks of days, six years of quarters
 WITHOUT_SEASON = 50  # rows of look-back

@@ -171,8 +171,8 @@ def _means_before(history: History, first: int, stop: int, end: int) -> Array:
     means: Array = history.center.copy()
     for s, offset in enumerate(history.panel.offsets[:-1]):
         x = history.x[offset : offset + min(int(history.panel.lengths[s]), end)]
-        known = x[:first] if min(first, len(x)) >= history.season and first > 0 else x[stop:]
-        if len(known) >= history.season and len(known):
+        known = x[:first] if min(first, len(x)) >= history.season else x[stop:]
+        if len(known) >= history.season:
             # Around the mean, so that the sums of a long series stay exact.
             means[s] += (known - means[s]).mean()
     return means

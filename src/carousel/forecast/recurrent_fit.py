@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,12 @@ from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
 from carousel.forecast.split import Spans, judges, thinned
 from carousel.forecast.threads import LARGE
-from carousel.forecast.training import Batch, Loop, Run, train
+from carousel.forecast.training import Batch, Dropper, Loop, Run, train
 from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
 from carousel.series.autoregression import row_inputs, row_size, unit_of
 from carousel.series.features import CalendarTable
 from carousel.series.history import History, Origins, normalise
-from carousel.series.segments import segment_inputs, segments, year_inputs
+from carousel.series.segments import hidden_inputs, segment_inputs, segments
 
 __all__ = ["Job", "fit_deepar", "fit_plain", "fit_segments"]
 
@@ -32,6 +32,7 @@ TARGETS = 40_000_000  # rows to come of all of them
 HELD = 4000  # origins that stop the training
 CHUNK = 1024
 DIVIDED = 4096  # rows times recurrent steps, from which threads share a batch
+AHEAD = 250_000  # numbers of the batches that are loaded at a time
 
 
 @dataclass(frozen=True)
@@ -71,25 +72,29 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
         torch.manual_seed(settings.seed)
         net = SegmentNet(inputs, plan.segment, settings.cell, settings.hidden_size, settings.layers)
 
-    hidden = [] if job.with_year else year_inputs(plan.frequency, plan.segment)
+    hidden = hidden_inputs(plan.frequency, plan.segment, job.with_year)
     with torch.no_grad():  # an input of zeros leaves weights of zeros as they are
-        for layer, columns in zip((net.embed, net.position), hidden, strict=False):
+        for layer, columns in zip((net.embed, net.position), hidden, strict=True):
             layer.weight[:, columns] = 0
 
     calendar = CalendarTable(plan.frequency, dense=False)
 
-    def load(origins: Origins, rest: Array, observed: Array, rng: np.random.Generator | None = None) -> Batch:
+    def load(origins: Origins, rest: Array, observed: Array) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
         seen = None if job.paths is None else context.covariates
         normal = normalise(context, plan.season)
         past, future, _ = segments(context, normal, calendar, plan.segment, plan.horizon, seen)
-        for inputs, columns in zip((past, future), hidden, strict=False):
+        for inputs, columns in zip((past, future), hidden, strict=True):
             inputs[..., columns] = 0
-        if rng is None or settings.dropout == 0:
-            return _batch((past, future), rest, observed)
-        return _batch((past, future, _kept(rng, len(future) * len(origins), settings)), rest, observed)
+        return _batch((past, future), rest, observed)
 
-    run, held = _run(net, job, load, plan.lookback // plan.segment - (-plan.horizon // plan.segment), True)
+    def drop(batch: Batch, rng: np.random.Generator) -> Batch:
+        past, future = batch.inputs
+        kept = _kept(rng, len(future) * future.shape[1], settings)
+        return replace(batch, inputs=(past, future, torch.from_numpy(kept)))
+
+    steps = plan.lookback // plan.segment - (-plan.horizon // plan.segment)
+    run, held = _run(net, job, load, steps, True, drop if settings.dropout else None)
     if run.best is None:
         return None, run
     shrink = 1.0
@@ -111,7 +116,7 @@ def fit_plain(job: Job) -> tuple[PlainPath, Run]:
         torch.manual_seed(settings.seed)
         net = PlainNet(settings.cell, settings.hidden_size, settings.layers, plan.horizon)
 
-    def load(origins: Origins, rest: Array, observed: Array, rng: np.random.Generator | None = None) -> Batch:
+    def load(origins: Origins, rest: Array, observed: Array) -> Batch:
         context = job.history.context(origins, plan.lookback, 0)
         z, _ = normalise(context, plan.season)
         return _batch((np.ascontiguousarray(z.T[..., None], np.float32),), rest, observed)
@@ -141,17 +146,18 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
         z = np.where(within, unit.inside(truth), 0)
         before = np.concatenate([unit.inside(context.window), z[:, :-1]], 1)
         rows = row_inputs(before, calendar.at(context.next, np.arange(1 - L, K)), unit.traits)
-        return _batch((rows, unit.size), z, observed)
+        return _batch((rows, unit.size[None]), z, observed)
 
     def loss(net: Any, batch: Batch) -> torch.Tensor:
-        losses: torch.Tensor = net.loss(*batch.inputs, batch.target) * batch.observed
+        rows, size = batch.inputs
+        losses: torch.Tensor = net.loss(rows, size[0], batch.target) * batch.observed
         return losses.sum() / batch.observed.sum().clamp(min=1)
 
     origins, held_origins = _trained(job), thinned(job.choose, HELD)
     held = [load(held_origins[part]) for part in _chunks(len(held_origins))]
     run = train(
         net,
-        lambda index, rng: load(origins[index]),
+        lambda index: load(origins[index]),
         len(origins),
         held,
         _loop(job, len(origins), L + K - 1),
@@ -163,7 +169,12 @@ def fit_deepar(job: Job, scaling: Scaling, counts: bool) -> tuple[DeepARPath, Ru
 
 
 def _run(
-    net: Any, job: Job, load: Callable[..., Batch], steps: int, start_counts: bool
+    net: Any,
+    job: Job,
+    load: Callable[..., Batch],
+    steps: int,
+    start_counts: bool,
+    drop: Dropper | None = None,
 ) -> tuple[Run, list[Batch]]:
     origins = _trained(job)
     rest, observed = _rest(job, origins, job.train_base)
@@ -173,11 +184,11 @@ def _run(
         load(held_origins[part], held_rest[part], held_observed[part]) for part in _chunks(len(held_origins))
     ]
 
-    def rows(index: Array, rng: np.random.Generator) -> Batch:
-        return load(origins[index], rest[index], observed[index], rng)
+    def rows(index: Array) -> Batch:
+        return load(origins[index], rest[index], observed[index])
 
     loop = _loop(job, len(origins), steps)
-    return train(net, rows, len(origins), held, loop, start_counts, job.session), held
+    return train(net, rows, len(origins), held, loop, start_counts, job.session, drop=drop), held
 
 
 def _kept(rng: np.random.Generator, states: int, settings: Settings) -> Array:
@@ -200,9 +211,14 @@ def _loop(job: Job, count: int, steps: int) -> Loop:
     """How to train on this many origins: a short series gets smaller batches, so that an epoch has some steps."""
     settings = job.settings
     batch_size = max(1, min(settings.batch_size, max(16, count // 8), count))
-    divided = batch_size * steps >= DIVIDED and settings.hidden_size < LARGE
     return Loop(
-        job.epochs, batch_size, settings.learning_rate, settings.patience, settings.seed, divided=divided
+        job.epochs,
+        batch_size,
+        settings.learning_rate,
+        settings.patience,
+        settings.seed,
+        divided=batch_size * steps >= DIVIDED and settings.hidden_size < LARGE,
+        ahead=max(1, AHEAD // (batch_size * (job.plan.lookback + job.plan.horizon))),
     )
 
 

@@ -7,7 +7,7 @@ that never beats it on the held-out origins leaves with no weights at all.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,8 @@ from carousel.network.checkpoint import Named, Training
 __all__ = ["Batch", "Loop", "Run", "huber", "train"]
 
 Array = np.ndarray[Any, Any]
-Loader = Callable[[Array, np.random.Generator], "Batch"]
+Loader = Callable[[Array], "Batch"]
+Dropper = Callable[["Batch", np.random.Generator], "Batch"]
 Criterion = Callable[[nn.Module, "Batch"], Tensor]
 
 AVERAGE = 0.99  # of the moving average of the weights
@@ -37,24 +38,36 @@ LOSSES = ("epoch", "train", "valid")  # of an epoch
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of the network, what it should say (B, K), and where that was observed."""
+    """Inputs of the network (·, B, ·), what it should say (B, K), and where that was observed."""
 
     inputs: tuple[Tensor, ...]
     target: Tensor
     observed: Tensor
 
+    def __getitem__(self, rows: slice) -> Batch:
+        """Some of the rows, in memory of their own: a matrix product may round by where its rows lie."""
+        inputs = tuple(values[:, rows].clone(memory_format=torch.contiguous_format) for values in self.inputs)
+        return Batch(inputs, self.target[rows].clone(), self.observed[rows].clone())
+
 
 @dataclass(frozen=True)
 class Loop:
-    """How to train."""
+    """How to train.
+
+    Args:
+        most_steps: of an epoch; a larger set is sampled anew in every epoch.
+        divided: a batch has enough work to share it among threads.
+        ahead: batches that are loaded at a time.
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
     patience: int
     seed: int
-    most_steps: int = 500  # of an epoch; a larger set is sampled anew in every epoch
-    divided: bool = False  # a batch has enough work to share it among threads
+    most_steps: int = 500
+    divided: bool = False
+    ahead: int = 1
 
 
 @dataclass
@@ -97,18 +110,19 @@ def train(
     start_counts: bool,
     session: Session,
     criterion: Criterion = huber,
+    drop: Dropper | None = None,
 ) -> Run:
     """Trains `net` and leaves it with its best weights; Ctrl-C or the budget ends it early, and `Run` says so.
 
     Where the session has a checkpoint of this training, it goes on from there, with the same bits.
 
     Args:
-        load: gives the batch of some of the origins 0 to `train_rows` - 1, with a generator for what it draws;
-            called from several threads.
+        load: gives the batch of some of the origins 0 to `train_rows` - 1; called from several threads.
         held: batches that stop the training; without any all epochs are run and the last weights kept.
         start_counts: the untrained network is a forecast that must be beaten.
         session: reports and keeps every epoch, and has the budget.
         criterion: the mean loss of a batch over what was observed.
+        drop: gives a batch with the dropout that its generator draws.
     """
     run = Run()
     average = copy.deepcopy(net).eval()
@@ -130,12 +144,12 @@ def train(
             epoch += 1
             net.train()
             total, count = 0.0, 0
-            for rows in _batches(train_rows, loop, epoch):
+            for parts in _loaded(load, _batches(train_rows, loop, epoch), loop):
                 step += 1
                 rate = loop.learning_rate * min(1.0, step / WARM_UP) * 0.8 ** max(0, epoch - 4)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                loss = _gradient(net, criterion, load, _parts(rows, loop, (epoch, step)))
+                loss = _gradient(net, criterion, parts, drop, (loop.seed, epoch, step))
                 nn.utils.clip_grad_norm_(net.parameters(), CLIP)
                 optimizer.step()
                 _follow(average, net, min(AVERAGE, step / (step + 10)))
@@ -197,29 +211,40 @@ def _batches(count: int, loop: Loop, epoch: int) -> list[Array]:
     return [order[i * loop.batch_size : (i + 1) * loop.batch_size] for i in range(steps)]
 
 
-def _parts(rows: Array, loop: Loop, number: tuple[int, int]) -> list[tuple[Array, np.random.Generator]]:
-    """A batch in the parts that threads share, whether there are several or not, each with its own generator."""
-    count = max(1, len(rows) // PART, min(2, len(rows) // HALF)) if loop.divided else 1
-    parts = np.array_split(rows, count)
-    return [(part, np.random.default_rng((loop.seed, *number, k))) for k, part in enumerate(parts)]
+def _loaded(load: Loader, batches: list[Array], loop: Loop) -> Iterator[list[Batch]]:
+    """Every batch in the parts that threads share, whether there are several or not.
+
+    Some batches are loaded at a time: of a single small one, most of the time would be Python's.
+    """
+    B = len(batches[0])
+    count = max(1, B // PART, min(2, B // HALF)) if loop.divided else 1
+    for first in range(0, len(batches), loop.ahead):
+        divided = [np.array_split(rows, count) for rows in batches[first : first + loop.ahead]]
+        loaded = side_by_side(load, [np.concatenate(rows) for rows in zip(*divided, strict=True)])
+        for i, parts in enumerate(divided):
+            yield [
+                whole[slice(i * len(part), (i + 1) * len(part))]
+                for whole, part in zip(loaded, parts, strict=True)
+            ]
 
 
 def _gradient(
-    net: nn.Module, criterion: Criterion, load: Loader, parts: list[tuple[Array, np.random.Generator]]
+    net: nn.Module, criterion: Criterion, parts: list[Batch], drop: Dropper | None, number: tuple[int, ...]
 ) -> float:
-    """The mean loss of a batch, whose gradient it leaves in the parameters."""
+    """The mean loss of a batch, whose gradient it leaves in the parameters; every part draws from a seed of its own."""
     parameters = [*net.parameters()]
 
-    def of(part: tuple[Array, np.random.Generator]) -> tuple[float, float, list[Tensor]]:
-        batch = load(*part)
+    def of(k: int) -> tuple[float, float, list[Tensor]]:
+        batch = parts[k] if drop is None else drop(parts[k], np.random.default_rng((*number, k)))
         loss = criterion(net, batch)
         return float(batch.observed.sum()), loss.item(), [*torch.autograd.grad(loss, parameters)]
 
-    found = side_by_side(of, parts)
+    found = side_by_side(of, range(len(parts)))
     observed = max(1.0, sum(count for count, *_ in found))
     shares = [count / observed for count, *_ in found]
     gradient = found[0][2]
-    torch._foreach_mul_(gradient, shares[0])
+    if len(found) > 1:
+        torch._foreach_mul_(gradient, shares[0])
     for share, (_, _, more) in zip(shares[1:], found[1:], strict=True):
         torch._foreach_add_(gradient, more, alpha=share)
     for parameter, values in zip(parameters, gradient, strict=True):

@@ -158,7 +158,8 @@ class RecurrentPath:
 
     Args:
         segment: rows that a recurrent step reads and writes.
-        embed: of a past segment, its calendar and the level, (segment + C + 1) -> hidden.
+        embed: of a past segment, its calendar and the level, (segment + C + 1) -> hidden. A fit leaves the level out,
+            here and in `position`, by weights of 0.
         layers: recurrent layers of one direction, used for reading and for decoding.
         position: of a future segment's calendar, the level and its place among J, (C + 1 + J) -> hidden.
         head: hidden -> segment.

@@ -14,7 +14,7 @@ from carousel.series.covariates import Seen
 from carousel.series.features import YEAR_HARMONICS, CalendarTable, calendar_features
 from carousel.series.history import Context
 
-__all__ = ["segment_inputs", "segments", "year_inputs"]
+__all__ = ["hidden_inputs", "segment_inputs", "segments"]
 
 Array = np.ndarray[Any, Any]
 
@@ -63,11 +63,18 @@ def segment_inputs(
     return past + segment * (p + f) + c, future + segment * f + c
 
 
-def year_inputs(frequency: Frequency, segment: int) -> tuple[slice, slice]:
-    """Where the time of the year stands among the inputs of a past and of a future segment."""
+def hidden_inputs(frequency: Frequency, segment: int, with_year: bool) -> tuple[slice, slice]:
+    """Which inputs of a past and of a future segment a network is not to learn from.
+
+    How high the window lies: the linear path knows, and in other years it lies elsewhere. The time of the year stands
+    before it among the inputs.
+
+    Args:
+        with_year: the time of the year is not among them.
+    """
     C = calendar_features(frequency, np.zeros(1, "datetime64[us]")).shape[-1]
-    first = max(C - 2 * YEAR_HARMONICS, 0)
-    return slice(segment + first, segment + C), slice(first, C)
+    first = C if with_year else max(C - 2 * YEAR_HARMONICS, 0)
+    return slice(segment + first, segment + C + 1), slice(first, C + 1)
 
 
 def _past(z: Array, calendar: Array, height: Array, segment: int, covariates: Seen | None) -> Array:
