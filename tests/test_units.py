@@ -37,6 +37,17 @@ def chosen(y: np.ndarray, root: bool = True) -> Unit:
     return choose_unit(try_units(lambda unit: panel, panel, plan(panel, 6, None, None), root))
 
 
+def test_where_none_is_chosen_none_forecasts(rng: np.random.Generator) -> None:
+    panel = Panel.of([np.exp(SEASON + 0.1 * rng.normal(size=len(T)))], starts=["1980-01"], freq="MS")
+    shape = plan(panel, 6, None, None)
+    asked, spared = (
+        try_units(lambda _: panel, panel, shape, True, choose=choose) for choose in (True, False)
+    )
+    assert len(asked) == 3
+    assert all(np.isfinite(one.error) for one in asked)
+    assert spared == tuple(replace(one, error=np.inf) for one in asked)
+
+
 def test_there_and_back() -> None:
     y = np.array([0.0, 1e-300, 0.25, 4.0, 1e12])
     for unit in ("identity", "root", "log"):

@@ -242,7 +242,8 @@ class _Work:
     def _units(self) -> tuple[Tried, ...]:
         bounded = self.settings.nonnegative is not False
         root = bounded and not self.exogenous.columns
-        tried = try_units(self._without_guess, self.panel, self.plan, root, log=bounded)
+        choose = self.settings.architecture == "auto"
+        tried = try_units(self._without_guess, self.panel, self.plan, root, log=bounded, choose=choose)
         give_back()
         return tried
 

@@ -94,8 +94,9 @@ class PlainNet(nn.Module):
 
     def forward(self, window: Tensor) -> Tensor:
         """(L, B, 1) to (B, K)."""
-        y, _ = self.rnn(window)
-        output: Tensor = self.head(y[-1])
+        _, state = self.rnn(window)
+        h = state[0] if isinstance(state, tuple) else state
+        output: Tensor = self.head(h[-1])
         return output
 
     def value(self) -> PlainPath:

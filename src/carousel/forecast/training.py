@@ -126,7 +126,9 @@ def train(
     """
     run = Run()
     average = copy.deepcopy(net).eval()
-    optimizer = torch.optim.AdamW(net.parameters(), loop.learning_rate, weight_decay=1e-2, fused=True)
+    parameters: list[Tensor] = [*net.parameters()]
+    averages: list[Tensor] = [*average.parameters()]
+    optimizer = torch.optim.AdamW(parameters, loop.learning_rate, weight_decay=1e-2, fused=True)
     best = _loss(criterion, average, held) if start_counts and held else float("inf")
     step = epoch = 0
     number, kept = session.trainings.enter()
@@ -150,9 +152,9 @@ def train(
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 loss = _gradient(net, criterion, parts, drop, (loop.seed, epoch, step))
-                nn.utils.clip_grad_norm_(net.parameters(), CLIP)
+                nn.utils.clip_grad_norm_(parameters, CLIP)
                 optimizer.step()
-                _follow(average, net, min(AVERAGE, step / (step + 10)))
+                _follow(averages, parameters, min(AVERAGE, step / (step + 10)))
                 total, count = total + loss, count + 1
                 if session.over(step):
                     run.spent = True
@@ -259,5 +261,5 @@ def _loss(criterion: Criterion, net: nn.Module, held: list[Batch]) -> float:
 
 
 @torch.no_grad()
-def _follow(average: nn.Module, net: nn.Module, keep: float) -> None:
-    torch._foreach_lerp_([*average.parameters()], [*net.parameters()], 1 - keep)
+def _follow(averages: list[Tensor], parameters: list[Tensor], keep: float) -> None:
+    torch._foreach_lerp_(averages, parameters, 1 - keep)

@@ -34,7 +34,7 @@ class Tried:
     """How well rows were forecast in a unit that were not fitted.
 
     Args:
-        error: mean absolute error in the user's unit, in units of the scale.
+        error: mean absolute error in the user's unit, in units of the scale; infinite where it was not asked for.
         likelihood: its logarithm, if errors of the smoothing one row ahead follow Laplace's distribution in this unit,
             of one width for each series; per step of the user's unit, so that units can be compared (Box and Cox 1964).
     """
@@ -45,7 +45,7 @@ class Tried:
 
 
 def try_units(
-    rows: Callable[[Unit], Panel], every: Panel, plan: Plan, root: bool, log: bool = True
+    rows: Callable[[Unit], Panel], every: Panel, plan: Plan, root: bool, log: bool = True, choose: bool = True
 ) -> tuple[Tried, ...]:
     """The units that these rows have, the one given first; one alone is not judged.
 
@@ -54,6 +54,7 @@ def try_units(
         every: all rows, held-out ones too: a value without a root or logarithm would count as missing, and what a
             unit makes of the noise shows where the values are least, which may be at the end.
         root: a square root may be taken; with covariates it may not, whose effect is added or a factor.
+        choose: one of them will be chosen, for which all must forecast.
     """
     least = float(np.nanmin(every.values))
     units: list[Unit] = ["identity"]
@@ -70,17 +71,18 @@ def try_units(
         return alone
     scale = own_scale(panel, in_model_unit(panel, plan.of_gaps, "identity"), plan.season)[1]
 
-    def tried(unit: Unit) -> Tried:
-        panel = panels[unit]
-        history, smoothing = _smoothed(panel, plan, unit)
+    def error(unit: Unit) -> float:
+        history, smoothing = _smoothed(panels[unit], plan, unit)
         forecast = sketched_linear(history, smoothing, plan, origins)(origins)
         truth = history.given(origins, plan.horizon)
-        error = np.abs(from_unit(forecast, unit) - truth) / scale[origins.series][:, None]
-        known = ~np.isnan(error)
-        mean = float(error[known].mean()) if known.any() else np.inf
-        return Tried(unit, mean, _likelihood(scored(every), plan, unit))
+        found = np.abs(from_unit(forecast, unit) - truth) / scale[origins.series][:, None]
+        known = ~np.isnan(found)
+        return float(found[known].mean()) if known.any() else np.inf
 
-    return tuple(tried(unit) for unit in units)
+    return tuple(
+        Tried(unit, error(unit) if choose else np.inf, _likelihood(scored(every), plan, unit))
+        for unit in units
+    )
 
 
 def choose_unit(tried: tuple[Tried, ...]) -> Unit:
