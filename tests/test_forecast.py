@@ -356,14 +356,31 @@ def test_ctrl_c_before_the_network_keeps_the_smoothing(
     assert np.isfinite(forecaster.predict()["carousel"]).all()
 
 
-def test_a_loaded_model_knows_its_arguments_and_what_it_has_not(
-    rng: np.random.Generator, tmp_path: Path
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"architecture": "plain", "cell": "lstm", "seed": 3, "patience": 2, "max_steps": np.int64(2)},
+        {"season": 6, "lookback": 24, "dropout": 0, "minutes": 3, "nonnegative": np.True_, "level": (70,)},
+    ],
+)
+def test_a_loaded_model_is_fitted_again_to_the_same_bits(
+    rng: np.random.Generator, tmp_path: Path, given: dict[str, Any]
 ) -> None:
-    forecaster = Forecaster(3, architecture="plain", cell="lstm", **QUICK).fit(monthly(rng))
+    df = monthly(rng)
+    forecaster = Forecaster(3, **QUICK, **given).fit(df)
     forecaster.save(tmp_path / "model")
     loaded = carousel.load(tmp_path / "model")
     assert isinstance(loaded, Forecaster)
-    assert (loaded.cell, loaded.hidden_size, loaded.layers) == ("lstm", 8, 2)
+    found = forecaster.get_params() | {"freq": "MS", "progress": None}
+    assert loaded.get_params() == found | {"level": tuple(map(float, found["level"]))}
+    loaded.set_params(progress=False).fit(df).save(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "model").read_bytes()
+
+
+def test_a_loaded_model_knows_what_it_has_not(rng: np.random.Generator, tmp_path: Path) -> None:
+    Forecaster(3, architecture="plain", cell="lstm", **QUICK).fit(monthly(rng)).save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
     with pytest.raises(NotFittedError, match="`scores_` is left by `fit` and not kept in a file"):
         loaded.scores_  # noqa: B018
     assert not hasattr(loaded, "verdict_")

@@ -97,15 +97,16 @@ def test_rows_that_were_fitted_are_not_what_a_report_judges_on(
 def test_a_report_takes_as_many_origins_as_leave_enough_to_fit_on(
     frame: pd.DataFrame, tmp_path: Path
 ) -> None:
-    """A loaded model asks for two seasons of its own, and for its look-back."""
+    """Enough is two seasons, as the model has one, and the look-back that it was given."""
     short = frame[(frame["shop"] == "b") & (frame["month"] < "2013-05")]
     names = {"id_col": "shop", "time_col": "month", "target_col": ODD}
-    for horizon, origins in ((3, 4), (6, 1)):
-        Forecaster(horizon, **QUICK).fit(short, **names).save(tmp_path / "model")
-        loaded = carousel.load(tmp_path / "model")
-        assert isinstance(loaded, Forecaster)
-        text = loaded.set_params(**QUICK).report(short)
-        assert f" {origins} forecasts were held against what came" in text
+    for horizon, free, origins in ((3, 5, 4), (6, 2, 1)):
+        for given, expected in (({}, free), ({"lookback": 24}, origins)):
+            Forecaster(horizon, **given, **QUICK).fit(short, **names).save(tmp_path / "model")
+            loaded = carousel.load(tmp_path / "model")
+            assert isinstance(loaded, Forecaster)
+            text = loaded.set_params(progress=False).report(short)
+            assert f" {expected} forecasts were held against what came" in text
         with pytest.raises(
             DataError, match=f"left to fit on with 10 origins {horizon} rows apart: .* 40 rows; take"
         ):

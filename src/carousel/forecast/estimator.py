@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from dataclasses import asdict, replace
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +18,7 @@ from carousel.forecast.progress import progress_report
 from carousel.forecast.read import Reading, Wanted, read_frame
 from carousel.forecast.refit import refitted_backtest
 from carousel.forecast.scores import Scores
-from carousel.forecast.settings import Settings
+from carousel.forecast.settings import Settings, options_of
 from carousel.forecast.verdict import verdict
 from carousel.network.forecaster import ForecastModel
 from carousel.series.history import Context
@@ -199,7 +200,7 @@ class Forecaster:
             trainings = open_checkpoint(reading.panel, settings, checkpoint, resume, exogenous)
             session = Session(report, trainings, self.minutes, settings.max_steps, start=start)
             fitted = fit(reading.panel, columns, settings, session, exogenous)
-        self._set(fitted.model)
+        self._set(replace(fitted.model, options=options_of(self.get_params())))
         paths = fitted.model.covariates
         blind = paths is not None and bool(paths.of("past") + paths.of("future"))
         self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted, blind=blind)
@@ -429,19 +430,18 @@ class Forecaster:
 
     @classmethod
     def from_model(cls, model: ForecastModel) -> Forecaster:
-        """A fitted forecaster of a learned value, such as one from a file."""
+        """A fitted forecaster of a learned value, such as one from a file, with the parameters of its fit.
+
+        Where the value has not kept them, they are the defaults.
+        """
         forecaster = cls(
             model.horizon,
             freq=model.frequency,
-            season=model.season,
             architecture="plain" if model.plain else "deepar" if model.deepar else "auto",
             level=model.level,
-            lookback=model.lookback,
         )
-        alone = model.plain or model.deepar
-        layers = alone.network.recurrent if alone else model.recurrent.layers if model.recurrent else ()
-        if layers:
-            forecaster.set_params(cell=layers[0].cell, hidden_size=layers[0].hidden_size, layers=len(layers))
+        if model.options is not None:
+            forecaster.set_params(**asdict(model.options))
         forecaster._set(model)
         forecaster.notes_ = model.notes
         return forecaster

@@ -101,13 +101,18 @@ def plan_of(params: dict[str, Any], panel: Panel) -> Plan:
 
 
 def most_origins(params: dict[str, Any], panel: Panel, before: Callable[[int], Array]) -> int:
-    """As many origins as leave enough rows to fit on, at least 1, up to the usual.
+    """As many origins as leave enough rows to fit a model of the same season on, at least 1, up to the usual.
 
     Args:
         before: (S,) the rows before the first of so many origins.
     """
-    counts = range(USUAL, 1, -1)
-    return next((n for n in counts if _can_fit(params, panel.head(before(n)))), 1)
+    season = plan_of(params, panel).season
+
+    def alike(count: int) -> bool:
+        left = panel.head(before(count))
+        return _can_fit(params, left) and plan_of(params, left).season == season
+
+    return next((n for n in range(USUAL, 1, -1) if alike(n)), 1)
 
 
 def check_left(params: dict[str, Any], panel: Panel, rows: Array, schedule: Schedule) -> None:

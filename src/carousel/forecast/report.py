@@ -186,7 +186,9 @@ def _number(x: float) -> str:
     """Four digits, or all digits before the point."""
     if not np.isfinite(x):
         return "–"
-    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:.4g}"
+    if x == 0:
+        return "0"
+    return f"{x:,.0f}" if abs(x) >= 1000 else f"{x:#.4g}".removesuffix(".")
 
 
 def _image(figure: Figure) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from carousel.errors import ArgumentError, check_choice, check_integer
+from carousel.network.forecaster import FitOptions
 from carousel.stream.forecast import check_levels
 
-__all__ = ["Settings", "check_minutes"]
+__all__ = ["Settings", "check_minutes", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,19 @@ class Settings:
             max_steps=params["max_steps"],
             nonnegative=None if bound is None else bool(bound),
         )
+
+
+def options_of(params: dict[str, Any]) -> FitOptions:
+    """What a model file keeps of the constructor arguments that `Settings.of` has taken."""
+
+    def kept(name: str) -> Any:
+        value = params[name]
+        return value.item() if isinstance(value, np.generic) else value
+
+    options = {field.name: kept(field.name) for field in fields(FitOptions)}
+    for name in ("dropout", "learning_rate", "minutes"):
+        options[name] = None if options[name] is None else float(options[name])
+    return FitOptions(**options)
 
 
 def check_minutes(minutes: Any) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "Covariate",
     "CovariatePaths",
     "DeepARPath",
+    "FitOptions",
     "ForecastModel",
     "LinearPath",
     "PlainPath",
@@ -376,6 +377,32 @@ class CovariatePaths:
         return sum(column.size for column in self.of(role))
 
 
+@document("forecaster.options", since=3)
+@dataclass(frozen=True)
+class FitOptions:
+    """What the fit was asked for, so that it can be done again; None is what the data or the default decide.
+
+    Args:
+        season, lookback: in rows.
+        nonnegative: whether forecasts are cut at 0.
+    """
+
+    season: int | None
+    lookback: int | None
+    cell: Literal["gru", "lstm", "rnn"]
+    seed: int
+    hidden_size: int | None
+    layers: int | None
+    dropout: float | None
+    epochs: int | None
+    batch_size: int
+    learning_rate: float | None
+    patience: int | None
+    minutes: float | None
+    max_steps: int | None
+    nonnegative: bool | None
+
+
 @document("forecaster")
 @dataclass(frozen=True)
 class ForecastModel:
@@ -392,6 +419,7 @@ class ForecastModel:
         covariates: what columns beside the target add; None where nothing.
         nonnegative: no value was below 0, and no forecast or bound is.
         deepar: the network of architecture "deepar", which takes the place of the other paths.
+        options: of the fit; None where they were not kept.
     """
 
     horizon: int
@@ -413,6 +441,7 @@ class ForecastModel:
     covariates: CovariatePaths | None = later(None, since=3)
     nonnegative: bool = later(False, since=3)
     deepar: DeepARPath | None = later(None, since=3)
+    options: FitOptions | None = later(None, since=3)
 
     def __post_init__(self) -> None:
         S, K = len(self.ids), self.horizon
