@@ -118,7 +118,7 @@ def forecast_model(
     panel = Panel.of(list(y), ids=ids, starts=[start] * series, freq=frequency)
     center, scale = own_scale(panel, in_unit(panel.values, unit), season)
     kind = panel.starts.dtype
-    smoothing = _smoothing(rng, (season, 168) if season == 24 else (season,), 8) if paths else None
+    smoothing = _smoothing(rng, (season, 168) if season == 24 else (season,), 8, series) if paths else None
     memory, members = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
     segment = frequency.segment if frequency.season == season else season
     model = ForecastModel(
@@ -132,7 +132,7 @@ def forecast_model(
         ids=ids,
         scaling=Scaling.of(unit, center, scale),
         smoothing=smoothing,
-        linear=_linear(rng, frequency, season, lookback, horizon) if paths else None,
+        linear=_linear(rng, frequency, season, lookback, horizon, series) if paths else None,
         recurrent=_recurrent(rng, frequency, segment, horizon, HIDDEN, "gru", 1)
         if recurrent and paths
         else None,
@@ -164,7 +164,7 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, s
     mean, spread, size = SIZES[unit]
     scale = rng.uniform(0.5, 2, size=S) * size
     center = rng.normal(mean, spread, size=S)
-    smoothing = _smoothing(rng, (m,), 4) if paths else None
+    smoothing = _smoothing(rng, (m,), 4, S) if paths else None
     M, G = (0, 0) if smoothing is None else (smoothing.memory, len(smoothing.weights))
     L = max(L, M)
     return ForecastModel(
@@ -178,7 +178,7 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, s
         ids=tuple(f"größe {k}" for k in range(S)),
         scaling=Scaling.of(unit, center, scale),
         smoothing=smoothing,
-        linear=_linear(rng, frequency, m, L, K) if linear and paths else None,
+        linear=_linear(rng, frequency, m, L, K, S) if linear and paths else None,
         recurrent=_recurrent(rng, frequency, segment, K, 6, cell, 2) if deep and paths else None,
         plain=_plain(rng, cell, (5, 4), K) if plain else None,
         calibration=Calibration(
@@ -197,11 +197,13 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, s
     )
 
 
-def _smoothing(rng, seasons, members):
+def _smoothing(rng, seasons, members, series):
+    """Of several series each has weights of its own, and a share of the linear path."""
     every = candidates(seasons)
     kept = rng.choice(len(every.weights), members, replace=False)
     kept[0] = len(every.weights) - 1  # the longest memory
-    return subset(every, kept, rng.uniform(0.1, 1, members))
+    smoothing = subset(every, kept, rng.uniform(0.1, 1, members))
+    return replace(smoothing, own=rng.dirichlet(np.ones(members), series)) if series > 1 else smoothing
 
 
 def _uniform(rng, *shape):
@@ -217,10 +219,11 @@ def _layer(rng, cell, I, H):
     return Recurrent(cell, (Weights(*(_uniform(rng, GH, *size) for size in ((I,), (H,), (), ()))),))
 
 
-def _linear(rng, frequency, season, lookback, horizon):
+def _linear(rng, frequency, season, lookback, horizon, series):
     P, F = phases(frequency, season), sizes(frequency, season, lookback)[-1]
     A = rng.normal(size=(P, F, horizon)) / 100
-    return LinearPath(A, 0.6, True, has_interplay(frequency, season), level=True)
+    own = rng.random(series + 1) if series > 1 else None
+    return LinearPath(A, 0.6, True, has_interplay(frequency, season), level=True, own=own)
 
 
 def _recurrent(rng, frequency, segment, horizon, hidden, cell, count):

@@ -5,10 +5,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from carousel.forecast.closed_form import fit_smoothing
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import plan
 from carousel.forecast.quarters import Quarter, moments, quarter_of, quarters, total
+from carousel.forecast.smoothing_fit import fit_smoothing
 from carousel.forecast.split import Spans
 from carousel.series import Panel
 from carousel.series.history import History

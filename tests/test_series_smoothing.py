@@ -1,5 +1,7 @@
 """Smoothing, the linear path and conformal tables against their definitions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ from carousel.series.linear import (
     of_the_year,
     sizes,
 )
-from carousel.series.smoothing import ahead, candidates, errors, maps, shares, smoothed
+from carousel.series.smoothing import Mixture, ahead, candidates, errors, maps, shares
 
 
 @pytest.fixture
@@ -82,7 +84,12 @@ def test_maps_and_mixtures_are_the_recursion(rng: np.random.Generator) -> None:
     A, B = maps(model, 6)
     linear = np.einsum("bm,mkg->bkg", x[:, -M:], A) + np.einsum("bmg,mkg->bkg", e, B)
     np.testing.assert_allclose(linear, every, atol=1e-9)
-    np.testing.assert_allclose(smoothed(model, x, e, 6), every @ model.weights, atol=1e-9)
+    np.testing.assert_allclose(Mixture.of(model, 6)(x, e), every @ model.weights, atol=1e-9)
+    own = rng.dirichlet(np.ones(len(model.weights)), 2)
+    mixture = Mixture.of(replace(model, own=own), 6)
+    np.testing.assert_allclose(mixture(x, e), every @ model.weights, atol=1e-9)
+    expected = np.einsum("bkg,bg->bk", every, [own[1], model.weights, own[0]])
+    np.testing.assert_allclose(mixture(x, e, np.array([1, -1, 0])), expected, atol=1e-9)
 
 
 def test_shares_favour_small_losses() -> None:

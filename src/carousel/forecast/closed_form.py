@@ -1,4 +1,4 @@
-"""What is fitted without gradients: the smoothing and the linear path."""
+"""The linear path, fitted without gradients."""
 
 from __future__ import annotations
 
@@ -15,21 +15,17 @@ from carousel.forecast.plan import Plan
 from carousel.forecast.quarters import Quarter, Selected, moments, quarter_of, quarters, total
 from carousel.forecast.split import Spans, thinned
 from carousel.forecast.threads import side_by_side
-from carousel.network.forecaster import LinearPath, Scaling, Smoothing, Unit
+from carousel.network.forecaster import LinearPath, Smoothing
 from carousel.series.features import has_interplay
-from carousel.series.history import History, Origins, in_model_unit, own_scale
+from carousel.series.history import History, Origins
 from carousel.series.linear import linear_path, of_the_year, sizes
-from carousel.series.panel import Panel
-from carousel.series.smoothing import ahead, candidates, mixture, shares, subset
-from carousel.series.smoothing_errors import SmoothingErrors
+from carousel.series.smoothing import Mixture
 
 __all__ = [
     "LinearChoice",
     "choose_linear",
     "fit_linear",
-    "fit_smoothing",
     "out_of_fold",
-    "scored",
     "shrink_factor",
     "sketched_linear",
 ]
@@ -39,55 +35,12 @@ Array = np.ndarray[Any, Any]
 PENALTIES = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6)  # of features whose mean square is about 1
 SHARES = (0.0, 0.5, 1.0)  # of the smoothing in what the linear path starts from
 CHOOSING = 20_000  # that choose its penalty
-SCORED_SERIES, SCORED_ROWS, SCORED_ORIGINS = 64, 4000, 400  # that weight the smoothing models
 STEPS = 128  # of a horizon, at most, by which one path is told from another
 FEW = 6  # rows, the fewest that a linear path reads
 POWER = 40  # weights fall with the 40th power of the squared error: 2 % more of it is a bit less than half the weight
 ROUNDING = 1e-12  # of the squares: losses are differences of sums
 LIGHT = 0.02  # of the largest weight, below which a member is left out
 BLOCK = 4096
-TRIED = 100  # origins at a time that every smoothing model, of a hundred, forecasts from
-
-
-def fit_smoothing(panel: Panel, plan: Plan, unit: Unit) -> tuple[Scaling, Smoothing]:
-    """The smoothing that would have forecast these rows best, and the scales of the series, in a unit."""
-    center, scale = own_scale(panel, in_model_unit(panel, plan.of_gaps, unit), plan.season)
-    return Scaling.of(unit, center, scale, plan.carried), _mix(scored(panel), plan, unit)
-
-
-def scored(panel: Panel) -> Panel:
-    """As many of these rows as it takes to tell one smoothing or unit from another."""
-    series = np.unique(np.linspace(0, len(panel) - 1, min(len(panel), SCORED_SERIES)).astype(int))
-    return panel.select(series).tail(SCORED_ROWS)
-
-
-def _mix(panel: Panel, plan: Plan, unit: Unit) -> Smoothing:
-    """The members weighted by the mean absolute error of each, in units of the scale."""
-    longest = int(panel.lengths.max())
-    members = candidates(plan.smoothed_seasons)
-    memory = members.lags.max(1)
-    known = np.flatnonzero((memory + 2 <= longest) | (memory <= 2))
-    members = subset(members, known, np.ones(len(known)))
-    x = in_model_unit(panel, plan.of_gaps, unit)
-    center, scale = own_scale(panel, x, plan.season)
-    e = SmoothingErrors.of(members, x, panel.offsets)
-    history = History(panel, x, ~np.isnan(panel.values), e, center, scale, plan.season)
-    # From the row on where every member has its lags and, in longer series, some errors to start from.
-    M = members.memory
-    first = np.minimum(M + max(1, min(M, (longest - M) // 3)), panel.lengths)
-    origins = thinned(Spans(first, panel.lengths), SCORED_ORIGINS)
-    truth, observed = history.targets(origins, plan.horizon)
-    if not observed.any():
-        return members
-    losses = np.zeros(len(members.weights))
-    for b in range(0, len(origins), TRIED):
-        some = slice(b, b + TRIED)
-        context = history.context(origins[some], M, M)
-        off = np.abs(ahead(members, context.window, context.errors, plan.horizon) - truth[some, :, None])
-        losses += np.einsum("bkg,bk->g", off, observed[some] / context.scale[:, None])
-    weights = shares(losses / observed.sum())
-    kept = np.flatnonzero(weights)
-    return subset(members, kept, weights[kept])
 
 
 @dataclass(frozen=True)
@@ -118,12 +71,14 @@ class LinearChoice:
         features: F, how many those are.
         members: what is not of them is the smoothing's.
         shrink: how far the mixture may go from the smoothing, 0 to 1.
+        drawn: of `choose_share`.
     """
 
     upto: int
     features: int
     members: tuple[Member, ...]
     shrink: float = 1.0
+    drawn: float | None = None
 
     def path(self, moments: Moments, plan: Plan) -> LinearPath:
         """The path of these sums: smoothing + shrink * (mixture - smoothing)."""
@@ -306,6 +261,7 @@ def out_of_fold(
     train: Origins | Spans,
     choice: LinearChoice,
     parts: tuple[Quarter, ...],
+    own: Array | None = None,
 ) -> Callable[[Origins], Array]:
     """The linear path at training origins, fitted without their own quarter of time.
 
@@ -314,14 +270,16 @@ def out_of_fold(
 
     Args:
         parts: the quarters.
+        own: of the whole path.
 
     Returns:
         A function of origins, (B,) to (B, K) in the model's unit.
     """
     whole = total(parts)
     paths = side_by_side(lambda part: choice.path(whole - part.own.all() - part.beside, plan), parts)
+    paths = [replace(path, own=own) for path in paths]
     histories = [part.unseen for part in parts]
-    matrices = mixture(smoothing, plan.horizon)
+    mixture = Mixture.of(smoothing, plan.horizon)
 
     def base(origins: Origins) -> Array:
         out = np.empty((len(origins), plan.horizon))
@@ -332,7 +290,7 @@ def out_of_fold(
             for k in np.unique(within[rows]):
                 some = rows[within[rows] == k]
                 context = histories[k].context(origins[some], plan.lookback, 0)
-                smooth = histories[k].smoothed(origins[some], matrices)
+                smooth = histories[k].smoothed(origins[some], mixture)
                 out[some] = linear_path(paths[k], context, smooth, plan.frequency, plan.season)
 
         side_by_side(block, range(0, len(origins), BLOCK))

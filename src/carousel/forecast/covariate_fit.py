@@ -16,7 +16,7 @@ from carousel.network.forecaster import Covariate, CovariatePaths, Scaling, Smoo
 from carousel.series.covariates import effect, encoded, regressors
 from carousel.series.history import History, Origins, in_model_unit, own_scale
 from carousel.series.panel import Panel
-from carousel.series.smoothing import smoothed
+from carousel.series.smoothing import Mixture
 
 __all__ = [
     "EFFECT_PENALTIES",
@@ -137,6 +137,8 @@ def choose_effect(
     judged, first = judged.tail(ROWS), np.maximum(first - dropped, 1)
     origins = thinned(Spans(first, judged.lengths), ORIGINS)
 
+    mixture = Mixture.of(smoothing, plan.horizon)
+
     def forecasts(tried: CovariatePaths) -> tuple[Array, Array, Array, Array]:
         history = History.of(
             judged, plan.season, scaling, smoothing, panel.ids, paths=tried, horizon=plan.horizon
@@ -145,7 +147,7 @@ def choose_effect(
         truth, observed = history.targets(origins, plan.horizon)
         seen = context.covariates
         assert seen is not None
-        x = smoothed(smoothing, context.window, context.errors, plan.horizon)
+        x = mixture(context.window, context.errors, context.series)
         added = seen.unit[:, None] * effect(tried.effect, seen.future[:, plan.lookback :])
         return (x + added) / seen.unit[:, None], (truth + added) / seen.unit[:, None], observed, added
 

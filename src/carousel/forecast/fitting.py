@@ -20,7 +20,6 @@ from carousel.forecast.closed_form import (
     LinearChoice,
     choose_linear,
     fit_linear,
-    fit_smoothing,
     out_of_fold,
 )
 from carousel.forecast.covariate_fit import (
@@ -37,6 +36,7 @@ from carousel.forecast.covariate_fit import (
 from carousel.forecast.dates import moment
 from carousel.forecast.gaps import missing_places, observed_ends
 from carousel.forecast.judging import JUDGED, judge
+from carousel.forecast.linear_share import choose_share, own_share
 from carousel.forecast.memory import give_back
 from carousel.forecast.notes import of_intervals, sentences
 from carousel.forecast.plan import Plan, plan
@@ -45,6 +45,7 @@ from carousel.forecast.recurrent_fit import Job, fit_deepar, fit_plain, fit_segm
 from carousel.forecast.scores import Scores
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
+from carousel.forecast.smoothing_fit import fit_smoothing
 from carousel.forecast.split import Spans, Split, split, thinned
 from carousel.forecast.training import Run
 from carousel.forecast.units import Tried, choose_unit, is_bounded, try_units
@@ -281,15 +282,29 @@ class _Work:
         )
         base = replace(base, parts=replace(base.parts, linear=linear), choice=choice)
         base = self._unseen(base, split.train, quarters)
+        if choice is not None and base.unseen is not None and len(self.panel) > 1:
+            drawn = choose_share(base.history, smoothing, plan, split.train, base.unseen)
+            base = replace(base, choice=replace(choice, drawn=drawn))
+            base = self._each(base, split.train, quarters)
         del quarters
         give_back()
         return base
 
     def _unseen(self, base: _Base, train: Spans, quarters: tuple[Quarter, ...]) -> _Base:
-        if base.choice is None:
+        if base.choice is None or base.parts.linear is None:
             return base
-        unseen = out_of_fold(base.history, base.smoothing, self.plan, train, base.choice, quarters)
+        own = base.parts.linear.own
+        unseen = out_of_fold(base.history, base.smoothing, self.plan, train, base.choice, quarters, own)
         return replace(base, unseen=unseen)
+
+    def _each(self, base: _Base, train: Spans, quarters: tuple[Quarter, ...]) -> _Base:
+        """With what each series keeps of the linear path, if that was chosen."""
+        choice, linear = base.choice, base.parts.linear
+        if choice is None or choice.drawn is None or linear is None or base.unseen is None:
+            return base
+        own = own_share(base.history, base.smoothing, self.plan, train, base.unseen, choice.drawn)
+        base = replace(base, parts=replace(base.parts, linear=replace(linear, own=own)))
+        return self._unseen(base, train, quarters)
 
     def _with_effect(self, base: _Base, chosen: _Chosen) -> tuple[_Base, _Chosen]:
         """Without the effect of future covariates, if what is left is then forecast better."""
@@ -339,7 +354,7 @@ class _Work:
         history = self._history(scaling, smoothing, paths)
         linear, quarters = fit_linear(history, smoothing, self.plan, every, choice)
         second = _Base(history, _Parts(scaling, smoothing, linear, covariates=paths), choice)
-        second = self._unseen(second, every, quarters)
+        second = self._each(self._unseen(second, every, quarters), every, quarters)
         if paths is not None and chosen.correction is not None:
             train = every, second.unseen or self._points(second)
             paths = fit_correction(history, paths, self.plan, train, chosen.correction)

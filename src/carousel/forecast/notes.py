@@ -53,6 +53,8 @@ def sentences(
         said.append(f"likelihood: {likelihood}; paths are drawn {PATHS} at a time")
     if model.smoothing is not None:
         said.append(f"unit: {TITLES[model.scaling.unit]}")
+        if model.smoothing.own is not None:
+            said.append("smoothing: each series has weights of its own")
         said.append(f"linear path: {NO_GAIN if model.linear is None else _of_linear(model.linear)}")
         if model.covariates is not None:
             said += _of_covariates(model.covariates)
@@ -99,7 +101,13 @@ def of_intervals(calibration: Calibration) -> tuple[str, ...]:
 
 def _of_linear(path: LinearPath) -> str:
     share = f"on top of {path.share:.0%}" if path.share else "in place"
-    return f"kept, {share} of the smoothing"
+    kept = f"kept, {share} of the smoothing"
+    if path.own is None:
+        return kept
+    few, middle, many = (f"{share:.0%}" for share in np.quantile(path.own[:-1], (0.1, 0.5, 0.9)))
+    if few == many:
+        return f"{kept}, {middle} of the way"
+    return f"{kept}; each series goes as far as is its own, {middle} of the way in the middle, most {few} to {many}"
 
 
 def _of_covariates(paths: CovariatePaths) -> list[str]:

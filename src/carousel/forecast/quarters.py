@@ -19,7 +19,7 @@ from carousel.network.forecaster import Smoothing
 from carousel.series.features import phase
 from carousel.series.history import History, Origins, normalise
 from carousel.series.linear import linear_features, of_the_level, sizes
-from carousel.series.smoothing import mixture
+from carousel.series.smoothing import Mixture
 
 __all__ = ["Quarter", "Selected", "moments", "quarter_of", "quarters", "total"]
 
@@ -209,14 +209,14 @@ def _blocks(
     unseen: History | None,
 ) -> Iterator[Any]:
     """Blocks of features (B, F), smoothing and truth around the level in units of the scale (B, K), phases (B,)."""
-    matrices, moved = mixture(smoothing, plan.horizon), _moved(plan, upto)
+    mixture, moved = Mixture.of(smoothing, plan.horizon), _moved(plan, upto)
     for b in range(0, len(origins), BLOCK):
         some = origins[slice(b, b + BLOCK)]
         context = history.context(some, plan.lookback, 0)
         _, level = normalise(context, plan.season)
         scale = context.scale[:, None]
         truth, observed = history.targets(some, plan.horizon)
-        smooth = history.smoothed(some, matrices)
+        smooth = history.smoothed(some, mixture)
         truth = np.where(observed, truth, smooth)
         features = linear_features(context, plan.frequency, plan.season, upto)
         if unseen is not None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from carousel.forecast.closed_form import fit_smoothing, scored, sketched_linear
+from carousel.forecast.closed_form import sketched_linear
 from carousel.forecast.plan import Plan
+from carousel.forecast.smoothing_fit import fit_smoothing, scored
 from carousel.forecast.split import Spans, thinned
 from carousel.network.forecaster import Smoothing, Unit
 from carousel.series.history import History, in_model_unit, own_scale
@@ -158,4 +159,5 @@ def _one_ahead(history: History, smoothing: Smoothing) -> Iterator[tuple[Array, 
     for s, (a, b) in enumerate(pairwise(history.panel.offsets)):
         rows = np.arange(min(a + smoothing.memory, b), b)
         rows = rows[history.observed[rows]]
-        yield rows, (history.errors.of_series(s) @ smoothing.weights)[rows - a]
+        weights = smoothing.weights if smoothing.own is None else smoothing.own[s]
+        yield rows, (history.errors.of_series(s) @ weights)[rows - a]

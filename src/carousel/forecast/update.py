@@ -51,6 +51,12 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
     if rows is not None:
         rows[which] += added.lengths
     fitted = tail.next if tail.fitted is None else tail.fitted
+    smoothing, linear = model.smoothing, model.linear
+    if smoothing is not None and smoothing.own is not None:
+        common = np.repeat(smoothing.weights[None], len(fresh), 0)
+        smoothing = replace(smoothing, own=np.concatenate([smoothing.own, common]))
+    if linear is not None and linear.own is not None:
+        linear = replace(linear, own=np.concatenate([linear.own, np.repeat(linear.own[-1:], len(fresh))]))
     notes = tuple(note for note in model.notes if not note.startswith(_NOTE))
     return replace(
         model,
@@ -60,6 +66,8 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
             center=np.concatenate([scaling.center, new.center]),
             scale=np.concatenate([scaling.scale, new.scale]),
         ),
+        smoothing=smoothing,
+        linear=linear,
         tail=Tail(
             np.concatenate([_with(tail.window, which, state.window), new.window]),
             np.concatenate([_with(tail.errors, which, state.errors), new.errors]),

@@ -72,7 +72,7 @@ class _Forecaster:
         g, S = self._g, value.scaling
         y = g.input("y", np.float64, ["B", value.lookback])
         self._next = g("Unsqueeze", g.input("next", np.int64, ["B"]), _ints(1))
-        series = g.input("series", np.int64, ["B"])
+        self._series = series = g.input("series", np.int64, ["B"])
         self._window = y if S.unit == "identity" else g({"log": "Log", "root": "Sqrt"}[S.unit], y)
         self._center = g("Gather", S.center[:, None], series, axis=0)
         self._scale = g("Gather", S.scale[:, None], series, axis=0)
@@ -149,12 +149,21 @@ class _Forecaster:
         A, B = maps(smoothing, K)
         errors = g.input("errors", np.float64, ["B", M, G])
         window, flat = self._rows(M), g("Reshape", errors, _ints(0, M * G))
-        of_errors = np.zeros((M, G, G))
-        of_errors[:, np.arange(G), np.arange(G)] = B[:, 0]
-        expected = g("Add", g("MatMul", window, A[:, 0]), g("MatMul", flat, of_errors.reshape(M * G, G)))
+        of_next = np.zeros((M, G, G))
+        of_next[:, np.arange(G), np.arange(G)] = B[:, 0]
+        expected = g("Add", g("MatMul", window, A[:, 0]), g("MatMul", flat, of_next.reshape(M * G, G)))
         g.output("expected", expected, np.float64, ["B", G])
-        mixed = (B * smoothing.weights).transpose(0, 2, 1).reshape(M * G, K)
-        return g("Add", g("MatMul", window, A @ smoothing.weights), g("MatMul", flat, mixed))
+        if smoothing.own is None:
+            mixed = (B * smoothing.weights).transpose(0, 2, 1).reshape(M * G, K)
+            return g("Add", g("MatMul", window, A @ smoothing.weights), g("MatMul", flat, mixed))
+        weights = g("Gather", smoothing.own, self._series, axis=0)
+        weighed = g("Mul", errors, g("Unsqueeze", weights, _ints(1)))
+        of_errors = g(
+            "MatMul", g("Reshape", weighed, _ints(0, M * G)), B.transpose(0, 2, 1).reshape(M * G, K)
+        )
+        each = g("Reshape", g("MatMul", window, A.reshape(M, K * G)), _ints(0, K, G))
+        of_values = g("MatMul", each, g("Unsqueeze", weights, _ints(2)))
+        return g("Add", g("Squeeze", of_values, _ints(2)), of_errors)
 
     def _linear(self, path: LinearPath, x: Value) -> Value:
         g, v = self._g, self._value
@@ -167,7 +176,11 @@ class _Forecaster:
             which = g("Squeeze", self._calendar.phase(self._next, v.season), _ints(1))
             matrices = g("Gather", path.coefficients, which, axis=0)
             product = g("Squeeze", g("MatMul", g("Unsqueeze", features, _ints(1)), matrices), _ints(1))
-        return g("Add", base, g("Mul", self._scale, product))
+        found = g("Add", base, g("Mul", self._scale, product))
+        if path.own is None:
+            return found
+        own = g("Gather", path.own[:, None], self._series, axis=0)
+        return g("Add", x, g("Mul", own, g("Sub", found, x)))
 
     def _features(self, path: LinearPath) -> Value:
         g, m = self._g, self._value.season

@@ -146,6 +146,7 @@ def _forecaster_trial(made: Any, value: ForecastModel) -> tuple[float, str]:
         next=runner.frequency.shift(last.next, rng.integers(0, 1000, size=B)),
         center=last.center,
         scale=last.scale,
+        series=last.series,
     )
     expected = runner.forecast(state)
     feeds = _late("_onnx_forecaster").feeds_of(value, state, series)

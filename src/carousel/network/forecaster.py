@@ -110,12 +110,14 @@ class Smoothing:
         ar: (G, 3).
         ma: (G, 3).
         weights: (G,) at least 0, of sum 1.
+        own: (S, G) those of each series that was fitted; None where all have `weights`.
     """
 
     lags: NDArray[np.int64]
     ar: NDArray[np.float64]
     ma: NDArray[np.float64]
     weights: NDArray[np.float64]
+    own: NDArray[np.float64] | None = later(None, since=3)
 
     def __post_init__(self) -> None:
         G = len(self.weights)
@@ -123,6 +125,8 @@ class Smoothing:
             raise FormatError(f"smoothing: lags, ar and ma must have shape (G, 3) = ({G}, 3), G at least 1.")
         if self.lags.min() < 1:
             raise FormatError("smoothing: lags must be at least 1.")
+        if self.own is not None and (self.own.ndim != 2 or self.own.shape[1] != G):
+            raise FormatError(f"smoothing: `own` must have shape (S, G) = (S, {G}), got {self.own.shape}.")
 
     @property
     def memory(self) -> int:
@@ -143,6 +147,7 @@ class LinearPath:
         calendar: the features hold the calendar of the origin.
         interplay: the features hold the last season times the time of the year.
         level: with the calendar stands how high the window lies.
+        own: (S + 1,) how far each series goes from its smoothing, 0 to 1, and one that was not fitted; None: all go 1.
     """
 
     coefficients: NDArray[np.float64]
@@ -150,6 +155,7 @@ class LinearPath:
     calendar: bool
     interplay: bool
     level: bool = later(False)
+    own: NDArray[np.float64] | None = later(None, since=3)
 
 
 @document("forecaster.recurrent")
@@ -458,11 +464,15 @@ class ForecastModel:
             shapes["calibration.paths"] = (self.calibration.paths.shape[1:], (K,))
         if self.calibration.volatility is not None:
             shapes["calibration.volatility"] = (self.calibration.volatility.shape, (2,))
+        if self.smoothing is not None and self.smoothing.own is not None:
+            shapes["smoothing.own"] = (self.smoothing.own.shape[:1], (S,))
         for name, array in (("tail.rows", self.tail.rows), ("tail.fitted", self.tail.fitted)):
             if array is not None:
                 shapes[name] = (array.shape, (S,))
         if self.linear is not None:
             shapes["linear.coefficients"] = (self.linear.coefficients.shape[2:], (K,))
+            if self.linear.own is not None:
+                shapes["linear.own"] = (self.linear.own.shape, (S + 1,))
         if (paths := self.covariates) is not None:
             L = self.lookback
             shapes["covariates.unit"] = (paths.unit.shape, (S,))
@@ -518,8 +528,12 @@ class ForecastModel:
         arrays |= {"tail.window": self.tail.window, "tail.errors": self.tail.errors}
         if self.smoothing is not None:
             arrays |= {f"smoothing.{name}": getattr(self.smoothing, name) for name in ("ar", "ma", "weights")}
+            if self.smoothing.own is not None:
+                arrays["smoothing.own"] = self.smoothing.own
         if self.linear is not None:
             arrays["linear.coefficients"] = self.linear.coefficients
+            if self.linear.own is not None:
+                arrays["linear.own"] = self.linear.own
         if self.covariates is not None:
             names = ("unit", "effect", "path", "past", "future")
             of_paths = {name: getattr(self.covariates, name) for name in names}
@@ -535,3 +549,9 @@ class ForecastModel:
     def memory(self) -> int:
         """M, the errors that the smoothing remembers; 0 without smoothing."""
         return 0 if self.smoothing is None else self.smoothing.memory
+
+    @property
+    def tells_apart(self) -> bool:
+        """Whether a forecast depends on which of the fitted series it is of, beyond centre and scale."""
+        own = [path.own for path in (self.smoothing, self.linear) if path is not None]
+        return any(array is not None for array in own)

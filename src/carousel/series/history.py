@@ -16,7 +16,7 @@ from carousel.network.forecaster import CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import Encoded, Seen, effect, encoded
 from carousel.series.filling import fill
 from carousel.series.panel import Panel
-from carousel.series.smoothing import mixed
+from carousel.series.smoothing import Mixture
 from carousel.series.smoothing_errors import SmoothingErrors
 from carousel.series.unit import in_unit
 
@@ -60,6 +60,7 @@ class Context:
         center: (B,) of the series.
         scale: (B,) of the series.
         covariates: what is known of them; None for a model without.
+        series: (B,) which of the fitted series each is, -1 for none of them; None where nobody asks.
     """
 
     window: NDArray[np.float64]
@@ -68,6 +69,7 @@ class Context:
     center: NDArray[np.float64]
     scale: NDArray[np.float64]
     covariates: Seen | None = later(None, since=3)
+    series: NDArray[np.int64] | None = later(None, since=3)
 
     def __post_init__(self) -> None:
         B = len(self.window)
@@ -75,6 +77,7 @@ class Context:
         if axes != (2, 3, 1, 1, 1) or not (
             B == len(self.errors) == len(self.next) == len(self.center) == len(self.scale)
             and (self.covariates is None or len(self.covariates) == B)
+            and (self.series is None or self.series.shape == (B,))
         ):
             raise FormatError(
                 "the state of a forecaster: window must be (B, L), errors (B, M, G), the others (B,)."
@@ -90,7 +93,7 @@ class Context:
         joined: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(Context)
-            if f.name != "covariates"
+            if f.name != "covariates" and getattr(parts[0], f.name) is not None
         }
         return Context(**joined, covariates=Seen.join(seen) if seen else None)
 
@@ -102,6 +105,7 @@ class Context:
             self.center[index],
             self.scale[index],
             None if self.covariates is None else self.covariates[index],
+            None if self.series is None else self.series[index],
         )
 
 
@@ -120,6 +124,7 @@ class History:
         season: m.
         covariates: as the paths read them; None for a model without.
         horizon: K, as far as a context holds future covariates.
+        known: (S,) which of the fitted series each is, -1 for none of them.
     """
 
     panel: Panel
@@ -131,6 +136,7 @@ class History:
     season: int
     covariates: Encoded | None = None
     horizon: int = 0
+    known: Array | None = None
 
     @classmethod
     def of(
@@ -162,7 +168,7 @@ class History:
             center = np.where(known >= 0, scaling.center[known], center)
             scale = np.where(known >= 0, scaling.scale[known], scale)
         e = None if smoothing is None else SmoothingErrors.of(smoothing, x, panel.offsets)
-        return cls(panel, x, ~np.isnan(panel.values), e, center, scale, season, covariates, horizon)
+        return cls(panel, x, ~np.isnan(panel.values), e, center, scale, season, covariates, horizon, known)
 
     def ends(self) -> Origins:
         """The origin after the last row of every series."""
@@ -180,14 +186,17 @@ class History:
             center=self.center[s],
             scale=self.scale[s],
             covariates=seen,
+            series=None if self.known is None else self.known[s],
         )
 
-    def smoothed(self, origins: Origins, matrices: tuple[Array, Array]) -> Array:
-        """(B, K) what a mixture of the smoothing models forecasts, by its matrices (see `smoothing.mixture`)."""
-        M, parts = len(matrices[0]), [np.zeros((0, matrices[0].shape[1]))]
+    def smoothed(self, origins: Origins, mixture: Mixture) -> Array:
+        """(B, K) what a mixture of the smoothing models forecasts."""
+        M, _, K = mixture.errors.shape
+        parts = [np.zeros((0, K))]
         for b in range(0, len(origins), BLOCK):  # M errors of every model for one origin
             some = origins[slice(b, b + BLOCK)]
-            parts.append(mixed(matrices, self.x[self._before(some, M)], self._errors_before(some, M)))
+            known = None if self.known is None else self.known[some.series]
+            parts.append(mixture(self.x[self._before(some, M)], self._errors_before(some, M), known))
         return np.concatenate(parts)
 
     def targets(self, origins: Origins, horizon: int) -> tuple[Array, Array]:

@@ -123,6 +123,8 @@ def linear_path(
     P = len(path.coefficients)
     which = phase(frequency, season, context.next) if P > 1 else np.zeros(len(F), np.int64)
     forecast: Array = base + context.scale[:, None] * by_phase(path.coefficients, F, which)
+    if path.own is not None and context.series is not None:
+        forecast = smoothed + path.own[context.series][:, None] * (forecast - smoothed)
     return forecast
 
 

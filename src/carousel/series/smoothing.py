@@ -1,12 +1,15 @@
 """Exponential smoothing as a family of linear recursions, mixed by how well each forecast the past.
 
-Every member is an ARIMA model in three lags: simple smoothing ARIMA(0,1,1), Holt's trend ARIMA(0,2,2), a
-smoothed season (0,0,0)(0,1,1)m, and level and season together (0,1,1)(0,1,1)m, the "airline model".
-With a parameter of 0 they are persistence, the seasonal naive forecast, and last year plus its growth.
-
+Each series may have weights of its own. Every member is an ARIMA model in three lags: simple smoothing ARIMA(0,1,1),
+Holt's trend ARIMA(0,2,2), a smoothed season (0,0,0)(0,1,1)m, and level and season together (0,1,1)(0,1,1)m, the
+"airline model". With a parameter of 0 they are persistence, the seasonal naive forecast, and last year plus its growth.
 Sources: Box and Jenkins 1976, chapter 9; Hyndman, Koehler, Ord and Snyder 2008, chapter 11.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,16 +17,16 @@ import numpy as np
 from carousel.network.forecaster import Smoothing
 
 __all__ = [
+    "KEPT",
+    "POWER",
+    "Mixture",
     "ahead",
     "candidates",
     "errors",
     "errors_from",
     "expected",
     "maps",
-    "mixed",
-    "mixture",
     "shares",
-    "smoothed",
     "subset",
 ]
 
@@ -162,31 +165,60 @@ def maps(model: Smoothing, K: int) -> tuple[Array, Array]:
     return A, B
 
 
-def smoothed(model: Smoothing, window: Array, e: Array, K: int) -> Array:
-    """The mixture's forecast.
+@dataclass(frozen=True)
+class Mixture:
+    """The forecast of a smoothing as matrix products.
 
     Args:
-        window: (B, L) values, L at least M.
-        e: (B, M, G) errors.
-
-    Returns:
-        (B, K).
+        weights: (G,) of the model.
+        own: (S + 1, G) of each series, the last for any other; None where all have `weights`.
+        values: (F, M, K) what the last M values say, without errors; some members say the same.
+        saying: (G, F) 1 where a member says it.
+        errors: (M, G, K) what the errors of each member add.
     """
-    return mixed(mixture(model, K), window, e)
 
+    weights: Array
+    own: Array | None
+    values: Array
+    saying: Array
+    errors: Array
 
-def mixture(model: Smoothing, K: int) -> tuple[Array, Array]:
-    """The mixture's forecast as matrices: of the last M values (M, K), and of their errors (M * G, K)."""
-    A, B = maps(model, K)
-    M, G = model.memory, len(model.weights)
-    return A @ model.weights, (B * model.weights).transpose(0, 2, 1).reshape(M * G, K)
+    @classmethod
+    def of(cls, model: Smoothing, K: int) -> Mixture:
+        """The mixture K rows ahead."""
+        kinds, first, which = np.unique(
+            np.concatenate([model.lags, model.ar], 1), axis=0, return_index=True, return_inverse=True
+        )
+        A, B = maps(model, K)
+        saying = np.equal.outer(which.reshape(-1), np.arange(len(kinds))).astype(float)
+        own = None if model.own is None else np.concatenate([model.own, model.weights[None]])
+        return cls(model.weights, own, A[..., first].transpose(2, 0, 1), saying, B.transpose(0, 2, 1))
 
+    def __call__(self, window: Array, e: Array, series: Array | None = None) -> Array:
+        """(B, K) the forecast.
 
-def mixed(matrices: tuple[Array, Array], window: Array, e: Array) -> Array:
-    """(B, K) the forecast that the matrices of `mixture` give; arguments as for `smoothed`."""
-    of_values, of_errors = matrices
-    forecast: Array = window[:, -len(of_values) :] @ of_values + e.reshape(-1, len(of_errors)) @ of_errors
-    return forecast
+        Args:
+            window: (B, L) values, L at least M.
+            e: (B, M, G) errors.
+            series: (B,) which of the fitted series each is of, -1 for none of them.
+        """
+        of_values, of_errors = self._shared
+        x = window[:, -self.values.shape[1] :]
+        if self.own is None or series is None:
+            forecast: Array = x @ of_values + e.reshape(-1, len(of_errors)) @ of_errors
+            return forecast
+        weights, (M, G, K) = self.own[series], self.errors.shape
+        forecast = (e * weights[:, None]).reshape(-1, M * G) @ self.errors.reshape(M * G, K)
+        for share, values in zip((weights @ self.saying).T, self.values, strict=True):
+            forecast += (share[:, None] * x) @ values
+        return forecast
+
+    @cached_property
+    def _shared(self) -> tuple[Array, Array]:
+        """The matrices of values (M, K) and of errors (M * G, K) under the weights of the model."""
+        M, G, K = self.errors.shape
+        of_values = np.tensordot(self.weights @ self.saying, self.values, 1)
+        return of_values, (self.errors * self.weights[:, None]).reshape(M * G, K)
 
 
 def subset(model: Smoothing, kept: Array, weights: Array) -> Smoothing:

@@ -21,7 +21,7 @@ from carousel.series.history import Context, History, Origins, normalise
 from carousel.series.linear import linear_path, sizes
 from carousel.series.panel import Panel
 from carousel.series.segments import segment_inputs, segments
-from carousel.series.smoothing import expected, mixed, mixture
+from carousel.series.smoothing import Mixture, expected
 from carousel.series.unit import from_unit, in_unit
 from carousel.series.volatility import measures, volatility
 from carousel.stream.covariates import CovariateReader
@@ -175,7 +175,10 @@ class ForecasterModel:
         if (paths := v.covariates) is not None:
             static = encode(paths.of("static"), paths.static, np.arange(len(v.ids)))
             seen = Seen(paths.past, paths.future, static, paths.unit)
-        return Context(v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale, seen)
+        series = np.arange(len(v.ids))
+        return Context(
+            v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale, seen, series
+        )
 
     def missing(self, ds: Any, state: Context) -> Array:
         """(B,) how many rows are missing before rows at `ds`; below 0 where those were observed already.
@@ -245,6 +248,7 @@ class ForecasterModel:
             center=state.center,
             scale=state.scale,
             covariates=seen,
+            series=state.series,
         )
 
     def ahead(self, context: Context, future: Array) -> Context:
@@ -279,8 +283,15 @@ class ForecasterModel:
             or state.errors.shape[1:] != (v.memory, G)
             or state.next.dtype.kind != v.tail.next.dtype.kind
             or (state.covariates is None) != (v.covariates is None)
+            or not self._knows(state.series)
         ):
             raise ArgumentError("`state` must be of this model: what `start` or `observe` gave.")
+
+    def _knows(self, series: Array | None) -> bool:
+        """Whether these may be places of fitted series; states of models that do not ask need not say."""
+        if series is None:
+            return not self.value.tells_apart
+        return bool(((series >= -1) & (series < len(self.value.ids))).all())
 
     def points(self, history: History, origins: Origins) -> Array:
         """(B, K) the point forecasts at many origins, in the model's unit."""
@@ -363,9 +374,9 @@ class ForecasterModel:
         return interval_errors(c.scores, c.counts, levels, c.sided)[:, :, None]
 
     @cached_property
-    def _mixture(self) -> tuple[Array, Array]:
+    def _mixture(self) -> Mixture:
         assert self.value.smoothing is not None
-        return mixture(self.value.smoothing, self.value.horizon)
+        return Mixture.of(self.value.smoothing, self.value.horizon)
 
     def quantiles(self, forecast: Forecast, context: Context, quantiles: Any) -> Array:
         """(Q, B, K) in the user's unit, rising along Q; those of the paths where the model draws paths.
@@ -431,7 +442,7 @@ class ForecasterModel:
             y = self._plain.run(np.ascontiguousarray(z.T[..., None], np.float32))
             forecast: Array = level + y * scale
             return forecast
-        x = mixed(self._mixture, context.window, context.errors)
+        x = self._mixture(context.window, context.errors, context.series)
         if v.recurrent is not None:
             seen = context.covariates if v.covariates is not None and v.covariates.recurrent else None
             past, future, calendar = segments(

@@ -1,0 +1,193 @@
+"""What each series of a panel has of its own: weights of the smoothing, and a share of the linear path."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import carousel
+from carousel import Forecaster
+from carousel.errors import ArgumentError, FormatError
+from carousel.forecast.by_series import Losses, relative, spread
+from carousel.forecast.linear_share import choose_share, own_share
+from carousel.forecast.plan import plan
+from carousel.forecast.smoothing_fit import fit_smoothing
+from carousel.forecast.split import Spans
+from carousel.series import Panel
+from carousel.series.history import History, Origins
+from carousel.series.smoothing import Mixture
+from carousel.stream.forecaster import ForecasterModel
+from forecast_models import forecast_model
+
+K = 7
+Array = np.ndarray[Any, Any]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(31)
+
+
+def walks(rng: np.random.Generator, series: int, rows: int) -> list[Array]:
+    """The last value is the best forecast, and a season of 7 says nothing."""
+    return [100 + rng.normal(size=rows).cumsum() for _ in range(series)]
+
+
+def weeks(rng: np.random.Generator, series: int, rows: int) -> list[Array]:
+    """The season is everything, and the last value says nothing."""
+    return [50 + 20 * np.resize(rng.normal(size=7), rows) + rng.normal(size=rows) for _ in range(series)]
+
+
+def smoothed_error(panel: Panel, cut: int, *, own: bool) -> tuple[Array, bool]:
+    """(S,) mean absolute errors of the smoothing of the first `cut` rows, on the others; and whether series differ."""
+    shape = plan(panel, K, 7, None)
+    scaling, smoothing = fit_smoothing(panel.head(cut), shape, "identity")
+    differ = smoothing.own is not None
+    if not own:
+        smoothing = replace(smoothing, own=None)
+    history = History.of(panel, 7, scaling, smoothing, panel.ids)
+    origins = spread(Spans(np.full(len(panel), cut), panel.lengths - K + 1))
+    truth, _ = history.targets(origins, K)
+    off = np.abs(history.smoothed(origins, Mixture.of(smoothing, K)) - truth).mean(1)
+    return np.bincount(origins.series, off) / np.bincount(origins.series), differ
+
+
+def test_series_of_two_kinds_have_weights_of_their_own(rng: np.random.Generator) -> None:
+    panel = Panel.of([*walks(rng, 6, 300), *weeks(rng, 6, 300)])
+    own, differ = smoothed_error(panel, 200, own=True)
+    common, _ = smoothed_error(panel, 200, own=False)
+    assert differ
+    assert own[:6].mean() < 0.95 * common[:6].mean()
+    assert own[6:].mean() < 0.8 * common[6:].mean()
+    _, differ = smoothed_error(Panel.of(weeks(rng, 1, 300)), 200, own=True)
+    assert not differ  # one series has nothing to be told from
+
+
+@pytest.mark.parametrize("kind", [walks, weeks])
+def test_series_of_one_kind_lose_nothing(rng: np.random.Generator, kind: Any) -> None:
+    panel = Panel.of(kind(rng, 30, 200))
+    own, _ = smoothed_error(panel, 120, own=True)
+    common, _ = smoothed_error(panel, 120, own=False)
+    assert own.mean() < 1.02 * common.mean()
+
+
+def test_a_series_too_short_for_errors_has_the_weights_of_all(rng: np.random.Generator) -> None:
+    panel = Panel.of([*walks(rng, 6, 200), *weeks(rng, 6, 200), *walks(rng, 1, 3), np.full(200, np.nan)])
+    _, smoothing = fit_smoothing(panel, plan(panel, K, 7, None), "identity")
+    assert smoothing.own is not None
+    np.testing.assert_allclose(smoothing.own.sum(1), 1)
+    np.testing.assert_array_equal(smoothing.own[12], smoothing.own[13])
+
+
+def test_origins_are_spread_evenly_over_every_series() -> None:
+    first, stop = np.array([5, 0, 9, 4]), np.array([105, 3, 9, 2])
+    origins = spread(Spans(first, stop))
+    rows = [origins.row[origins.series == s] for s in range(4)]
+    assert rows[0].tolist() == list(range(5, 105))
+    assert rows[1].tolist() == [0, 1, 2]
+    assert not len(rows[2]) + len(rows[3])
+    many = spread(Spans(np.zeros(400, int), np.full(400, 111)))
+    assert np.bincount(many.series).tolist() == [12] * 400
+    assert many.row[:12].tolist() == list(range(0, 111, 10))
+
+
+def test_losses_are_drawn_from_those_of_a_series_to_those_of_all() -> None:
+    losses = np.array([[1.0, 3.0], [1.0, 3.0], [8.0, 4.0], [8.0, 4.0]])
+    origins = Origins(np.array([0, 0, 1, 1]), np.array([0, 5, 0, 5]))
+    known = Losses.of(origins, losses, np.ones(4), 3, 5)
+    assert known.known.tolist() == [True, True, False]
+    assert known.horizons.tolist() == [2, 2, 0]
+    assert known.quarter.tolist() == [0, 2, 0, 2]
+    np.testing.assert_allclose(known.of_all(), [(1 / 2 + 8 / 6) / 2, (3 / 2 + 4 / 6) / 2])
+    np.testing.assert_allclose(known.drawn(0)[:2], losses[[0, 2]])
+    np.testing.assert_allclose(known.drawn(2)[0], (losses[0] + 2 * known.of_all()) / 2)
+    np.testing.assert_allclose(known.drawn(1e9)[:2], np.outer([2, 6], known.of_all()), rtol=1e-6)
+    np.testing.assert_allclose(known.drawn(3)[2], known.of_all())
+    np.testing.assert_allclose(known.without(0).means(), losses[[1, 3]])
+    # One series half as bad, one twice: as bad as before on average of 5/4.
+    assert relative(np.array([[1.0, 2.0]]), np.array([2.0, 1.0]), np.array([0, 1])) == [1.25]
+    assert relative(np.ones((1, 2)), np.zeros(2), np.array([0, 1])) == [1.0]
+
+
+def test_each_series_follows_the_linear_path_as_far_as_it_is_right(rng: np.random.Generator) -> None:
+    panel = Panel.of(weeks(rng, 8, 150))
+    shape = plan(panel, K, 7, None)
+    scaling, smoothing = fit_smoothing(panel, shape, "identity")
+    history = History.of(panel, 7, scaling, smoothing, panel.ids)
+    train = Spans(np.full(8, 40), np.full(8, 140))
+
+    def right_for_half(origins: Origins) -> Array:
+        smooth = history.smoothed(origins, Mixture.of(smoothing, K))
+        truth, _ = history.targets(origins, K)
+        return np.where((origins.series < 4)[:, None], truth, 2 * smooth - truth)
+
+    drawn = choose_share(history, smoothing, shape, train, right_for_half)
+    assert drawn == 0
+    share = own_share(history, smoothing, shape, train, right_for_half, drawn)
+    assert share[:8].tolist() == [1] * 4 + [0] * 4
+    assert 0 <= share[8] <= 1
+
+    def right(origins: Origins) -> Array:
+        return history.targets(origins, K)[0]
+
+    assert choose_share(history, smoothing, shape, train, right) is None  # all of it, as without
+
+
+def frame(series: list[Array]) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame({"unique_id": f"s{k}", "ds": pd.date_range("2024-01-01", periods=len(y)), "y": y})
+        for k, y in enumerate(series)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_a_forecaster_of_two_kinds_from_fit_to_update(rng: np.random.Generator, tmp_path: Path) -> None:
+    df = frame([*walks(rng, 6, 200), *weeks(rng, 6, 200)])
+    old, new = (part[1] for part in df.groupby(df["ds"] >= "2024-07-01"))
+    forecaster = Forecaster(K, epochs=1, hidden_size=8, progress=False).fit(old)
+    model = forecaster.model_
+    assert model.tells_apart
+    assert any("weights of its own" in note for note in forecaster.notes_)
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    assert isinstance(loaded, Forecaster)
+    pd.testing.assert_frame_equal(loaded.predict(), forecaster.predict(), check_exact=True)
+    few = old[old["unique_id"].isin(["s9", "s2"])]
+    whole = forecaster.predict(old).set_index("unique_id").loc[["s2", "s9"]].reset_index()
+    pd.testing.assert_frame_equal(forecaster.predict(few).reset_index(drop=True), whole)
+
+    stranger = df[df["unique_id"] == "s9"].assign(unique_id="new")
+    both = pd.concat([new, stranger])
+    expected = forecaster.predict(pd.concat([df, stranger]))
+    updated = loaded.update(both)
+    assert isinstance(updated.model_.tail.window, np.ndarray)
+    pd.testing.assert_frame_equal(updated.predict(), expected, rtol=1e-6)
+    updated.save(tmp_path / "updated")
+    pd.testing.assert_frame_equal(carousel.load(tmp_path / "updated").predict(), expected, rtol=1e-6)  # type: ignore[union-attr]
+
+
+def test_a_state_says_which_series_it_is_of(rng: np.random.Generator) -> None:
+    value, _ = forecast_model(rng, freq="D", season=7, lookback=21, horizon=3, length=60)
+    runner = ForecasterModel(value)
+    state = runner.start()
+    assert state.series is not None
+    for series in (None, np.full(len(state), len(value.ids)), np.full(len(state), -2)):
+        with pytest.raises(ArgumentError, match="`state` must be of this model"):
+            runner.forecast(replace(state, series=series))
+    any_other = runner.forecast(replace(state, series=np.full(len(state), -1)))
+    assert not np.allclose(any_other.mean, runner.forecast(state).mean)
+
+
+@pytest.mark.parametrize("path", ["smoothing", "linear"])
+def test_own_values_of_another_number_of_series_are_refused(rng: np.random.Generator, path: str) -> None:
+    value, _ = forecast_model(rng, freq="D", season=7, lookback=21, horizon=3, length=60)
+    part = getattr(value, path)
+    with pytest.raises(FormatError, match=rf"`{path}\.own` must have shape"):
+        replace(value, **{path: replace(part, own=part.own[1:])})
+    with pytest.raises(FormatError, match=rf"`{path}\.own` must be finite"):
+        replace(value, **{path: replace(part, own=part.own * np.nan)})
