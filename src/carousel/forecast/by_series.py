@@ -22,6 +22,7 @@ TOLD, FEWEST, MOST = 5000, 3, 12  # origins: of all series, about, and of one
 FEW = 400  # of all, where the series are so few that this is more
 DRAWN = (0.0, 1.0, 3.0, 10.0, 30.0)  # horizons of a series that the losses of all count as much as
 QUARTERS = 4  # of the origins of a series
+ROUNDING = 1e-6  # of the mean loss
 WORTH = 0.995  # of the loss without, below which values for each series are worth having
 
 
@@ -122,17 +123,16 @@ def spread(spans: Spans) -> Origins:
 
 
 def relative(losses: Array, without: Array, series: Array) -> Array:
-    """(T,) the mean, over the series, of what losses are to those without; a series without any is left out.
+    """(T,) the mean, over the series, of what losses are to those without.
 
     Args:
         losses: (T, B) of T trials.
         without: (B,).
         series: (B,).
     """
-    base = np.bincount(series, without)
-    counted = base > 0
-    if not counted.any():
-        return np.ones(len(losses))
+    counted = np.bincount(series) > 0
+    base = np.bincount(series, without)[counted]
+    least = ROUNDING * base.mean() + 1e-300  # what is forecast without error is so in any way
     sums = np.array([np.bincount(series, loss)[counted] for loss in losses])
-    found: Array = (sums / base[counted]).mean(1)
+    found: Array = ((sums + least) / (base + least)).mean(1)
     return found

@@ -28,6 +28,7 @@ Array = np.ndarray[Any, Any]
 SERIES, ROWS, ORIGINS = 64, 4000, 400  # that weight the members for all
 WORTH = 0.98  # of the loss with common weights, below which own ones are worth having
 ROUNDS = 3  # in which the weights of all and of each tell one another
+HOPELESS = 10.0  # of the least loss
 LIGHT = 0.01  # of the largest weight, below which a member is left out
 BLOCK = 100  # origins at a time that every member, of a hundred, forecasts from
 
@@ -119,8 +120,7 @@ def _with_own(
 
     Those of which each series has weights of its own are some of which each finds a good one.
     """
-    few = max(int(panel.lengths.max()), 1)
-    some = panel.tail(min(ROWS, 2 * members.memory + origins_of_each(len(panel)) * plan.horizon, few))
+    some = panel.tail(min(ROWS, 2 * members.memory + origins_of_each(len(panel)) * plan.horizon))
     trial = _Trial.of(some, members, plan, unit)
     last = np.maximum(some.lengths - plan.horizon, trial.first)
     origins = spread(Spans(trial.first, np.minimum(last + 1, some.lengths)))
@@ -176,7 +176,9 @@ def _complementary(losses: Array) -> Array:
     Args:
         losses: (S, G), of which each series counts alike.
     """
-    relative = losses / np.maximum(losses.min(1, keepdims=True), 1e-300)
+    with np.errstate(over="ignore"):
+        # One is as good as none from there on; a series without any error must not decide alone.
+        relative = np.minimum(losses / np.maximum(losses.min(1, keepdims=True), 1e-300), HOPELESS)
     chosen: list[int] = []
     least = np.full(len(relative), np.inf)
     for _ in range(min(KEPT, relative.shape[1])):
