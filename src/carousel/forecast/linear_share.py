@@ -1,7 +1,7 @@
 """How far each series follows the linear path from its smoothing.
 
 One matrix serves all series, and those that move most decide on it. Where a panel is of several kinds it is wrong for
-some: traffic whose week-ends are quiet is forecast half as busy by a path that has learned of loads.
+some: traffic whose week-ends are quiet is forecast half as busy then as on working days, as loads are.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def choose_share(
     known = Losses.of(origins, losses, errors[2].sum(1), len(history.panel), plan.horizon)
     if not known.known.any():
         return None
-    of_quarters = [known.without(q) for q in range(QUARTERS)]
+    without = [known.without(q) for q in range(QUARTERS)]
     tried = []
     for drawn in ALIKE:
-        places = np.stack([_places(losses, drawn) for losses in of_quarters], 1)
+        places = np.stack([_places(others, drawn) for others in without], 1)
         tried.append(losses[np.arange(len(losses)), places[origins.series, known.quarter]])
     found = relative(np.array(tried), losses[:, -1], origins.series)
     best = int(np.argmin(found))

@@ -106,8 +106,8 @@ def _of_linear(path: LinearPath) -> str:
         return kept
     few, middle, many = (f"{share:.0%}" for share in np.quantile(path.own[:-1], (0.1, 0.5, 0.9)))
     if few == many:
-        return f"{kept}, {middle} of the way"
-    return f"{kept}; each series goes as far as is its own, {middle} of the way in the middle, most {few} to {many}"
+        return f"{kept}; {middle} of the way to it"
+    return f"{kept}; by series {few} to {many} of the way to it, {middle} in the middle"
 
 
 def _of_covariates(paths: CovariatePaths) -> list[str]:
