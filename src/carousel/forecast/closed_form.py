@@ -13,6 +13,7 @@ import numpy as np
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
 from carousel.forecast.quarters import Quarter, Selected, moments, quarter_of, quarters, total
+from carousel.forecast.shrinkage import jackknifed
 from carousel.forecast.split import Spans, thinned
 from carousel.forecast.threads import side_by_side
 from carousel.network.forecaster import LinearPath, Smoothing
@@ -26,7 +27,6 @@ __all__ = [
     "choose_linear",
     "fit_linear",
     "out_of_fold",
-    "shrink_factor",
     "sketched_linear",
 ]
 
@@ -223,7 +223,10 @@ def _shrink(choice: LinearChoice, plan: Plan, judges: Sequence[_Held]) -> float:
         return (_of_smoothing(rows) + size - rows.loss(path.share, path.coefficients)) / 2, size
 
     gains, sizes = np.array(side_by_side(gain, judges)).T
-    return _jackknifed(gains, sizes)
+    if sizes.sum() <= 0:
+        return 0.0
+    s = float(gains.sum() / sizes.sum())
+    return jackknifed(s, gains - s * sizes, sizes)
 
 
 def _some_steps(plan: Plan) -> Array:
@@ -312,31 +315,3 @@ def sketched_linear(
     choice = LinearChoice(0, len(columns), (best.member,))
     choice = replace(choice, shrink=_shrink(choice, plan, judges))
     return out_of_fold(history, smoothing, plan, train, choice, parts)
-
-
-def shrink_factor(forecast: Array, rest: Array, observed: Array, blocks: int, doubt: float = 1.0) -> float:
-    """What to multiply a correction with so that noise in the held-out rows cannot make it a loss.
-
-        s = Σ f r / Σ f²        clip(s - SE(s), 0, 1)        SE by a jackknife over blocks of origins
-
-    Args:
-        forecast: (B, K) f, the correction.
-        rest: (B, K) r, what it should have been.
-        observed: (B, K).
-        blocks: how many.
-        doubt: of standard errors that are taken off.
-    """
-    f, r = np.where(observed, forecast, 0), np.where(observed, rest, 0)
-    fr = np.array([part.sum() for part in np.array_split((f * r).sum(1), blocks)])
-    ff = np.array([part.sum() for part in np.array_split((f * f).sum(1), blocks)])
-    return _jackknifed(fr, ff, doubt)
-
-
-def _jackknifed(fr: Array, ff: Array, doubt: float = 1.0) -> float:
-    """clip(s - doubt SE(s), 0, 1) from Σ f r and Σ f² of every block."""
-    if ff.sum() <= 0:
-        return 0.0
-    blocks, s = len(fr), fr.sum() / ff.sum()
-    without = (fr.sum() - fr) / np.maximum(ff.sum() - ff, 1e-300)
-    error = np.sqrt((blocks - 1) / blocks * ((without - without.mean()) ** 2).sum())
-    return float(np.clip(s - doubt * error, 0, 1))

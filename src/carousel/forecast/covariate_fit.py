@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from carousel.forecast.closed_form import PENALTIES, shrink_factor
+from carousel.forecast.closed_form import PENALTIES
 from carousel.forecast.moments import Moments
 from carousel.forecast.plan import Plan
+from carousel.forecast.shrinkage import shrink_factor
 from carousel.forecast.split import BLOCKS, Spans, thinned
 from carousel.network.forecaster import Covariate, CovariatePaths, Scaling, Smoothing, Unit
 from carousel.series.covariates import effect, encoded, regressors

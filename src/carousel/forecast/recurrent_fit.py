@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from carousel.forecast.closed_form import shrink_factor
 from carousel.forecast.modules import DeepARNet, PlainNet, SegmentNet
 from carousel.forecast.plan import Plan
 from carousel.forecast.session import Session
 from carousel.forecast.settings import Settings
+from carousel.forecast.shrinkage import shrink_factor
 from carousel.forecast.split import Spans, judges, thinned
 from carousel.forecast.threads import LARGE
-from carousel.forecast.training import Batch, Dropper, Loop, Run, train
+from carousel.forecast.training import DELTA, Batch, Dropper, Loop, Run, train
 from carousel.network.forecaster import CovariatePaths, DeepARPath, PlainPath, RecurrentPath, Scaling
 from carousel.series.autoregression import row_inputs, row_size, unit_of
 from carousel.series.features import CalendarTable
@@ -105,7 +105,7 @@ def fit_segments(job: Job) -> tuple[RecurrentPath | None, Run]:
         observed = torch.cat([batch.observed for batch in held])
         blocks, doubt = judges(len(job.choose), plan.horizon), 2.0 if job.few else 1.0
         judged = output.numpy(), target.numpy(), observed.numpy() > 0
-        shrink = shrink_factor(*judged, blocks, doubt) if blocks else 0.0
+        shrink = shrink_factor(*judged, blocks, doubt, DELTA) if blocks else 0.0
     return (net.value(shrink) if shrink > 0 else None), run
 
 

@@ -20,7 +20,7 @@ from carousel.forecast.state import named, restore, snapshot, tensors
 from carousel.forecast.threads import side_by_side
 from carousel.network.checkpoint import Named, Training
 
-__all__ = ["Batch", "Loop", "Run", "huber", "train"]
+__all__ = ["DELTA", "Batch", "Loop", "Run", "huber", "train"]
 
 Array = np.ndarray[Any, Any]
 Loader = Callable[[Array], "Batch"]
@@ -28,6 +28,7 @@ Dropper = Callable[["Batch", np.random.Generator], "Batch"]
 Criterion = Callable[[nn.Module, "Batch"], Tensor]
 
 AVERAGE = 0.99  # of the moving average of the weights
+DELTA = 1.0  # of the Huber loss, in units of the scale of a series
 CLIP = 1.0  # norm of the gradient
 WARM_UP = 50  # steps in which the learning rate rises
 PART = 128  # rows of a batch that a thread of its own computes
@@ -95,9 +96,9 @@ class Run:
 
 
 def huber(net: nn.Module, batch: Batch) -> Tensor:
-    """Mean Huber loss (delta 1) over what was observed."""
+    """Mean Huber loss over what was observed."""
     output = net(*batch.inputs)[:, : batch.target.shape[1]]
-    loss = nn.functional.huber_loss(output, batch.target, reduction="none")
+    loss = nn.functional.huber_loss(output, batch.target, reduction="none", delta=DELTA)
     return (loss * batch.observed).sum() / batch.observed.sum().clamp(min=1)
 
 
