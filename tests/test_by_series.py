@@ -202,3 +202,22 @@ def test_own_values_of_another_number_of_series_are_refused(rng: np.random.Gener
         replace(value, **{path: replace(part, own=part.own[1:])})
     with pytest.raises(FormatError, match=rf"`{path}\.own` must be finite"):
         replace(value, **{path: replace(part, own=part.own * np.nan)})
+
+
+@pytest.mark.parametrize("rows", [10, 11, 12, 14, 16, 20])
+@pytest.mark.filterwarnings("error")
+def test_a_single_origin_of_each_series_is_no_evidence(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    frames = [
+        pd.DataFrame(
+            {
+                "unique_id": s,
+                "ds": pd.date_range("2023-01-02", periods=rows),
+                "y": 100 + rng.normal(size=rows),
+            }
+        )
+        for s in range(10)
+    ]
+    options: dict[str, Any] = {"epochs": 1, "hidden_size": 4, "max_steps": 2, "progress": False}
+    forecaster = carousel.Forecaster(4, **options).fit(pd.concat(frames))
+    assert not [note for note in forecaster.notes_ if "each series has weights" in note]

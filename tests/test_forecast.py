@@ -1,6 +1,7 @@
 """The estimator: what it owes its user."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,41 @@ def test_backtest_table(rng: np.random.Generator) -> None:
     assert set(result.scores["carousel"].coverage) == {80.0, 95.0}
     assert "RMSE" in str(result)
     assert result.verdict[0] in str(result)
+
+
+@contextmanager
+def torch_set_to(setting: str) -> Iterator[None]:
+    """With a setting of torch that a program may have for its own tensors."""
+    import torch
+
+    contexts: dict[str, Any] = {
+        "no_grad": torch.no_grad,
+        "inference_mode": torch.inference_mode,
+        "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        "device": lambda: torch.device("meta"),
+        "float64": nullcontext,
+    }
+    try:
+        if setting == "float64":
+            torch.set_default_dtype(torch.float64)
+        with contexts[setting]():
+            yield
+            assert setting != "float64" or torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("setting", ["no_grad", "inference_mode", "autocast", "device", "float64"])
+@pytest.mark.parametrize("architecture", ["auto", "plain", "deepar"])
+def test_a_fit_does_not_see_the_callers_settings(
+    rng: np.random.Generator, architecture: str, setting: str
+) -> None:
+    y = monthly(rng)["y"].to_numpy()
+    expected = Forecaster(6, architecture=architecture, **QUICK).fit(y)
+    with torch_set_to(setting):
+        found = Forecaster(6, architecture=architecture, **QUICK).fit(y)
+    assert found.history_ == expected.history_
+    pd.testing.assert_frame_equal(found.predict(), expected.predict())
 
 
 def test_the_scaler_sees_training_rows_only(rng: np.random.Generator) -> None:

@@ -57,6 +57,7 @@ class Columns:
     zones: dict[str, str] = field(default_factory=dict)  # of columns of times that were read
     units: dict[str, TimeUnit] = field(default_factory=dict)  # of the time stamps in them, "D" for dates
     series: Callable[[int], str] | None = None  # the name of a row's series, for messages
+    zone: str | None = None  # whose clock tells the times of columns that are in any other
     argument: str = ""  # what the caller gave the frame as, likewise
 
     def at(self, row: int, name: str) -> str:
@@ -101,6 +102,8 @@ class Columns:
         texts = pc.utf8_trim_whitespace(pc.cast(values, pa.string())).dictionary_encode()
         codes = np.append(texts.indices.to_numpy(), np.int32(-1))[codes]
         names = texts.dictionary.to_pylist()
+        if len(names) < len(values):
+            self.remarks.append(f"ids of column {name} that differ in white space alone are one series")
         blank = names.index("") if "" in names else -1
         missing = np.flatnonzero((codes < 0) | (codes == blank))
         if len(missing):
@@ -200,8 +203,12 @@ class Columns:
         return _textual(self.frame.schema[name])
 
     def is_whole(self, name: str) -> bool:
-        """Whether a column holds integers."""
-        return bool(self.frame.schema[name].is_integer())
+        """Whether a column holds integers, which a missing value may have turned into floats."""
+        dtype = self.frame.schema[name]
+        if not dtype.is_float():
+            return bool(dtype.is_integer())
+        numbers = self._plain_numbers(name)
+        return bool((np.floor(numbers) == numbers).all())
 
     def _is_null(self, name: str) -> bool:
         """Whether polars or arrow know of a column only that it has no value."""
@@ -218,11 +225,16 @@ class Columns:
         series = self.frame[name]
         zone = self._pandas_zone(name)
         if zone:
-            series = nw.from_native(series.to_native().dt.tz_localize(None), series_only=True)
+            stamps = series.to_native().dt
+            stamps = stamps.tz_convert(self.zone).dt if self.zone else stamps
+            series = nw.from_native(stamps.tz_localize(None), series_only=True)
         elif isinstance(series.dtype, nw.Datetime) and series.dtype.time_zone is not None:
             zone = series.dtype.time_zone
+            if self.zone and canonical(zone) != self.zone:
+                series = series.dt.convert_time_zone(self.zone)
             series = series.dt.replace_time_zone(None)
         if zone:
+            zone = self.zone or zone
             self.zones[name] = canonical(zone)
             self.remarks.append(f"times are read as the wall clock of {zone} shows them")
         self.units[name] = series.dtype.time_unit if isinstance(series.dtype, nw.Datetime) else "D"

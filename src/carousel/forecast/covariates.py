@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.columns import Columns, shown
 from carousel.forecast.dates import moment
+from carousel.forecast.zones import left_out
 from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
 from carousel.series.history import Origins
@@ -64,6 +65,10 @@ class Wanted:
         if twice is not None:
             raise ArgumentError(
                 f"A covariate must be one of `past`, `future` and `static`, {twice!r} is twice."
+            )
+        if holidays is not None and not isinstance(holidays, str):
+            raise ArgumentError(
+                f'`holidays` must be one country, such as "US", or a part of one, "DE-BY", got {holidays!r}.'
             )
         if holidays is not None and HOLIDAY in every:
             raise ArgumentError(f"`holidays` makes a column {HOLIDAY!r}; rename the covariate of that name.")
@@ -222,12 +227,14 @@ class Ahead:
         next: (S,) the first time stamp to forecast.
         frequency: of the grid.
         horizon: K.
+        zone: of the times, whose clock may leave some out.
     """
 
     ids: tuple[str, ...]
     next: Array
     frequency: Frequency
     horizon: int
+    zone: str | None = None
 
     @property
     def times(self) -> Array:
@@ -284,8 +291,15 @@ def future_rows(
                 f"{moment(grid[s][again[0]])} of series {ids[s]!r}; remove one of them."
             )
         out[s, step], given[s, step] = values[rows], True
+    _fill(out, left_out(grid, ahead.zone) & ~given)
     _check_complete(out, given, wanted, ahead, origin.prefix())
     return out
+
+
+def _fill(out: Array, absent: Array) -> None:
+    """Rows that are no rows, and get no forecast, as the row before them, or of the first one 0."""
+    for s, k in np.argwhere(absent):
+        out[s, k] = out[s, k - 1] if k else 0
 
 
 def _counted_from(ahead: Ahead, series: Array) -> Array:

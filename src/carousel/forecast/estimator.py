@@ -12,8 +12,15 @@ from carousel import network
 from carousel.errors import ArgumentError, NotFittedError, check_choice, check_integer
 from carousel.forecast.backtest import Backtest, Schedule, fitted_backtest
 from carousel.forecast.covariates import Ahead
-from carousel.forecast.frames import forecast_columns, kind_of, quantile_columns, sample_columns, to_frame
-from carousel.forecast.inputs import read_future, read_rows, with_future
+from carousel.forecast.frames import (
+    check_apart,
+    forecast_columns,
+    kind_of,
+    quantile_columns,
+    sample_columns,
+    to_frame,
+)
+from carousel.forecast.inputs import continued, read_future, read_rows, with_future
 from carousel.forecast.progress import progress_report
 from carousel.forecast.read import Reading, Wanted, read_frame
 from carousel.forecast.refit import refitted_backtest
@@ -170,6 +177,7 @@ class Forecaster:
         from carousel.forecast.fitting import Exogenous, fit
         from carousel.forecast.session import Session
         from carousel.forecast.threads import fitting_threads
+        from carousel.forecast.training import own_settings
 
         start = monotonic()
         settings = Settings.of(self.get_params())
@@ -191,9 +199,11 @@ class Forecaster:
                 f"architecture={settings.architecture!r} reads the target alone; covariates need 'auto'."
             )
         columns = reading.columns(kind_of(df))
+        check_apart(columns)
         with (
             reading.blamed(),
             fitting_threads(settings.hidden_size),
+            own_settings(),
             progress_report(self.progress, settings.epochs) as report,
         ):
             exogenous = Exogenous(reading.covariates, reading.holidays)
@@ -211,7 +221,12 @@ class Forecaster:
         return self
 
     def update(
-        self, df: Any, *, static: Any = None, duplicates: Literal["error", "mean"] = "error"
+        self,
+        df: Any,
+        *,
+        static: Any = None,
+        layout: Literal["long", "wide"] = "long",
+        duplicates: Literal["error", "mean"] = "error",
     ) -> Forecaster:
         """Takes in rows that came after the fitted ones; nothing is fitted again.
 
@@ -221,8 +236,9 @@ class Forecaster:
 
         Args:
             df: the new rows, in the columns that were fitted, covariates too; those of a known series begin at its
-                next row.
+                next row, and are counted on from there where they have no time, as in an array.
             static: as for `predict`, of new series.
+            layout: of `df`.
             duplicates: as in `fit`.
 
         Raises:
@@ -231,9 +247,10 @@ class Forecaster:
         """
         from carousel.forecast.update import update
 
-        reading = self._read(df, static=static, duplicates=duplicates, known=set(self._fitted().ids))
+        known = set(self._fitted().ids)
+        reading = self._read(df, static=static, duplicates=duplicates, layout=layout, known=known)
         with reading.blamed():
-            self._set(update(self._runner, reading.panel))
+            self._set(update(self._runner, continued(reading, self.model_), reading.lost))
         self.notes_ = self.model_.notes
         return self
 
@@ -291,7 +308,7 @@ class Forecaster:
             forecast = self._runner.forecast(state, level)
         else:
             reading = self._read(df, duplicates=duplicates, layout=layout, static=static)
-            panel = with_future(reading.panel, model, future)
+            panel = with_future(reading, model, future)
             history = self._runner.history(panel)
             forecast = self._runner.forecasts(history, history.ends(), level)
             if samples is not None or quantiles is not None:
@@ -381,9 +398,8 @@ class Forecaster:
         self._fitted()
         if df is None:
             return plot(self._runner, None, path, last=self._ahead(future), **options)
-        panel = self._read(df, duplicates=duplicates, static=static).panel
-        if not options.get("truth"):
-            panel = with_future(panel, self.model_, future)
+        reading = self._read(df, duplicates=duplicates, static=static)
+        panel = reading.panel if options.get("truth") else with_future(reading, self.model_, future)
         return plot(self._runner, panel, path, **options)
 
     def report(
@@ -417,7 +433,7 @@ class Forecaster:
         from carousel.network import atomic
 
         reading = self._read(df, duplicates=duplicates, static=static)
-        panel = with_future(reading.panel, self.model_, future)
+        panel = with_future(reading, self.model_, future)
         result, how = fair_backtest(self, reading, origins=origins, step=step, start=start)
         page = report_page(self._runner, panel, result, how, self.notes_, self.__dict__.get("history_", ()))
         if path is not None:
@@ -504,7 +520,7 @@ class Forecaster:
         model, last = self._fitted(), self._runner.last()
         if model.covariates is None or not model.covariates.of("future"):
             return last
-        ahead = Ahead(model.ids, last.next, self._runner.frequency, model.horizon)
+        ahead = Ahead(model.ids, last.next, self._runner.frequency, model.horizon, model.columns.zone)
         return self._runner.ahead(last, read_future(future, model, ahead))
 
 

@@ -8,13 +8,16 @@ from typing import Any, cast
 import narwhals as nw
 import numpy as np
 
+from carousel.errors import DataError
 from carousel.forecast.zones import instants
 from carousel.network.forecaster import Columns, TimeUnit
 from carousel.stream.forecast import Forecast
 
-__all__ = ["forecast_columns", "kind_of", "quantile_columns", "sample_columns", "to_frame"]
+__all__ = ["check_apart", "forecast_columns", "kind_of", "quantile_columns", "sample_columns", "to_frame"]
 
 Array = np.ndarray[Any, Any]
+
+_OURS = ("carousel", "sample", "cutoff", "y", "persistence", "seasonal naive", "ridge")
 
 
 def kind_of(data: Any) -> str:
@@ -30,6 +33,19 @@ def kind_of(data: Any) -> str:
     except ImportError:
         return "pyarrow"
     return "pandas"
+
+
+def check_apart(columns: Columns) -> None:
+    """Refuses columns of ids or times by whose names a forecast or a backtest has other columns.
+
+    Raises:
+        DataError: names the column.
+    """
+    for name in (columns.id, columns.time):
+        if name is not None and (name in _OURS or name.startswith("carousel-")):
+            raise DataError(
+                f"Column {name!r} names the series or times, but forecasts have a column of that name; rename it."
+            )
 
 
 def forecast_columns(forecast: Forecast, ids: Any, columns: Columns) -> dict[str, Array]:

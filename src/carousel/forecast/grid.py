@@ -23,6 +23,7 @@ Array = np.ndarray[Any, Any]
 
 _BLOCK = 1 << 17  # rows
 _MEAN = "--duplicates mean, in Python duplicates='mean'"
+_SHOWN = 8  # steps of one series, at least, that show a wider step than asked for; fewer may be gaps
 _SPARSE = 20  # a grid with more rows than this per row given comes from a wrong date or a wrong frequency
 
 
@@ -98,7 +99,9 @@ def _duplicate(
             if names.time in columns.zones
             else f"pd.to_datetime(df[{names.time!r}], utc=True)"
         )
-        way_out = f"average them ({_MEAN}), or give times in UTC (in pandas {utc})"
+        way_out = f"average them ({_MEAN})"
+        if columns.zone is None:
+            way_out += f", or give times in UTC (in pandas {utc})"
     else:
         way_out = f"remove one of them, or average them ({_MEAN})"
         if names.id is None:
@@ -216,6 +219,8 @@ def _check_step(times: Array, offsets: Array, frequency: Frequency) -> None:
     Raises:
         DataError: the rows fit a grid of their own that is at least twice as wide.
     """
+    if np.diff(offsets).max() <= _SHOWN:
+        return
     try:
         found = Frequency.infer(times, offsets)
     except DataError:
@@ -225,7 +230,7 @@ def _check_step(times: Array, offsets: Array, frequency: Frequency) -> None:
     if found != frequency and found.unit not in ("business", "open") and (wide >= fine).all():
         raise DataError(
             f"The step of the rows is {found}, not {frequency} as asked for (or as the model was fitted); "
-            "give rows of that step."
+            "give rows of that step, with empty cells where values are missing."
         )
 
 

@@ -19,13 +19,14 @@ from carousel.forecast.covariates import (
 )
 from carousel.forecast.dates import moment
 from carousel.forecast.read import Reading, columns_of, read_frame
+from carousel.forecast.zones import left_out
 from carousel.network.forecaster import ForecastModel, Unit
 from carousel.series import Panel
 from carousel.series.covariates import Covariates
 from carousel.series.holidays import HOLIDAY, holiday_column
-from carousel.series.unit import TITLES, without
+from carousel.series.unit import TITLES, in_unit, without
 
-__all__ = ["read_future", "read_rows", "with_future"]
+__all__ = ["continued", "read_future", "read_rows", "with_future"]
 
 Array = np.ndarray[Any, Any]
 
@@ -59,11 +60,16 @@ def read_rows(
             if length < least and name not in known:
                 rows = "1 row" if length == 1 else f"{length} rows"
                 raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
-        measured = {*known, *model.ids}
+        measured, unit = {*known, *model.ids}, model.scaling.unit
         for name, values in zip(reading.panel.ids, reading.panel, strict=True):
             if name not in measured and np.count_nonzero(~np.isnan(values)) < 2:
                 raise DataError(f"Series {name!r} has 1 value, but a forecast needs at least 2.")
-    return _with_note(reading, model.scaling.unit)
+            if name not in known and np.isnan(in_unit(values, unit)).all():
+                raise DataError(
+                    f"Series {name!r} has no value with a {TITLES[unit]}, which this model sees; forecast it without "
+                    "the others, by a model of its own."
+                )
+    return _with_note(reading, unit)
 
 
 def _with_note(reading: Reading, unit: Unit) -> Reading:
@@ -76,7 +82,7 @@ def _with_note(reading: Reading, unit: Unit) -> Reading:
     first = f"series {panel.ids[s]!r} at {moment(panel.times(s)[lost[0] - panel.offsets[s]])}"
     values = "1 value has" if len(lost) == 1 else f"{len(lost)} values have"
     note = f"{values} no {TITLES[unit]}, which this model sees: counted as missing, first in {first}"
-    return replace(reading, notes=(*reading.notes, note))
+    return replace(reading, notes=(*reading.notes, note), lost=(note,))
 
 
 def _read(
@@ -103,6 +109,7 @@ def _read(
         layout=layout,
         wanted=replace(Wanted.again(paths), static=()),
         known=known,
+        zone=columns.zone,
     )
     if paths is None or not paths.of("static"):
         return reading
@@ -142,7 +149,7 @@ def _with_statics(reading: Reading, frame: Any, static: Any, model: ForecastMode
     new = known < 0
     if new.any():
         if static is not None:
-            rows, _ = with_statics(columns_of(static), model.columns.id, panel.ids, wanted)
+            rows, _ = with_statics(columns_of(static, argument="static"), model.columns.id, panel.ids, wanted)
             there = ~np.isnan(rows).all(1)
         else:
             rows, there = _statics_of(frame, panel, wanted, model.columns.id)
@@ -179,12 +186,33 @@ def _statics_of(frame: Any, panel: Panel, wanted: Wanted, id: str | None) -> tup
     return rows, ~np.isnan(rows).all(1)
 
 
-def with_future(panel: Panel, model: ForecastModel, future: Any) -> Panel:
-    """A panel with the future covariates, if the model reads any, of the rows to forecast."""
+def continued(reading: Reading, model: ForecastModel) -> Panel:
+    """The panel of new rows, those of known series from their next row on.
+
+    Rows that have no time are counted on from there; hours that the clock of the zone leaves out need not be given.
+    """
+    panel, places = reading.panel, {name: s for s, name in enumerate(model.ids)}
+    known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
+    due = np.where(known >= 0, model.tail.next[known], panel.starts)
+    if reading.names.time is None and panel.frequency.unit == "index":
+        return replace(panel, starts=due)
+    before = np.zeros(len(panel), np.int64)
+    for s in np.flatnonzero(panel.starts > due):
+        count = int(panel.frequency.positions(due[s], panel.starts[s : s + 1])[0])
+        if left_out(panel.frequency.shift(due[s], np.arange(count)), model.columns.zone).all():
+            before[s] = count
+    return panel.preceded(before) if before.any() else panel
+
+
+def with_future(reading: Reading, model: ForecastModel, future: Any) -> Panel:
+    """The panel with the future covariates, if the model reads any, of the rows to forecast."""
+    panel = reading.panel
     if panel.covariates is None or model.covariates is None or not model.covariates.of("future"):
         return panel
     next = panel.frequency.shift(panel.lasts, np.ones(len(panel)))
-    rows = read_future(future, model, Ahead(panel.ids, next, panel.frequency, model.horizon))
+    rows = read_future(
+        future, model, Ahead(panel.ids, next, panel.frequency, model.horizon, reading.names.zone)
+    )
     return replace(panel, covariates=panel.covariates.extended(panel.lengths, rows))
 
 
@@ -203,7 +231,8 @@ def read_future(frame: Any, model: ForecastModel, ahead: Ahead) -> Array:
                 f"The model reads future covariates: give {', '.join(wanted.future)} for the {ahead.horizon} rows "
                 f"after {last} of every series (--future, in Python future)."
             )
-        parts.append(future_rows(columns_of(frame), names, wanted, ahead))
+        given = replace(columns_of(frame, argument="future"), zone=model.columns.zone)
+        parts.append(future_rows(given, names, wanted, ahead))
     if wanted.holidays is not None:
         stamps = ahead.times
         codes, _ = holiday_column(

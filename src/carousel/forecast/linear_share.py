@@ -38,9 +38,9 @@ def choose_share(
     errors = _errors(history, smoothing, plan, origins, unseen)
     losses = _losses(errors)
     known = Losses.of(origins, losses, errors[2].sum(1), len(history.panel), plan.horizon)
-    if not known.known.any():
-        return None
     without = [known.without(q) for q in range(QUARTERS)]
+    if not all(others.known.any() for others in without):
+        return None
     tried = []
     for drawn in ALIKE:
         places = np.stack([_places(others, drawn) for others in without], 1)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from carousel.errors import ArgumentError
+
 __all__ = ["progress_report"]
 
 Report = Callable[[dict[str, float]], None]
@@ -19,7 +21,12 @@ def progress_report(progress: Any, epochs: int) -> Iterator[Report]:
     Args:
         progress: a function to call; True for a bar; None for one on a terminal; False for none.
         epochs: of one round; a fit may stop earlier or start a second round.
+
+    Raises:
+        ArgumentError: `progress` is something else.
     """
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise ArgumentError(f"`progress` must be True, False, None or a function, got {progress!r}.")
     if callable(progress):
         yield progress
         return

@@ -45,6 +45,7 @@ class Reading:
     Args:
         covariates: the columns beside the target, not yet measured.
         holidays: country of the column `holiday`; None without.
+        lost: what values a fitted model cannot see, for its notes.
     """
 
     panel: Panel
@@ -53,6 +54,7 @@ class Reading:
     origin: Origin = field(default_factory=Origin)
     covariates: tuple[Covariate, ...] = ()
     holidays: str | None = None
+    lost: tuple[str, ...] = ()
 
     def columns(self, kind: str) -> ModelColumns:
         """The names of the columns, and the kind of frame to answer with."""
@@ -96,6 +98,7 @@ def read_frame(
     wanted: Wanted | None = None,
     static: Any = None,
     known: Collection[str] = frozenset(),
+    zone: str | None = None,
 ) -> Reading:
     """Reads a long frame: one row per series and time stamp; or a wide one: a column per series.
 
@@ -116,6 +119,7 @@ def read_frame(
         wanted: the covariates to read; none without.
         static: a frame of static covariates, one row per series.
         known: series that may be without any value.
+        zone: whose clock tells times that are in any zone; without one, their own.
 
     Raises:
         ArgumentError: an argument that cannot be.
@@ -138,13 +142,13 @@ def read_frame(
     if isinstance(frame, Reading):
         return frame
     wanted = wanted or Wanted()
-    columns = columns_of(frame, layout)
+    columns = replace(columns_of(frame, layout), zone=zone)
     origin = columns.origin
     if not len(columns.frame):
         least = "one" if known else "two"
         raise DataError(f"{origin.prefix()}there are no rows; give at least {least}.")
     if layout == "wide":
-        rows, ids, names = _wide(columns, id, time, target, wanted)
+        rows, ids, names = _wide(columns, id, time, target, wanted, known)
     else:
         names = find_names(columns, id, time, target, wanted.names, averaged=duplicates == "mean")
         names = replace(names, whole_ids=names.id is not None and columns.is_whole(names.id))
@@ -189,30 +193,43 @@ def _number(count: int) -> type:
 
 
 def _wide(
-    columns: Columns, id: str | None, time: str | None, target: str | None, wanted: Wanted
+    columns: Columns,
+    id: str | None,
+    time: str | None,
+    target: str | None,
+    wanted: Wanted,
+    known: Collection[str],
 ) -> tuple[Rows, tuple[str, ...], Names]:
-    """The rows of a wide frame: every column but the time is a series, from its first value to its last."""
+    """The rows of a wide frame: every column but the time is a series, from its first value to its last.
+
+    One that is known begins with the frame, and without any value is left out.
+    """
     if id is not None or target is not None or wanted.names:
         raise ArgumentError(
             "layout='wide' has a column per series: `id_col`, `target_col` and covariates of rows need "
             "layout='long'; `static` and `holidays` go with both."
         )
     time = find_time(columns, time)
-    ids = tuple(name for name in columns.frame.columns if name != time)
+    ids: list[str] = []
     count, parts = len(columns.frame), []
     times = columns.times(time) if time else np.arange(count)
-    for s, name in enumerate(ids):
+    for name in columns.frame.columns:
+        if name == time:
+            continue
         values = columns.numbers(name)
-        known = np.flatnonzero(~np.isnan(values))
-        if not len(known):
+        there = np.flatnonzero(~np.isnan(values))
+        if not len(there) and name in known:
+            continue
+        if not len(there):
             raise DataError(f"{columns.origin.prefix()}series {name!r} has no value in any row; remove it.")
-        rows = np.arange(known[0], known[-1] + 1)
-        parts.append(Rows(np.full(len(rows), s), times[rows], values[rows], rows))
+        rows = np.arange(0 if name in known else there[0], there[-1] + 1)
+        parts.append(Rows(np.full(len(rows), len(ids)), times[rows], values[rows], rows))
+        ids.append(name)
     if not parts:
         raise DataError(f"{columns.origin.prefix()}there is no column of numbers to forecast.")
     fields = ("code", "time", "value", "index")
     joined = Rows(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
-    return joined, ids, Names("unique_id", time, "y")
+    return joined, tuple(ids), Names("unique_id", time, "y")
 
 
 def _covariates(
@@ -240,7 +257,7 @@ def _covariates(
         kept.append(column)
     fixed = np.zeros((len(panel), 0))
     if static is not None:
-        fixed, found = with_statics(columns_of(static), names.id, panel.ids, wanted)
+        fixed, found = with_statics(columns_of(static, argument="static"), names.id, panel.ids, wanted)
         kept += found
     elif wanted.static:
         raw, found = read_columns(columns, wanted.static, "static", wanted)
@@ -257,13 +274,21 @@ def _kind(column: Covariate) -> str:
     return "numbers" if column.categories is None else f"{len(column.categories)} categories"
 
 
-def columns_of(frame: Any, layout: Literal["long", "wide"] = "long") -> Columns:
+def columns_of(frame: Any, layout: Literal["long", "wide"] = "long", argument: str = "") -> Columns:
     """The columns of a frame of pandas, polars or pyarrow, or of one sequence of numbers.
+
+    Args:
+        argument: what it was given as, for messages.
 
     Raises:
         DataError: it is something else.
     """
-    return Columns(*_eager(frame, layout))
+    try:
+        return Columns(*_eager(frame, layout))
+    except DataError as error:
+        raise DataError(
+            f"`{argument}`: {str(error)[0].lower()}{str(error)[1:]}" if argument else str(error)
+        ) from None
 
 
 def _eager(frame: Any, layout: str) -> tuple[nw.DataFrame[Any], Origin]:
@@ -271,13 +296,15 @@ def _eager(frame: Any, layout: str) -> tuple[nw.DataFrame[Any], Origin]:
     if isinstance(frame, (np.ndarray, list, tuple)):
         import pyarrow
 
-        array = np.asarray(frame)
+        masked = np.ma.isMaskedArray(frame)  # what is masked is missing
+        array = np.ma.filled(np.ma.asarray(frame).astype(np.float64), np.nan) if masked else np.asarray(frame)
         if layout == "wide" and array.ndim == 2 and array.dtype.kind in "iuf":
             series = {str(s): column.astype(np.float64) for s, column in enumerate(array.T)}
             return nw.from_native(pyarrow.table(series), eager_only=True), Origin()
         if array.ndim != 1 or array.dtype.kind not in "iuf":
             raise DataError(
-                f"An array must be one sequence of numbers, got {array.dtype} of shape {array.shape}."
+                f"An array must be one sequence of numbers, got {array.dtype} of shape {array.shape}; give numbers, "
+                "or with a column for each series say so (--layout wide, in Python layout='wide')."
             )
         return nw.from_native(pyarrow.table({"y": array.astype(np.float64)}), eager_only=True), Origin()
     if nw.dependencies.is_pandas_dataframe(frame) or nw.dependencies.is_pandas_series(frame):

@@ -127,14 +127,15 @@ def _with_own(
     trial = replace(trial, origins=origins)
     known = Losses.of(origins, trial.losses(), trial.observed(), len(panel), plan.horizon)
     common = subset(members, kept, weights)
-    if not known.known.any():
+    without = [known.without(q) for q in range(QUARTERS)]
+    if not all(others.known.any() for others in without):
         return common
     chosen = _complementary(known.means())
     used = np.union1d(kept, chosen)
     ways = np.zeros((len(panel), QUARTERS, len(used), 2))
     ways[:, :, np.searchsorted(used, kept), 0] = weights / weights.sum()
-    for q in range(QUARTERS):
-        ways[:, q, np.searchsorted(used, chosen), 1] = _weights(known.of_some(chosen).without(q))[:-1]
+    for q, others in enumerate(without):
+        ways[:, q, np.searchsorted(used, chosen), 1] = _weights(others.of_some(chosen))[:-1]
     losses, b = np.zeros((2, len(origins))), 0
     judging = _Trial.of(some, subset(members, used, np.ones(len(used))), plan, unit)
     for off in replace(judging, origins=origins).errors():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from carousel.forecast.state import named, restore, snapshot, tensors
 from carousel.forecast.threads import side_by_side
 from carousel.network.checkpoint import Named, Training
 
-__all__ = ["DELTA", "Batch", "Loop", "Run", "huber", "train"]
+__all__ = ["DELTA", "Batch", "Loop", "Run", "huber", "own_settings", "train"]
 
 Array = np.ndarray[Any, Any]
 Loader = Callable[[Array], "Batch"]
@@ -93,6 +94,24 @@ class Run:
     def least(self) -> float:
         """The least validation loss; infinite before the first epoch."""
         return min((losses["valid"] for losses in self.history), default=float("inf"))
+
+
+@contextmanager
+def own_settings() -> Iterator[None]:
+    """A fit is the same whatever the caller chose for tensors of his own: type, device, autocast, no gradients."""
+    before = torch.get_default_dtype()
+    elsewhere = torch.get_default_device().type != "cpu"
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.device("cpu") if elsewhere else nullcontext(),
+            torch.autocast("cpu", enabled=False),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def huber(net: nn.Module, batch: Batch) -> Tensor:

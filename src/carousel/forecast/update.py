@@ -10,6 +10,7 @@ import numpy as np
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.dates import moment
 from carousel.forecast.gaps import missing_places, observed_ends
+from carousel.forecast.zones import is_twice
 from carousel.network.forecaster import CovariatePaths, ForecastModel, Tail
 from carousel.series.covariates import Seen
 from carousel.series.history import Context
@@ -23,10 +24,13 @@ Array = np.ndarray[Any, Any]
 _NOTE = "updated without fitting"
 
 
-def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
+def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -> ForecastModel:
     """The model after these rows: its forecasts are those of `predict` with all rows, up to rounding.
 
     Only the series of `panel` are touched. New series come to those that are known.
+
+    Args:
+        notes: on the new rows.
 
     Raises:
         ArgumentError: a series that is shorter than its season, of a model that reads covariates.
@@ -57,7 +61,8 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
         smoothing = replace(smoothing, own=np.concatenate([smoothing.own, common]))
     if linear is not None and linear.own is not None:
         linear = replace(linear, own=np.concatenate([linear.own, np.repeat(linear.own[-1:], len(fresh))]))
-    notes = tuple(note for note in model.notes if not note.startswith(_NOTE))
+    kept = tuple(note for note in model.notes if not note.startswith(_NOTE))
+    end = "; ".join((f"{_NOTE}: rows to {moment(panel.lasts.max())}", *notes))
     return replace(
         model,
         ids=(*model.ids, *fresh.ids),
@@ -76,7 +81,7 @@ def update(runner: ForecasterModel, panel: Panel) -> ForecastModel:
             np.concatenate([fitted, fresh.starts]),
             missing_places(np.concatenate([_observed(tail, added, which), observed_ends(fresh, L)])),
         ),
-        notes=(*notes, f"{_NOTE}: rows to {moment(panel.lasts.max())}"),
+        notes=(*kept, end),
         covariates=_covariates(model.covariates, which, state.covariates, fresh, new.covariates),
     )
 
@@ -114,9 +119,12 @@ def _check_next(model: ForecastModel, panel: Panel, which: Array) -> None:
     for s in np.flatnonzero(panel.starts != due)[:1]:
         name, first, expected = panel.ids[s], moment(panel.starts[s]), moment(due[s])
         if panel.starts[s] < due[s]:
+            zone = model.columns.zone
+            clock = f" (the clock of {zone} shows it twice as daylight saving ends)"
             raise DataError(
-                f"Series {name!r} has a row at {first}, but the model knows all rows before {expected}; "
-                "give only later ones, or fit again where old values have changed."
+                f"Series {name!r} has a row at {first}{clock if is_twice(panel.starts[s], zone) else ''}, but the "
+                f"model knows all rows before {expected}; give only later ones, or fit again where old values have "
+                "changed."
             )
         raise DataError(
             f"Series {name!r} begins at {first}, but its next row is {expected}; give the rows between, with "

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-__all__ = ["canonical", "instants", "wall_clock"]
+__all__ = ["canonical", "instants", "is_twice", "left_out", "wall_clock"]
 
 Array = np.ndarray[Any, Any]
 
@@ -46,6 +46,20 @@ def instants(stamps: Array, zone: str) -> tuple[Array, Array] | None:
         offsets[k] = local.utcoffset()
         shown[k] = _again(local) == stamp
     return (unique - offsets)[inverse], shown[inverse]
+
+
+def left_out(stamps: Array, zone: str | None) -> Array:
+    """Which wall clock times (N,) the clock of a zone leaves out; none without a zone, or of one unknown here."""
+    found = instants(stamps, zone) if zone is not None and stamps.dtype.kind == "M" else None
+    return np.zeros(stamps.shape, bool) if found is None else ~found[1]
+
+
+def is_twice(stamp: Any, zone: str | None) -> bool:
+    """Whether the clock of a zone shows a wall clock time, datetime64[us], twice."""
+    if zone is None or instants(np.array([stamp]), zone) is None:
+        return False
+    local = stamp.astype("datetime64[us]").item().replace(tzinfo=_zone(zone))
+    return bool(local.utcoffset() > local.replace(fold=1).utcoffset())
 
 
 def wall_clock(stamps: Array, zone: str) -> Array:

@@ -79,6 +79,15 @@ class Covariates:
             self.static[which],
         )
 
+    def preceded(self, before: Array, rows: Array) -> Covariates:
+        """With `rows` (S,) missing rows before the first of every series: in the past before the rows `before`."""
+        return replace(
+            self,
+            past=np.insert(self.past, before, np.nan, axis=0),
+            future=np.insert(self.future, np.repeat(self.offsets[:-1], rows), np.nan, axis=0),
+            offsets=self.offsets + np.cumsum([0, *rows]),
+        )
+
     def extended(self, lengths: Array, rows: Array) -> Covariates:
         """With the future of every series after its first `lengths[s]` rows replaced by `rows` (S, K, F)."""
         parts = []

@@ -136,5 +136,16 @@ class Panel:
         """The last `rows` rows of every series (an integer or (S,))."""
         return self.slice(self.lengths - np.broadcast_to(rows, len(self)), self.lengths)
 
+    def preceded(self, rows: Array) -> Panel:
+        """With `rows` (S,) missing rows before the first of every series."""
+        before = np.repeat(self.offsets[:-1], rows)
+        return replace(
+            self,
+            values=np.insert(self.values, before, np.nan),
+            offsets=self.offsets + np.cumsum([0, *rows]),
+            starts=self.frequency.shift(self.starts, -rows),
+            covariates=self.covariates and self.covariates.preceded(before, rows),
+        )
+
     def _covariates(self, which: Array, first: Array, stop: Array) -> Covariates | None:
         return self.covariates and self.covariates.slice(self.offsets, which, first, stop)
