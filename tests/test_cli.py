@@ -280,6 +280,32 @@ def test_forecast_writes_parquet_and_gives_the_same_numbers(tmp_path: Path, mode
     assert [float(line.split(",")[2]) for line in text[1:]] == frame["carousel"].tolist()
 
 
+def test_upper_case_endings_are_the_same(tmp_path: Path, model: Path) -> None:
+    run("forecast", model, "--out", "F.PARQUET", "--plot", "F.PNG", cwd=tmp_path)
+    assert (tmp_path / "F.PARQUET").read_bytes().startswith(b"PAR1")
+    assert (tmp_path / "F.PNG").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ("backtest", AIRLINE, "--horizon", 6, "--out", "b.xlsx"),
+            "--out must end in .csv, .parquet, .pq, or",
+        ),
+        (("report", "{model}", "--data", AIRLINE, "--out", "page.pdf"), "--out must end in .html, .htm, or"),
+        (
+            ("report", "{model}", "--data", AIRLINE, "--out", "page.html", "--future", AIRLINE),
+            "--future: the model reads no future covariates",
+        ),
+    ],
+)
+def test_what_a_command_does_not_write_or_read_is_refused(
+    tmp_path: Path, model: Path, arguments: tuple[object, ...], says: str
+) -> None:
+    refused(*(str(a).format(model=model) for a in arguments), cwd=tmp_path, says=says)
+
+
 def test_forecast_from_the_fitted_data_is_that_of_the_model(tmp_path: Path, model: Path) -> None:
     expected = [
         float(line.split(",")[2]) for line in run("forecast", model, cwd=tmp_path).stdout.splitlines()[1:]
@@ -313,6 +339,12 @@ def test_forecast_draws_a_picture(tmp_path: Path, model: Path) -> None:
         (("--out", "model"), "--out model would overwrite another file"),
         (("--out", "/dev/full"), "/dev/full: cannot be written: no space left on device"),
         (("--plot", "forecast.gif"), "--plot must end in .png, .svg, .pdf"),
+        (("--out", "f.csv.gz"), "--out must end in .csv, .parquet, .pq, or in none, got f.csv.gz"),
+        (("--out", "f.xlsx"), "--out must end in .csv, .parquet, .pq, or in none, got f.xlsx"),
+        (("--future", "other.csv"), "--future: the model reads no future covariates that a file could give."),
+        (("--static", "other.csv"), "--static: the model reads no static covariates that a file could give."),
+        (("--quantile", "0.1", "--level", "80"), "--level and --quantile are two forms of one answer"),
+        (("--samples", "1000000000"), "--samples must be few enough for 1e+09 numbers (8 GB)"),
         (("--out", "x.png", "--plot", "x.png"), "--plot x.png would overwrite another file"),
     ],
 )

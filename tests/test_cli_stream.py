@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -153,6 +154,11 @@ def test_bad_rows_are_named_and_left_out(models):
         13: ('s1,"2029', "it is not CSV"),
         14: (b"s1,\xff\xfe,1", "it is not UTF-8"),
         15: ("x" * (1 << 21), "it is longer than 1048576 bytes"),
+        16: (
+            good[2].rpartition(",")[0] + ",1.7e308",
+            "the square of the value, 1.7e+308, is beyond what a computer",
+        ),
+        17: (good[2].rpartition(",")[0] + ",1e90", "the value, 1e+90, is beyond what this model counts"),
     }
     lines = [line.encode() for line in good[:2]]
     lines += [row if isinstance(row, bytes) else row.encode() for row, _ in bad.values()]
@@ -269,12 +275,20 @@ def test_rows_that_are_missing_are_observed_as_missing(models):
         ("", ("--continue",), "--continue needs --state"),
         ("", ("--state", "{model}"), "--state {model} would overwrite another file"),
         ("", ("--follow", "nowhere"), "nowhere: no such file or directory"),
+        ("", ("--follow", "{folder}"), "{folder}: is a directory"),
+        (b"\xff\xfe\x80\n", (), "The first line cannot be read: it is not UTF-8"),
+        (
+            "",
+            ("--out", "out.csv"),
+            "--out must end in .jsonl, .ndjson, .json, or in none, got out.csv",
+        ),
+        ("", ("--out", "out.jsonl.gz"), "or in none, got out.jsonl.gz"),
         ("", ("--save-every", "nan"), "nan is not a finite number"),
         ("", ("--state", "{other}"), "is not the state of a stream, but Network"),
     ],
 )
 def test_what_is_refused_at_once(models, text, options, said):
-    names = {"model": models / "months", "other": models / "network"}
+    names = {"model": models / "months", "other": models / "network", "folder": models}
     done = run(models / "months", text, *(o.format(**names) for o in options))
     assert done.returncode == 2
     assert said.format(**names).lower() in done.stderr.decode().lower()
@@ -292,6 +306,48 @@ def test_other_separators(models, separator, header):
     rows = "1,2.5,3\n4,5,6\n" if not header else "a,b,c\n1,2.5,3\n"
     other = rows.replace(",", separator).replace(".", ",")
     assert answers(run(models / "network", other)) == answers(run(models / "network", rows))
+
+
+@pytest.mark.parametrize("day", ["2029-01-01", "01.01.2029"])
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_decimal_comma_that_splits_a_row_as_well_separates_nothing(tmp_path, separator, day):
+    """A time and a value, or two features: the comma gives as many cells as the separator."""
+    rng = np.random.default_rng(22)
+    model, _ = forecast_model(rng, freq="MS", season=12, lookback=24, horizon=4, length=348, series=1)
+    network.save(model, tmp_path / "alone")
+    due = str(model.tail.next[0])[:10]
+    written = due if day.startswith("20") else ".".join(due.split("-")[::-1])
+    (plain,) = answers(run(tmp_path / "alone", f"{due},100.5\n"))
+    assert answers(run(tmp_path / "alone", f"{written}{separator}100,5\n")) == [plain]
+
+
+def test_two_features_with_one_decimal_comma(tmp_path):
+    network.save(Network((Dense(np.ones((1, 2), "f4")),)), tmp_path / "two")
+    assert answers(run(tmp_path / "two", "1;2,5\n")) == answers(run(tmp_path / "two", "1,2.5\n"))
+
+
+def test_a_row_off_the_grid_is_told_the_step_of_the_model(models):
+    done = run(models / "months", "s0,2029-01-01 12:00,4\n")
+    assert answers(done) == []
+    said = "is off the MS grid: the step of the rows that were fitted is MS; the row is left out.\n"
+    assert done.stderr.decode().endswith(said)
+    assert b"freq" not in done.stderr
+
+
+def test_closed_or_full_streams_are_said(models):
+    def shell(line):
+        command = " ".join(map(shlex.quote, [*COMMAND, str(models / "months")]))
+        return subprocess.run(
+            ["bash", "-c", f"{command} {line}"], capture_output=True, timeout=PATIENCE, check=False
+        )
+
+    done = shell("<&-")
+    assert done.returncode == 2
+    assert done.stderr == b"carousel: stdin is closed; give the rows through a pipe, or --follow FILE.\n"
+    assert shell(">&- </dev/null").returncode == 0  # answers that nobody wants, as of every command
+    done = shell(f"<<< {shlex.quote(panel(models, 1, header=False))} >/dev/full")
+    assert done.returncode == 2
+    assert done.stderr == b"carousel: stdout: cannot be written: no space left on device.\n"
 
 
 def test_a_separator_in_quotes_is_none(models):
@@ -365,6 +421,34 @@ def test_a_state_is_held_against_input_model_and_output(models, tmp_path):
     done = run(models / "months", text, "--state", path)
     assert done.returncode == 2
     assert "is not a carousel model" in done.stderr.decode()
+
+
+def test_what_went_to_stdout_is_not_looked_for_in_a_file(models, tmp_path):
+    text, path, out = panel(models, 12), tmp_path / "state", tmp_path / "out.jsonl"
+    first = answers(run(models / "months", text[:200].rpartition("\n")[0], "--state", path))
+    assert run(models / "months", text, "--state", path, "--out", out).returncode == 0
+    rest = [json.loads(line) for line in out.read_text().splitlines()]
+    assert rest
+    assert first + rest == answers(run(models / "months", text))
+
+
+def test_a_refusal_touches_no_file(models, tmp_path):
+    """Neither makes the file of results nor empties it."""
+    path, out, new = tmp_path / "state", tmp_path / "out", tmp_path / "new"
+    text = panel(models, 12)
+    answers(run(models / "months", text, "--state", path, "--out", out))
+    before = out.read_bytes()
+    for given, options in [
+        (text, ("--state", path, "--out", new)),
+        ("a,b,c\n", ("--header", "yes", "--out", out)),
+        ("a,b,c\n", ("--header", "yes", "--out", new)),
+        (text.replace("s1", "s2", 1), ("--state", path, "--out", out)),
+    ]:
+        assert run(models / "months", given, *options).returncode == 2
+        assert out.read_bytes() == before
+        assert not new.exists()
+    assert run(models / "months", "", "--out", new).returncode == 0
+    assert new.read_bytes() == b""
 
 
 def test_killed_at_any_moment(models, tmp_path):

@@ -97,6 +97,22 @@ def test_refusals_are_one_sentence_and_nothing_is_written(run, network, tmp_path
 # Files of torch
 
 
+def test_what_a_state_dict_leaves_out_is_said(run, network, tmp_path):
+    save(network, tmp_path / "a")
+    assert "not in the file: LastStep\nmodel: b.pt\n" in run("a", "b.pt")[0]
+    head = Dense(np.ones((2, 5), np.float32), activation="tanh")
+    save(Network((network.layers[0], head)), tmp_path / "c")
+    assert "not in the file: the tanh of Dense\n" in run("c", "d.pt")[0]
+    save(Network(network.layers[:1]), tmp_path / "e")
+    for target in ("f.pt", "g.onnx"):
+        assert "not in the file" not in run("e", target)[0]
+
+
+def test_an_empty_state_dict_is_said_to_be_empty(run, tmp_path):
+    (tmp_path / "e.pt").touch()
+    assert run("e.pt", "x.carousel") == ("", "carousel: e.pt: it is empty.\n", 2)
+
+
 def test_a_state_dict_is_read(tmp_path):
     class Net(torch.nn.Module):
         def __init__(self):

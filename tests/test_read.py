@@ -78,7 +78,17 @@ def test_parquet_is_known_by_its_content(tmp_path: Path, name: str) -> None:
         (b"ds,y\n2024-01-01,1\n2024-01-02,\xff\n", "line 3: byte 0xff is not UTF-8; save the file as UTF-8."),
         (b"PK\x03\x04 a workbook", "export the sheet as CSV"),
         (b"\xdf", "line 1: byte 0xdf is not UTF-8"),
-        (b'ds,y\n2024-01-01,"1\n' + b"1\n" * 70000, "column 'y': expected a number, got '1"),
+        (b'ds,y\n2024-01-01,"1\n' + b"1\n" * 70000, "line 2: a quote is opened and never closed"),
+        (
+            b'ds,y\n"2024-01-01",1\n"2024-01-02,2\n2024-01-03,3\n',
+            "line 3: a quote is opened and never closed",
+        ),
+        (
+            b'ds,y\n\n2024-01-01,1\n2024-01-02,"2\n2024-01-03,3\n',
+            "line 4: a quote is opened and never closed",
+        ),
+        (b'ds,y\n2024-01-01,1\n2024-01-02,"2\n', "line 3: a quote is opened and never closed"),
+        (b'"ds,y\n2024-01-01,1\n2024-01-02,2\n', "line 1: a quote is opened and never closed"),
         (b'ds,"y\n' + b"1\n" * 70000, "cannot be read as CSV"),
         (b"\x00\x01\x02\x03", "neither text nor Parquet"),
         (b"\xff\xfe\x00", "starts as UTF-16"),

@@ -254,3 +254,20 @@ def test_refusals(rng):
 @pytest.mark.parametrize("name", [m.name for m in pkgutil.iter_modules(reference.__path__)])
 def test_docstrings_run(name):
     assert doctest.testmod(importlib.import_module(f"carousel.reference.{name}")).failed == 0
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 3]])
+@pytest.mark.parametrize("cell", GATES)
+def test_results_are_the_callers_to_change(rng, cell, lengths):
+    """Clipping gradients in place, or writing into y, changes nothing else."""
+    module, w = MODULES[cell], weights(rng, cell, 3, 4)
+    options = {} if lengths is None else {"lengths": lengths}
+    x, dy = rng.normal(size=(5, 2, 3)), rng.normal(size=(5, 2, 4))
+    y, last, cache = module.forward(x, w, **options)
+    right = module.backward(dy, w, cache)
+    for result in (y, *(last if cell == "lstm" else (last,))):
+        result[...] = np.nan
+    again = module.backward(dy, w, cache)
+    for a, b in zip(again.w, right.w, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.shares_memory(again.w.b_W, again.w.b_R)

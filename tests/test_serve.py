@@ -203,6 +203,7 @@ BAD = [
 GOOD = {"name": "x", "datatype": "FP32", "shape": [1, 1, 3], "data": [1, 2, 3]}
 WRONG = [
     ({"inputs": 3}, "`inputs` must be a list"),
+    ({"input": [GOOD]}, "a request must be of id, .*, inputs, outputs, got 'input'"),
     ({"inputs": []}, "must be one tensor named 'x'"),
     ({"inputs": [3]}, r"`inputs\[0\]` must be an object"),
     ({"inputs": [GOOD, GOOD]}, "is there twice"),
@@ -480,6 +481,54 @@ def test_rows_over_a_websocket(client, values):
         assert "`y` must be a number" in socket.receive_json()["error"]
 
 
+@pytest.mark.parametrize("with_time", [True, False])
+@pytest.mark.parametrize("key", ["value", "Y"])
+def test_a_message_whose_value_is_misspelt_is_no_row(client, values, key, with_time):
+    model = stream.Model(values["months"])
+    state = model.start(["s2"])
+    row = {"ds": str(state.next[0])} if with_time else {}
+    with client.websocket_connect("/v2/models/months/stream") as socket:
+        for message, said in [
+            (
+                row | {key: 500},
+                f"`y` is not there; it must be a number, or null where it is missing, got .*'{key}'",
+            ),
+            (
+                row | {"y": 5, key: 5},
+                f"a message must be of ds, y, covariates, unique_id, id, .*, got '{key}'",
+            ),
+            ({"ds": "1999-01"}, "`y` is not there; .*, got 'ds', 'unique_id'"),
+        ]:
+            socket.send_json(message | {"unique_id": "s2"})
+            assert re.search(said, socket.receive_json()["error"])
+        socket.send_json(row | {"y": 100.0, "unique_id": "s2"})
+        state = model.observe(state.next, [100.0], state)
+        assert socket.receive_json()["carousel"] == model.forecast(state).mean[0].tolist()
+    with client.websocket_connect("/v2/models/net/stream") as socket:
+        socket.send_json({"x": [1, 2, 3], "sequence": "a"})
+        assert "a message must be of x, id, sequence_id" in socket.receive_json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (1.7e308, "the square of `y`, 1.7e+308, is beyond what a computer counts"),
+        (-1e-200, "the square of `y`, -1e-200, is beyond what a computer counts"),
+        (1e90, "`y`, 1e+90, is beyond what this model counts"),
+    ],
+)
+def test_values_that_would_spoil_a_sequence_are_refused(client, y, said):
+    begin = {"sequence_id": "a", "sequence_start": True, "unique_id": "s1"}
+    before = infer(client, "months", rows([5.0]), **begin)["mean"]
+    assert said in infer(client, "months", rows([6.0, y]), 400, sequence_id="a")
+    np.testing.assert_array_equal(infer(client, "months", [], sequence_id="a")["mean"], before)
+    with client.websocket_connect("/v2/models/months/stream") as socket:
+        socket.send_json({"y": y, "unique_id": "s1"})
+        assert said in socket.receive_json()["error"]
+        socket.send_json({"y": 5.0, "unique_id": "s1"})
+        assert socket.receive_json()["carousel"] == before.tolist()
+
+
 # The page, restarts, the command
 
 
@@ -662,6 +711,7 @@ def test_covariates_that_do_not_fit(shop, given, said):
     [
         ({"news": "high"}, "'news' must be finite numbers"),
         ({"news": 10**400}, "'news' must be finite numbers"),
+        ({"news": 1e200}, "the square of the covariate 'news', 1e\\+200, is beyond"),
         ({"mood": 3}, "'mood' must be texts"),
         ({"weather": 3}, r"`covariates` must be of news, mood, promo, shop, got 'weather'"),
         ({"promo": [[1], [2], [3], [4]]}, r"'promo' must have shape \(4,\)"),

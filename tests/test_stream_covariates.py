@@ -148,6 +148,30 @@ def test_lines_are_answered_as_the_library_does(model, case, only):
         np.testing.assert_allclose(fields["carousel"], forecast.mean[0], rtol=1e-9)
 
 
+def test_covariates_that_no_path_counts_with_are_refused(model):
+    state, given = model.start(["s0"]), {"news": [1.0], "mood": ["good"], "promo": [1.0], "shop": ["open"]}
+    for value, said in (
+        (1e200, "the square of the covariate 'promo', 1e.200"),
+        (1e90, "the covariate 'promo', 1e.90"),
+    ):
+        with pytest.raises(DataError, match=said):
+            model.observe(state.next, [1.0], state, given | {"promo": [value]})
+        future = {"promo": [[value] * model.value.horizon], "shop": [["open"] * model.value.horizon]}
+        with pytest.raises(DataError, match=said):
+            model.forecast(state, future=future)
+
+
+def test_a_category_may_hold_another_separator(model, case):
+    """However often it splits a row without a header: there is no time where one must be."""
+    columns, stamps, y, path, _ = case
+    lines = csv(columns, stamps[:2], y=y[:2])[1:]
+    lines = [line.replace("good", "bad").replace("never seen", "bad") for line in lines]
+    other = [line.replace("bad", "a;b;c;d;e;f;g") for line in lines]
+    unseen = [line.replace("bad", "never seen") for line in lines]
+    wanted = answered(rows(model, "auto", None, str(path)), unseen)
+    assert answered(rows(model, "auto", None, str(path)), other) == wanted
+
+
 def test_lines_without_a_header_have_all_columns_in_order(model, case):
     columns, stamps, y, path, wanted = case
     taken = rows(model, "auto", None, str(path))

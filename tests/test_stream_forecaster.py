@@ -224,6 +224,14 @@ def test_what_cannot_be_observed(rng, hourly):
         (due, [1.0, 2.0], ShapeError, r"`y` must have shape \(B,\) = \(3,\), got \(2,\)"),
         (due, "one", DataError, "`y` must be numbers"),
         (due, np.inf, DataError, "`y` must be finite, or NaN"),
+        (
+            due,
+            [1.0, np.nan, -1.7e308],
+            DataError,
+            r"the square of `y`, -1.7e\+308, is beyond what a computer counts",
+        ),
+        (due, 1e-200, DataError, "the square of `y`, 1e-200, is beyond"),
+        (due, 1e90, DataError, r"`y`, 1e\+90, is beyond what this model counts: 1e\+30 times the scale"),
         ([due, due], 1.0, DataError, "`ds` must be times, one for each of 3 series"),
         ("soon", 1.0, DataError, "`ds` must be times"),
         (due + np.timedelta64(1, "h"), 1.0, DataError, "`ds` must be the next row"),
@@ -239,6 +247,14 @@ def test_what_cannot_be_observed(rng, hourly):
     counted = stream.Model(forecast_model(rng, **KINDS["counted"])[0])
     with pytest.raises(DataError, match="it is a fraction"):
         counted.observe(counted.start().next + 0.5, 1.0, counted.start())
+
+
+def test_paths_that_no_memory_holds_are_refused(hourly):
+    state = hourly.start()
+    with pytest.raises(
+        ArgumentError, match=r"`samples` must be few enough for 1e\+09 numbers .8 GB.*ask for fewer"
+    ):
+        hourly.samples(hourly.forecast(state), state, 10**9)
 
 
 @pytest.mark.parametrize(

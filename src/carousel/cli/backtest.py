@@ -40,10 +40,11 @@ def backtest(
     The model is fitted once, on rows before the first origin, or anew as --refit says. Persistence, the
     seasonal naive forecast and ridge forecast from the same origins.
     """
-    from carousel.cli.output import as_table, check_path, forecast_bytes, say, write
+    from carousel.cli.output import TABLES, as_table, check_ending, check_path, forecast_bytes, say, write
     from carousel.cli.progress import progress
 
     check_path("--out", out, *data.files, device=True)
+    check_ending("--out", out, TABLES)
     reading = data.read()
 
     from carousel import Forecaster

@@ -38,6 +38,8 @@ def convert(source: str, target: str) -> None:
     say(_table(source, read), "", *_summary(read.network), "")
     for what, report in (("read", read), ("written", written)):
         say(f"{what}: largest difference {report.largest:.1e}, by {report.check}")
+    if written.unsaid:
+        say(f"not in the file: {', '.join(written.unsaid)}")
     say(f"model: {target}")
 
 

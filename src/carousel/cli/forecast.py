@@ -21,7 +21,12 @@ __all__ = ["forecast"]
     "--level", type=float, multiple=True, metavar="PERCENT", help="Of the intervals; may be repeated."
 )
 @click.option(
-    "--quantile", type=float, multiple=True, metavar="Q", help="Instead of intervals; may be repeated."
+    "--quantile",
+    "quantiles",
+    type=float,
+    multiple=True,
+    metavar="Q",
+    help="Instead of intervals; may be repeated.",
 )
 @click.option("--samples", type=Whole(min=1), metavar="N", help="N paths per series instead.")
 @click.option("--out", metavar="FILE", help="CSV, or Parquet by its suffix; without it, CSV on stdout.")
@@ -34,7 +39,7 @@ def forecast(
     layout: Any,
     duplicates: Any,
     level: tuple[float, ...],
-    quantile: tuple[float, ...],
+    quantiles: tuple[float, ...],
     samples: int | None,
     out: str | None,
     plot: str | None,
@@ -45,11 +50,13 @@ def forecast(
     Columns: unique_id, ds, carousel (the forecast), and the bounds of the
     intervals: carousel-lo-80, carousel-hi-80, carousel-lo-95, carousel-hi-95.
     """
-    from carousel.cli.model import fitted_forecaster
+    from carousel.cli.model import check_read, fitted_forecaster
     from carousel.cli.output import (
+        PICTURES,
+        TABLES,
         as_table,
+        check_ending,
         check_path,
-        check_picture,
         figure_bytes,
         forecast_bytes,
         put,
@@ -61,15 +68,17 @@ def forecast(
 
     check_path("--out", out, model, data, future, static, device=True)
     check_path("--plot", plot, model, data, future, static, out)
-    check_picture("--plot", plot)
+    check_ending("--out", out, TABLES)
+    check_ending("--plot", plot, PICTURES, only=True)
     forecaster = fitted_forecaster(model)
+    check_read(forecaster.model_, future=future, static=static)
     future_rows, statics = (None if path is None else read_table(path) for path in (future, static))
     history = None
     if data is not None:
         table = read_table(data)
         history = read_rows(table, forecaster.model_, duplicates=duplicates, layout=layout, static=statics)
     answer = forecaster.predict(
-        history, future=future_rows, level=level or None, quantiles=quantile or None, samples=samples
+        history, future=future_rows, level=level or None, quantiles=quantiles or None, samples=samples
     )
     rows = as_table(answer, forecaster.model_.columns)
     if history is not None:

@@ -22,10 +22,29 @@ if TYPE_CHECKING:
     from carousel.forecast.names import Names
     from carousel.network.forecaster import Columns
 
-__all__ = ["as_table", "check_path", "check_picture", "figure_bytes", "forecast_bytes", "put", "say", "write"]
+__all__ = [
+    "LINES",
+    "PAGES",
+    "PICTURES",
+    "TABLES",
+    "as_table",
+    "check_ending",
+    "check_path",
+    "figure_bytes",
+    "forecast_bytes",
+    "put",
+    "say",
+    "write",
+]
 
 _PARQUET = (".parquet", ".pq")
-_PICTURES = (".png", ".svg", ".pdf")
+TABLES = (".csv", *_PARQUET)
+LINES = (".jsonl", ".ndjson", ".json")
+PAGES = (".html", ".htm")
+PICTURES = (".png", ".svg", ".pdf")
+"""Endings of what each command writes."""
+_OTHERS = (".gz", ".bz2", ".xz", ".zst", ".zip", ".arrow", ".feather", ".ods", ".tsv", ".xls", ".xlsx")
+_FORMATS = {*TABLES, *LINES, *PAGES, *PICTURES, *_OTHERS}
 
 
 def check_path(option: str, path: str | None, *others: str | None, device: bool = False) -> None:
@@ -98,7 +117,7 @@ def forecast_bytes(table: pyarrow.Table, path: str | None = None) -> bytes:
     import pyarrow.parquet
 
     sink = io.BytesIO()
-    if path is not None and path.endswith(_PARQUET):
+    if path is not None and _ending(path) in _PARQUET:
         pyarrow.parquet.write_table(table, sink)
         return sink.getvalue()
     for k, field in enumerate(table.schema):
@@ -118,14 +137,26 @@ def forecast_bytes(table: pyarrow.Table, path: str | None = None) -> bytes:
 def figure_bytes(figure: Figure, path: str) -> bytes:
     """A picture in the format that the suffix of `path` names."""
     sink = io.BytesIO()
-    figure.savefig(sink, format=Path(path).suffix[1:], dpi=150)
+    figure.savefig(sink, format=_ending(path)[1:], dpi=150)
     return sink.getvalue()
 
 
-def check_picture(option: str, path: str | None) -> None:
-    """Refuses a suffix that names no picture."""
-    if path is not None and Path(path).suffix not in _PICTURES:
-        raise ArgumentError(f"{option} must end in {', '.join(_PICTURES)}, got {path}.")
+def check_ending(option: str, path: str | None, endings: tuple[str, ...], only: bool = False) -> None:
+    """Refuses a file whose ending promises what is not written; upper and lower case are the same.
+
+    Args:
+        only: there must be one of the endings; without, a name may have none, or one that promises nothing.
+    """
+    if path is None or _ending(path) in endings or (Path(path).exists() and not Path(path).is_file()):
+        return
+    if only or _ending(path) in _FORMATS:
+        raise ArgumentError(
+            f"{option} must end in {', '.join(endings)}{', or in none' * (not only)}, got {path}."
+        )
+
+
+def _ending(path: str) -> str:
+    return Path(path).suffix.lower()
 
 
 def say(*lines: object, err: bool = False) -> None:

@@ -38,13 +38,15 @@ def report(
     The page needs no network and can be mailed. Where MODEL was fitted on the rows that it is judged on, its
     settings are fitted once more, on the rows before them.
     """
-    from carousel.cli.model import fitted_forecaster
-    from carousel.cli.output import check_path, say, write
+    from carousel.cli.model import check_read, fitted_forecaster
+    from carousel.cli.output import PAGES, check_ending, check_path, say, write
     from carousel.forecast.inputs import read_rows
     from carousel.forecast.read import read_table
 
     check_path("--out", out, model, data, future, static)
+    check_ending("--out", out, PAGES)
     forecaster = fitted_forecaster(model)
+    check_read(forecaster.model_, future=future, static=static)
     future_rows, statics = (None if path is None else read_table(path) for path in (future, static))
     reading = read_rows(
         read_table(data), forecaster.model_, duplicates=duplicates, layout=layout, static=statics

@@ -68,12 +68,13 @@ def stream(
     Rows are CSV: id, time, value and covariates of a series, or the features of a network. A row that cannot be
     used is named on stderr and left out.
     """
-    from carousel.cli.output import check_path
+    from carousel.cli.output import LINES, check_ending, check_path
     from carousel.errors import ArgumentError
     from carousel.stream.session import run
 
     check_path("--state", state, model, follow, future)
     check_path("--out", out, model, follow, future, state)
+    check_ending("--out", out, LINES)
     if goes_on and state is None:
         raise ArgumentError("--continue needs --state, which it goes on from.")
     with _signals() as (received, wake):

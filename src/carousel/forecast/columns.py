@@ -17,6 +17,7 @@ from carousel.forecast.dates import integer_dates, looks_like_dates, offset_of, 
 from carousel.forecast.table import Origin
 from carousel.forecast.zones import canonical
 from carousel.network.forecaster import TimeUnit
+from carousel.stream.sizes import LARGEST, SMALLEST
 
 __all__ = ["Columns", "shown"]
 
@@ -41,7 +42,6 @@ _MISSING = [
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 _DECIMAL_COMMA = r"^[+-]?(\d*|[1-9]\d{0,2}(\.\d{3})+),\d+([eE][+-]?\d+)?$|^[+-]?(\d+|[1-9]\d{0,2}(\.\d{3})+)$"
 _THOUSANDS_COMMA = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$|^[+-]?(\d{1,3}(\.\d*)?|\.\d+)$"
-_LARGEST, _SMALLEST = 1e100, 1e-100  # squares and their sums must neither overflow nor vanish
 _BLOCK = 1 << 17  # rows
 _REPAIR = "repair it, or leave the cell empty if the value is missing"
 _A_DATE = "expected a date such as 2024-01-31 or 2024-01-31 23:00"
@@ -283,8 +283,8 @@ class Columns:
             raise DataError(f"{place}expected a finite number, got {found}{several}; {_REPAIR}.")
         sizes = np.nan_to_num(np.abs(numbers), copy=False)
         row = int(sizes.argmax())
-        if sizes[row] > _LARGEST or 0 < sizes[row] < _SMALLEST:
-            unit = "larger" if sizes[row] > _LARGEST else "smaller"
+        if sizes[row] > LARGEST or 0 < sizes[row] < SMALLEST:
+            unit = "larger" if sizes[row] > LARGEST else "smaller"
             raise DataError(
                 f"{self.at(row, name)}the square of {numbers[row]:g} is beyond what a computer counts; "
                 f"give the column in a {unit} unit."

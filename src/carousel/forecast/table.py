@@ -201,10 +201,47 @@ def _csv(data: bytes, name: str) -> tuple[pyarrow.Table, Origin]:
             pyarrow.csv.ConvertOptions(column_types={column: pyarrow.string() for column in names}),
         )
     except pyarrow.ArrowInvalid as error:
-        if _decoded(data, name) and next(_records(data, origin), None) is not None:
+        _decoded(data, name)
+        _check_quotes(data, origin)
+        if next(_records(data, origin), None) is not None:
             raise _fault(data, names, origin, error) from None
         table = pyarrow.table([pyarrow.array([], pyarrow.string())] * len(names), names)
+    if b'"' in data and _may_be_open(data, table, origin):
+        _check_quotes(data, origin)
     return table, origin
+
+
+def _may_be_open(data: bytes, table: pyarrow.Table, origin: Origin) -> bool:
+    """Whether a quote may be open at the end, where only the slow way can say so."""
+    if not table.num_rows or any("\n" in column[-1].as_py() for column in table.columns):
+        return True
+    end = _end(data)
+    return _is_open([data[data.rfind(b"\n", 0, end) + 1 : end].decode()], origin)
+
+
+def _is_open(lines: list[str], origin: Origin) -> bool:
+    """Whether a record that begins with these lines has a quote that is not closed in them."""
+    try:
+        next(csv.reader(lines, delimiter=origin.separator, strict=True), None)
+    except csv.Error as error:
+        return "unexpected end" in str(error)
+    return False
+
+
+def _check_quotes(data: bytes, origin: Origin) -> None:
+    """Refuses a file whose last record has a quote that is never closed, and so goes on to the end."""
+    lines = io.StringIO(data[: _end(data)].decode(), newline=None).readlines()
+    reader, begun, ended = csv.reader(lines, delimiter=origin.separator), 0, 0
+    try:
+        for _ in reader:
+            begun, ended = ended, reader.line_num
+        is_open = _is_open(lines[begun:], origin)
+    except csv.Error:  # a cell too long for this reader, over many lines
+        begun, is_open = ended, reader.line_num > ended + 1
+    if is_open:
+        raise DataError(
+            f"{origin.path}, line {begun + 1}: a quote is opened and never closed; close it, or leave it out."
+        )
 
 
 def _header(data: bytes, name: str) -> tuple[list[str], Origin]:

@@ -15,7 +15,16 @@ from typing import Any
 from carousel.errors import CarouselError, FormatError, UnsupportedError, printable
 from carousel.interop import torch as interop
 from carousel.interop.verification import Conversion, check_difference
-from carousel.network import Dense, Layer, Network, Recurrent, Weights, atomic
+from carousel.network import (
+    Dense,
+    Embedding,
+    Layer,
+    Network,
+    Normalization,
+    Recurrent,
+    Weights,
+    atomic,
+)
 
 __all__ = ["conversion", "read", "save"]
 
@@ -53,7 +62,7 @@ def read(path: str | os.PathLike[str]) -> Conversion:
         Exception
     ) as error:  # of a damaged file; torch's unpickler and zipfile raise whatever they stumble over
         raise FormatError(
-            f"{os.fspath(path)}: torch cannot read it as weights alone: {_reason(str(error))}."
+            f"{os.fspath(path)}: torch cannot read it as weights alone: {_reason(str(error) or type(error).__name__)}."
         ) from None
     return conversion(state, os.fspath(path))
 
@@ -90,8 +99,29 @@ def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
     sink = io.BytesIO()
     torch.save(module.state_dict(), sink)
     atomic.write(path, [sink.getvalue()])
-    told = ((layer.title, type(child).__name__) for layer, child in zip(network.layers, module, strict=False))
-    return Conversion(network, largest, f"{_CHECK}; a state_dict holds the weights alone", tuple(told))
+    told = [(layer.title, type(child).__name__) for layer, child in zip(network.layers, module, strict=False)]
+    unsaid = tuple(filter(None, map(_unsaid, network.layers)))
+    return Conversion(
+        network, largest, f"{_CHECK}; a state_dict holds the weights alone", tuple(told), unsaid=unsaid
+    )
+
+
+def _unsaid(layer: Layer) -> str:
+    """What the weights of a layer do not say of it; "" where they say all."""
+    if isinstance(layer, Dense):
+        return "" if layer.activation == "identity" else f"the {layer.activation} of Dense"
+    if isinstance(layer, Normalization):
+        return f"the inversion of {layer.title}" * layer.invert
+    if not isinstance(layer, Recurrent):
+        return "" if isinstance(layer, Embedding) else layer.title
+    options = {
+        "activation": layer.cell == "rnn" and layer.activation,
+        "merge": layer.merge != "concat" and layer.merge,
+        "reverse": layer.reverse,
+        "return_sequences=False": not layer.return_sequences,
+    }
+    said = [name if value is True else f"{name}={value}" for name, value in options.items() if value]
+    return f"{', '.join(said)} of {layer.title}" if said else ""
 
 
 def _reason(text: str) -> str:
@@ -105,6 +135,8 @@ def _check_archive(path: str | os.PathLike[str]) -> None:
     """Refuses what is no file, and members that would unpack to far more than is stored of them."""
     if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would wait for ever
         raise FormatError("it is not a regular file")
+    if not os.path.getsize(path):
+        raise FormatError("it is empty")
     if not zipfile.is_zipfile(path):
         return  # torch's older form, which packs nothing
     with zipfile.ZipFile(path) as archive:

@@ -34,6 +34,7 @@ class Conversion:
         check: which check ran, in words.
         layers: for every foreign layer what it is there, its name safe to print, and what it is here.
         assumed: what the source does not say and was taken to be so, in words; "" for nothing.
+        unsaid: what a file that was written does not say of the network, so that it must be known to who reads it.
     """
 
     network: Any
@@ -41,6 +42,7 @@ class Conversion:
     check: str
     layers: tuple[tuple[str, str], ...]
     assumed: str = ""
+    unsaid: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         told = tuple((printable(theirs), printable(ours)) for theirs, ours in self.layers)

@@ -16,6 +16,7 @@ from carousel.nn.spec import Options
 
 __all__ = ["PLAIN", "Beyond", "check_flag", "is_number", "plain"]
 
+_LEAST = float(np.finfo(np.float32).tiny)
 _OFFERED = {
     **dict.fromkeys(("peephole", "coupled_gates", "cell_clip", "forget_bias"), ("LSTM",)),
     "reset": ("GRU",),
@@ -84,7 +85,7 @@ class Beyond:
 
     def distance(self, steps: int) -> int:
         """Of the states that are kept for the backward pass, in steps; 0: all are."""
-        return max(1, isqrt(steps)) if self.recompute is True else int(self.recompute)
+        return max(1, isqrt(steps)) if self.recompute is True else min(int(self.recompute), max(1, steps))
 
     def check(self, mode: str, bias: bool) -> None:
         """Refuses values of another type, out of range, and what the cell does not offer."""
@@ -108,6 +109,10 @@ class Beyond:
             if bound is not None and not (is_number(bound) and 0 < bound < inf):
                 raise ArgumentError(
                     f"`{name}` must be a number above 0, or None for no bound, got {bound!r}."
+                )
+            if bound is not None and bound < _LEAST:
+                raise ArgumentError(
+                    f"`{name}` must be at least {_LEAST:.2g}, which float32 has, got {bound!r}."
                 )
         check_choice("reset", self.reset, ("after", "before"))
         if not isinstance(self.recompute, bool):

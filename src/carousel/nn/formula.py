@@ -19,7 +19,7 @@ from carousel.nn.call import torch_can
 from carousel.nn.ragged import still_running
 from carousel.nn.spec import SLOTS, Batch, Options, Outputs, Spec, slots
 
-__all__ = ["backward", "layers"]
+__all__ = ["backward", "is_asked_for", "layers"]
 
 _EPSILON = 1e-5  # of the layer normalisation, as in nn.function's kernels
 
@@ -31,21 +31,29 @@ def backward(
     wanted: Sequence[bool],
     dout: Sequence[Tensor | None],
 ) -> list[Tensor | None]:
-    """Gradients of x, h_0, c_0 and the weights, None where not wanted, with a graph that leads to them."""
-    # Views, so that the graph of this pass ends here and joins the caller's graph through autograd.grad.
-    x, h_0, c_0, *weights = (None if tensor is None else tensor.view_as(tensor) for tensor in inputs)
-    assert x is not None
+    """Gradients of x, h_0, c_0 and the weights, None where not wanted; in grad mode with a graph that leads to them."""
+    again = torch.is_grad_enabled()
     if batch.wants_gates and dout[-1] is not None:
         raise UnsupportedError("A gradient of the gradient of returned gates is not supported.")
-    with _without_onednn():  # its fused layer has no second derivative
+    with _without_onednn(), torch.enable_grad():  # its fused layer has no second derivative
+        # Views, so that the graph of this pass ends here and joins the caller's graph through autograd.grad.
+        x, h_0, c_0, *weights = (None if tensor is None else tensor.view_as(tensor) for tensor in inputs)
+        assert x is not None
         y, h_n, c_n, _ = layers(spec, batch, x, h_0, c_0, weights)
         outputs = (y, h_n) if c_n is None else (y, h_n, c_n)
         known = [(o, g) for o, g in zip(outputs, dout, strict=False) if g is not None]
         targets, gradients = zip(*known, strict=True)
         sources = (x, h_0, c_0, *weights)
         asked = [t for t, want in zip(sources, wanted, strict=True) if want and t is not None]
-        found = iter(torch.autograd.grad(targets, asked, gradients, create_graph=True, allow_unused=True))
+        found = iter(torch.autograd.grad(targets, asked, gradients, create_graph=again, allow_unused=True))
     return [next(found) if want else None for want in wanted]
+
+
+def is_asked_for(dout: Sequence[Tensor | None]) -> bool:
+    """Whether a backward pass must consist of torch's own operations: it is recorded, batched or dual."""
+    if torch.is_grad_enabled() or torch.autograd.forward_ad._current_level >= 0:
+        return True
+    return any(gradient is not None and not torch._C._has_storage(gradient) for gradient in dout)
 
 
 @contextmanager

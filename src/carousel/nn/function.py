@@ -94,7 +94,7 @@ class _Layers(torch.autograd.Function):
             return (None, *(None for _ in wanted))
         x, h_0, c_0, y, block, *weights = ctx.saved_tensors  # read once: a checkpoint recomputes them
         given = (x, h_0, c_0, *weights)
-        if torch.is_grad_enabled():
+        if formula.is_asked_for((dy, dh_n, *rest)):
             return (None, *formula.backward(plan.spec, plan.batch, given, wanted, (dy, dh_n, *rest)))
         dc_n, dblock = rest[0] if plan.c_shape else None, rest[-1] if plan.batch.wants_gates else None
         gradients = kernels.gradients_of(given, wanted)

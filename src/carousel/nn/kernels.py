@@ -14,16 +14,21 @@ import torch
 from torch import Tensor
 
 from carousel import _core
-from carousel.nn.spec import Batch, Spec, slots
+from carousel.errors import ArgumentError
+from carousel.nn.spec import Batch, Spec, known_shapes, slots
 
 __all__ = [
-    "Plan", "backward", "block_of", "compiled", "contiguous", "forward", "gradients_of", "plan_of", "rows",
-    "sequence_of",
+    "Plan", "backward", "block_of", "check_kept", "compiled", "contiguous", "forward", "gradients_of", "in_order",
+    "plan_of", "rows", "sequence_of",
 ]  # fmt: skip
 
 _CELLS = {"LSTM": 0, "GRU": 1, "RNN_TANH": 3, "RNN_RELU": 4}  # carousel_cell of csrc/carousel.h
 _GRU_RESET_BEFORE, _LSTM_COUPLED = 2, 5
 _DTYPES = {torch.float32: 0, torch.float64: 1}
+_CHANGED = (
+    "The backward pass needs inputs and weights of the dtype, device and shape that they had in the forward pass; "
+    "convert or move a module before it, and let hooks of saved tensors give back what they took."
+)
 
 
 @lru_cache(maxsize=1024)
@@ -58,6 +63,7 @@ class Plan(NamedTuple):
 
     spec: Spec
     batch: Batch
+    dtype: torch.dtype
     layers: _core.Layers
     strides: tuple[int, int]
     y_strides: tuple[int, int]
@@ -76,7 +82,7 @@ def plan_of(spec: Spec, batch: Batch, x: Tensor) -> Plan:
     I, width, count = spec.input_size, spec.directions * spec.width, spec.num_layers * spec.directions
     dense = (0, I) if batch.packed else (I, batch.steps * I) if spec.batch_first else (batch.size * I, I)
     return Plan(
-        spec, batch, compiled(spec, x.dtype, batch.packed), _strides(spec, x) if _has_rows(x) else dense,
+        spec, batch, x.dtype, compiled(spec, x.dtype, batch.packed), _strides(spec, x) if _has_rows(x) else dense,
         (0 if batch.packed else batch.size * width, width), dense, _places(spec), _masks(spec, batch),
         _address(batch.lengths),
         x.shape[0] if batch.packed else batch.steps * batch.size, (*x.shape[:-1], width),
@@ -89,6 +95,13 @@ def sequence_of(plan: Plan, x: Tensor) -> Tensor:
     if plan.spec.batch_first and not plan.batch.packed:
         return x.new_empty_strided(plan.y_shape, (*plan.y_strides[::-1], 1))
     return x.new_empty(*plan.y_shape)
+
+
+def in_order(plan: Plan, y: Tensor) -> Tensor:
+    """y as `sequence_of` lays it out: itself, but where a hook of saved tensors gave it back in another way."""
+    if _has_rows(y) and not y.is_neg() and _strides(plan.spec, y) == plan.y_strides:
+        return y
+    return sequence_of(plan, y).copy_(y)
 
 
 def block_of(plan: Plan, x: Tensor, steps: int) -> Tensor:
@@ -121,9 +134,14 @@ def backward(
     first: int = 0, last: int = 0,
 ) -> None:  # fmt: skip
     """Writes dx, dh_0, dc_0 and dweights, those that are not None; dblock is the gradient of what the block shows."""
-    batch, x, h_0, c_0, y = plan.batch, rows(x), contiguous(h_0), contiguous(c_0), rows(y)
+    batch = plan.batch
+    needed = plan.layers.block_bytes(last - first or batch.steps, batch.size, plan.sequences)
+    kept, shapes = (x, h_0, c_0, y, block, *weights), (plan.h_shape, plan.c_shape, plan.y_shape)
+    check_kept(plan.spec, plan.dtype, shapes, kept, needed)
+    weights = [w.resolve_neg().contiguous() for w in weights]
+    x, h_0, c_0, y = rows(x), contiguous(h_0), contiguous(c_0), rows(y)
     dy, dh_n, dc_n = None if dy is None else rows(dy), contiguous(dh_n), contiguous(dc_n)
-    dblock = contiguous(dblock)
+    dblock, block = contiguous(dblock), block.resolve_neg().contiguous()
     plan.layers.backward(
         batch.steps, batch.size, x.data_ptr(), *plan.strides, _address(h_0), _address(c_0),
         _addresses(plan, weights), plan.masks, y.data_ptr(), *_strides(plan.spec, y), block.data_ptr(),
@@ -132,6 +150,36 @@ def backward(
         _address(dblock), _address(dx), *plan.dx_strides, _address(dh_0), _address(dc_0),
         _addresses(plan, dweights),
     )  # fmt: skip
+
+
+def check_kept(
+    spec: Spec,
+    dtype: torch.dtype,
+    shapes: Sequence[Sequence[int] | None],
+    kept: Sequence[Tensor | None],
+    needed: int,
+) -> None:
+    """Refuses what was kept for a backward pass and has since become something else, for the kernels take addresses.
+
+    Args:
+        dtype, shapes: of the forward pass, the latter of h_0, c_0 and y.
+        kept: x, h_0, c_0, y, the block, if there is one, and the weights.
+        needed: bytes of the block.
+
+    Raises:
+        ArgumentError: a dtype, a device or a shape is not that of the forward pass.
+    """
+    for tensor in kept:
+        if tensor is not None and (tensor.dtype is not dtype or not tensor.is_cpu):
+            raise ArgumentError(f"{_CHANGED} Found {tensor.dtype} on {tensor.device}.")
+    x, *states, block = kept[:5]
+    assert x is not None
+    y_shape = shapes[-1]
+    same = y_shape is not None and y_shape == (*x.shape[:-1], y_shape[-1]) and x.shape[-1] == spec.input_size
+    same = same and all(t is None or t.shape == shape for t, shape in zip(states, shapes, strict=True))
+    same = same and [w.shape for w in kept[5:] if w is not None] == known_shapes(spec)
+    if not same or (block is not None and block.numel() * block.element_size() < needed):
+        raise ArgumentError(_CHANGED)
 
 
 def gradients_of(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:
@@ -143,11 +191,12 @@ def gradients_of(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> li
 
 
 def contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
+    return None if tensor is None else tensor.resolve_neg().contiguous()
 
 
 def rows(tensor: Tensor) -> Tensor:
-    """The sequence itself where its last axis is contiguous; else a copy."""
+    """The sequence itself where its last axis is contiguous and no negation is pending; else a copy."""
+    tensor = tensor.resolve_neg()
     return tensor if _has_rows(tensor) else tensor.contiguous()
 
 

@@ -47,9 +47,14 @@ class Recomputed(torch.autograd.Function):
         parts = _parts(plan.batch)
         x, h_0, c_0, y, *rest = ctx.saved_tensors
         cells, weights = [c_0, *rest[: len(parts) - 1]], rest[len(parts) - 1 :]
-        if torch.is_grad_enabled():
+        if formula.is_asked_for((dy, dh, *dc_n)):
             inputs, dout = (x, h_0, c_0, *weights), (dy, dh, *dc_n)
             return (None, None, *formula.backward(plan.spec, plan.batch, inputs, wanted, dout))
+        shapes = plan.h_shape, plan.c_shape, plan.y_shape
+        for c in cells:
+            kernels.check_kept(plan.spec, plan.dtype, shapes, (x, h_0, c, y, None, *weights), 0)
+        weights = [w.resolve_neg().contiguous() for w in weights]
+        y = kernels.in_order(plan, y)
         x_rows, dy, dc = kernels.rows(x), None if dy is None else kernels.rows(dy), (*dc_n, None)[0]
         dx = x.new_empty(x.shape) if wanted[0] else None
         dweights = [

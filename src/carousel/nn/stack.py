@@ -211,9 +211,11 @@ class Stack(torch.nn.Module):
         self, x: Tensor, states: Sequence[State | None], ends: Tensor | None
     ) -> tuple[Tensor, tuple[State, ...]]:
         """All layers over (T, B, I)."""
+        alive = None
         if ends is not None and (self.residual or self.dense):
-            # Nobody looks beyond an end, shortcuts neither.
-            x = torch.where(still_running(ends.to(x.device), len(x))[..., None], x, 0)
+            # Nobody looks beyond an end, shortcuts neither, forward or backward.
+            alive = still_running(ends.to(x.device), len(x))[..., None]
+            x = torch.where(alive, x, 0)
         finals: list[State] = []
         y = x
         for k, state in enumerate(states):
@@ -221,7 +223,8 @@ class Stack(torch.nn.Module):
             y, final = self._run_layer(k, read, state, ends)
             finals.append(final)
             if self.residual:
-                y = y + self.shortcuts[k](x)
+                beside = self.shortcuts[k](x)
+                y = y + (beside if alive is None else torch.where(alive, beside, 0))
             x = torch.cat([x, y], dim=-1) if self.dense and k + 1 < len(self.layers) else y
         return y, tuple(finals)
 

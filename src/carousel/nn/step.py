@@ -11,7 +11,7 @@ from torch import Tensor
 from carousel import _core
 from carousel.nn import formula
 from carousel.nn.function import trains
-from carousel.nn.kernels import compiled, contiguous, gradients_of
+from carousel.nn.kernels import check_kept, compiled, contiguous, gradients_of
 from carousel.nn.spec import Batch, Spec
 
 __all__ = ["Plan", "plan_of", "step"]
@@ -23,6 +23,7 @@ class Plan(NamedTuple):
     """What follows from the cell and the shape of x alone."""
 
     spec: Spec  # one layer and direction, without options
+    dtype: torch.dtype
     layers: _core.Layers
     rows: int  # B
     shape: tuple[int, ...]  # of h, and of c
@@ -34,7 +35,7 @@ def plan_of(spec: Spec, x: Tensor) -> Plan:
     rows = x.shape[0] if x.dim() == 2 else 1
     layers = compiled(spec, x.dtype, False)
     block = layers.block_bytes(1, rows, rows) // x.element_size()
-    return Plan(spec, layers, rows, (*x.shape[:-1], spec.hidden_size), block)
+    return Plan(spec, x.dtype, layers, rows, (*x.shape[:-1], spec.hidden_size), block)
 
 
 def step(plan: Plan, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> State:
@@ -96,11 +97,15 @@ class _Step(torch.autograd.Function):
             return (None, *(None for _ in wanted))
         x, h_0, c_0, y, block, *weights = ctx.saved_tensors
         given = (x, h_0, c_0, *weights)
-        if torch.is_grad_enabled():
+        if formula.is_asked_for((dh, dc)):
             return None, *_by_formula(plan, given, wanted, (dh, dc))
+        kept, needed = (*given[:3], y, block, *weights), plan.block * y.element_size()
+        check_kept(plan.spec, plan.dtype, 3 * (plan.shape,), kept, needed)
+        weights = [w.resolve_neg().contiguous() for w in weights]
         found = gradients_of(given, wanted)
         dx, dh_0, dc_0, *dweights = found
-        x, h_0, c_0, dh, dc = x.contiguous(), contiguous(h_0), contiguous(c_0), contiguous(dh), contiguous(dc)
+        x, y, block = (t.resolve_neg().contiguous() for t in (x, y, block))
+        h_0, c_0, dh, dc = contiguous(h_0), contiguous(c_0), contiguous(dh), contiguous(dc)
         I, H = plan.spec.input_size, plan.spec.hidden_size
         plan.layers.backward(
             1, plan.rows, x.data_ptr(), 0, I, _address(h_0), _address(c_0), [w.data_ptr() for w in weights], [],

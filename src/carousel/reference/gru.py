@@ -163,7 +163,7 @@ def forward(
     for t in range(T):
         h[t + 1], gates[:, t] = step(x[t], h[t], w, reset=reset, update=update)
     r, z, n, m = gates
-    return h[1:], h[-1], Cache(x, h, r, z, n, m, reset, update)
+    return h[1:].copy(), h[-1].copy(), Cache(x, h, r, z, n, m, reset, update)
 
 
 def backward(

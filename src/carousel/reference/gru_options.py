@@ -111,7 +111,7 @@ def forward(
         h_t, r[t], z[t], n[t], m[t], s_x[t], s_h[t], a[t] = now
         h[t + 1] = np.where(v.alive[t], h_t, h[t])
     seen = Cache(x, h, r, z, n, m, s_x, s_h, a, reset, update, v, given)
-    return np.where(v.alive, h[1:], 0), h[-1], seen
+    return np.where(v.alive, h[1:], 0), h[-1].copy(), seen
 
 
 def backward(dy: Array, w: Weights, cache: Cache, dh: Array | None) -> tuple[Array, Weights, Array, Options]:

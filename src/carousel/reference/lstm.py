@@ -137,7 +137,7 @@ def forward(
     h[0], c[0] = h_0, c_0
     for t in range(T):
         (h[t + 1], c[t + 1]), gates[:, t] = step(x[t], (h[t], c[t]), w)
-    return h[1:], State(h[-1], c[-1]), Cache(x, h, c, *gates)
+    return h[1:].copy(), State(h[-1].copy(), c[-1].copy()), Cache(x, h, c, *gates)
 
 
 def backward(
@@ -185,4 +185,4 @@ def backward(
     dW = np.einsum("tba,tbi->ai", da, x)
     dR = np.einsum("tba,tbh->ah", da, h[:-1])
     db = da.sum(axis=(0, 1))
-    return Gradients(da @ w.W, Weights(dW, dR, db, db), State(dh, dc))
+    return Gradients(da @ w.W, Weights(dW, dR, db, db.copy()), State(dh, dc))

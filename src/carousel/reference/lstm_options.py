@@ -107,7 +107,7 @@ def forward(
         h_t, c_t, i[t], f[t], g[t], o[t], s_x[t], s_h[t], a[t], k[t] = step(t, x[t], h[t], c[t], w, v)
         h[t + 1], c[t + 1] = np.where(v.alive[t], h_t, h[t]), np.where(v.alive[t], c_t, c[t])
     seen = Cache(x, h, c, i, f, g, o, s_x, s_h, a, k, v, given)
-    return np.where(v.alive, h[1:], 0), h[-1], c[-1], seen
+    return np.where(v.alive, h[1:], 0), h[-1].copy(), c[-1].copy(), seen
 
 
 def backward(
@@ -162,7 +162,7 @@ def backward(
         layer_norm=given.layer_norm
         and gradients_of(given.layer_norm, dgain_x, dgain_h, dgain_c, dl.sum(axis=(0, 1))),
     )
-    return np.where(v.alive, ds_x @ w.W * v.m_x, 0), Weights(dW, dR, db, db), dh, dc, doptions
+    return np.where(v.alive, ds_x @ w.W * v.m_x, 0), Weights(dW, dR, db, db.copy()), dh, dc, doptions
 
 
 def _projected(cell: Array, W_p: Array | None) -> Array:

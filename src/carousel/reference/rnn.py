@@ -110,7 +110,7 @@ def forward(
     h[0] = h_0
     for t in range(T):
         h[t + 1], _ = step(x[t], h[t], w, activation=activation)
-    return h[1:], h[-1], Cache(x, h, activation)
+    return h[1:].copy(), h[-1].copy(), Cache(x, h, activation)
 
 
 def backward(
@@ -144,4 +144,4 @@ def backward(
     dW = np.einsum("tba,tbi->ai", da, x)
     dR = np.einsum("tba,tbh->ah", da, h[:-1])
     db = da.sum(axis=(0, 1))
-    return Gradients(da @ w.W, Weights(dW, dR, db, db), dh)
+    return Gradients(da @ w.W, Weights(dW, dR, db, db.copy()), dh)

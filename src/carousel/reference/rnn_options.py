@@ -70,7 +70,7 @@ def forward(
     for t in range(T):
         h_t, s_x[t], s_h[t], a[t], h_new[t] = step(t, x[t], h[t], w, v, activation=activation)
         h[t + 1] = np.where(v.alive[t], h_t, h[t])
-    return np.where(v.alive, h[1:], 0), h[-1], Cache(x, h, s_x, s_h, a, h_new, activation, v, given)
+    return np.where(v.alive, h[1:], 0), h[-1].copy(), Cache(x, h, s_x, s_h, a, h_new, activation, v, given)
 
 
 def backward(dy: Array, w: Weights, cache: Cache, dh: Array | None) -> tuple[Array, Weights, Array, Options]:
@@ -93,4 +93,9 @@ def backward(dy: Array, w: Weights, cache: Cache, dh: Array | None) -> tuple[Arr
     dR = np.einsum("tba,tbh->ah", ds_h, v.m_h * h[:-1])
     db = da.sum(axis=(0, 1))
     dnorm = given.layer_norm and gradients_of(given.layer_norm, dgain_x, dgain_h)
-    return np.where(v.alive, ds_x @ w.W * v.m_x, 0), Weights(dW, dR, db, db), dh, Options(layer_norm=dnorm)
+    return (
+        np.where(v.alive, ds_x @ w.W * v.m_x, 0),
+        Weights(dW, dR, db, db.copy()),
+        dh,
+        Options(layer_norm=dnorm),
+    )

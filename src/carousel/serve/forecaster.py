@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import CarouselError, UnsupportedError
+from carousel.errors import CarouselError, DataError, UnsupportedError
 from carousel.network.forecaster import Covariate
 from carousel.series.history import Context
 from carousel.serve.limits import Limits
-from carousel.serve.protocol import InferRequest, RequestError, Sequence
+from carousel.serve.protocol import MESSAGE, InferRequest, RequestError, Sequence, check_keys, quoted
 from carousel.serve.sequences import Sequences
 from carousel.stream.cells import stamp
+from carousel.stream.covariates import check_covariate
 from carousel.stream.forecast import Forecast
 from carousel.stream.forecaster import ForecasterModel
 from carousel.stream.rows import forecast_fields, shown
@@ -22,6 +23,7 @@ from carousel.stream.rows import forecast_fields, shown
 __all__ = ["ForecasterJob", "ServedForecaster"]
 
 Array = np.ndarray[Any, Any]
+_ASKS = ("covariates", "unique_id", *MESSAGE)  # of a message that brings no row
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,16 @@ class ServedForecaster:
         return self._job(y.astype(np.float64), ds, request.parameters, request.sequence, request.inputs)
 
     def message(self, tree: Mapping[str, Any], sequence: Sequence) -> ForecasterJob:
-        """One row, `ds`, `y` and `covariates`, or none, which asks for the forecast only.
+        """One row, `ds`, `y` and `covariates`; without `ds` and `y` none, which asks for the forecast only.
 
         Raises:
             RequestError: it is something else.
         """
+        if "y" not in tree and not {*tree} <= {*_ASKS}:
+            raise RequestError(
+                f"`y` is not there; it must be a number, or null where it is missing, got {quoted(tree)}."
+            )
+        check_keys("a message", tree, ("ds", "y", *_ASKS))
         covariates = self._of_message(tree)
         if "y" not in tree:
             return self._job(np.zeros(0), None, tree, sequence, covariates)
@@ -182,7 +189,7 @@ class ServedForecaster:
                 f"got {list(values.shape) if column.name in given else 'none'}."
             )
         if column.categories is None:
-            values = _as_numbers(values, column.name)
+            values = _as_numbers(values, column)
         elif any(type(value) is not str and value == value for value in values.tolist()):
             raise RequestError(f"the covariate {column.name!r} must be texts, or null where missing.")
         if coming and any(value != value for value in values[N:].tolist()):
@@ -294,6 +301,7 @@ class ServedForecaster:
                     "a row that is missing is observed as null.",
                     409,
                 )
+        self.model.check_values("`y`", job.y, state)
         if sequence is not None and sequence.start and not sequence.end:
             self.sequences.begin(sequence.id, state)
         return state
@@ -323,14 +331,17 @@ class ServedForecaster:
         return Context.join(ended[::-1])[np.argsort(order, kind="stable")]
 
 
-def _as_numbers(values: Array, name: str) -> Array:
+def _as_numbers(values: Array, column: Covariate) -> Array:
     """(N,) numbers, NaN where missing, true and false as 1 and 0."""
     listed = values.tolist()
     try:
         if all(isinstance(value, int | float) for value in listed):
             numbers = np.array(listed, np.float64)
             if not np.isinf(numbers).any():
+                check_covariate(column, numbers)
                 return numbers
     except OverflowError:
         pass
-    raise RequestError(f"the covariate {name!r} must be finite numbers, or null where missing.")
+    except DataError as error:
+        raise RequestError(str(error)) from None
+    raise RequestError(f"the covariate {column.name!r} must be finite numbers, or null where missing.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from carousel.errors import CarouselError, UnsupportedError
 from carousel.serve.limits import Limits
-from carousel.serve.protocol import InferRequest, RequestError, Sequence
+from carousel.serve.protocol import MESSAGE, InferRequest, RequestError, Sequence, check_keys
 from carousel.serve.sequences import Sequences
 from carousel.stream.network import NetworkModel, State
 
@@ -78,6 +78,7 @@ class ServedNetwork:
         Raises:
             RequestError: it is something else.
         """
+        check_keys("a message", tree, ("x", *MESSAGE))
         x = tree.get("x")
         if self.model.network.takes_ids:
             if type(x) is not int or not 0 <= x < self.model.network.input_size:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from math import isfinite, prod
 from typing import Any
 
@@ -14,12 +15,15 @@ from carousel.errors import CarouselError
 from carousel.serve.limits import Limits
 
 __all__ = [
+    "MESSAGE",
     "InferRequest",
     "RequestError",
     "Sequence",
+    "check_keys",
     "parse_infer",
     "parse_json",
     "parse_sequence",
+    "quoted",
     "tensor",
 ]
 
@@ -30,8 +34,12 @@ _DTYPES = {
     "INT8": np.int8, "UINT64": np.uint64, "UINT32": np.uint32, "UINT16": np.uint16, "UINT8": np.uint8,
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_REQUEST = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
 _LONGEST = 256  # characters of a name that a client gives
 _MOST = 256  # tensors of a request
+
+MESSAGE = ("id", "sequence_id", "sequence_start", "sequence_end")
+"""What every message of a WebSocket may have."""
 
 
 class RequestError(CarouselError):
@@ -102,6 +110,7 @@ def parse_infer(body: bytes, limits: Limits) -> InferRequest:
         RequestError: it is not one of the protocol, or too large.
     """
     tree = parse_json(body)
+    check_keys("a request", tree, _REQUEST)
     id = tree.get("id")
     if id is not None and (not isinstance(id, str) or len(id) > _LONGEST):
         raise RequestError(f"`id` must be a text of at most {_LONGEST} characters, got {_kind(id)}.")
@@ -219,6 +228,22 @@ def _numbers(flat: list[Any], dtype: Any, what: str) -> Array:
     if floating and np.isinf(array).any():
         raise RequestError(f"the data of {what} must be finite, or null where missing.")
     return array
+
+
+def check_keys(what: str, tree: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuses an object with other keys: one that is misspelt would be as if it were not there.
+
+    Raises:
+        RequestError: it has some; the text names them.
+    """
+    unknown = [key for key in tree if key not in known]
+    if unknown:
+        raise RequestError(f"{what} must be of {', '.join(known)}, got {quoted(unknown)}.")
+
+
+def quoted(names: Iterable[str]) -> str:
+    """The first names that a client gave, for an error."""
+    return ", ".join(repr(name[:60]) for name in islice(names, 8))
 
 
 def _outputs(listed: Any) -> tuple[str, ...] | None:

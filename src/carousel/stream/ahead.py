@@ -74,7 +74,7 @@ class AheadRows:
         with open(self._path, newline="", encoding="utf-8-sig") as file:
             reader: Any = csv.reader(())
             try:
-                dialect = Dialect.of(file.readline().encode(), len)
+                dialect = Dialect.of(file.readline().encode(), self._known)
                 file.seek(0)
                 reader = csv.reader(file, strict=True, delimiter=dialect.separator)
                 for name, time, values in self._parsed(reader, dialect):
@@ -93,6 +93,11 @@ class AheadRows:
                     f"{self._path}: line {max(1, reader.line_num)}: {str(error).rstrip('.')}."
                 ) from None
         return rows
+
+    def _known(self, header: list[str]) -> int:
+        """How many of these are columns that are looked for."""
+        known = {*self._names["the series"], *self._names["the time"], *(c.name for c in self.columns)}
+        return len(known & {cell.strip() for cell in header})
 
     def _parsed(self, reader: Any, dialect: Dialect) -> Iterator[tuple[str, int, Values]]:
         """Name of the series, time and values of each row."""

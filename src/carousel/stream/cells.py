@@ -14,6 +14,7 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.network.forecaster import Covariate
+from carousel.stream.covariates import check_covariate
 from carousel.stream.lines import LINE_LIMIT
 
 __all__ = ["Dialect", "place", "stamp"]
@@ -36,13 +37,17 @@ class Dialect:
 
     @classmethod
     def of(cls, line: bytes, fit: Callable[[list[str]], int]) -> Dialect:
-        """That whose cells of `line` fit best, a comma in doubt."""
+        """That whose cells of `line` fit best, in doubt the comma; but where another splits as well, that one, for the
+        commas may be decimal.
+        """
 
-        def measured(dialect: Dialect) -> int:
+        def measured(dialect: Dialect) -> tuple[int, bool]:
             try:
-                return fit(dialect.split(line))
+                cells = dialect.split(line)
             except DataError:  # a quoted cell may hold another separator
-                return -1
+                return -1, False
+            fits = fit(cells)
+            return fits, fits > 0 and len(cells) > 1 and dialect.separator != ","
 
         return max((cls(separator) for separator in _SEPARATORS), key=measured)
 
@@ -86,13 +91,15 @@ class Dialect:
         """A number, 1 and 0 for true and false, or a category; NaN where it is missing.
 
         Raises:
-            DataError: a number was fitted, and it is none.
+            DataError: a number was fitted, and it is none, or too large or too small to count with.
         """
         cell = cell.strip()
         if column.categories is not None:
             return cell or float("nan")  # "none" may be a category
         flag = _FLAGS.get(cell.lower())
-        return self.number(cell, f"the covariate {column.name!r}") if flag is None else flag
+        number = self.number(cell, f"the covariate {column.name!r}") if flag is None else flag
+        check_covariate(column, np.array([number]))
+        return number
 
     def _plain(self, cell: str) -> str:
         return cell.strip() if self.separator == "," else cell.strip().replace(",", ".")

@@ -23,7 +23,7 @@ class Checkpoint:
         state: of all of them; None of none.
         lines: of the input, all that the states hold.
         digest: of these lines.
-        written: bytes of the output that answer these lines.
+        written: bytes of the output file that answer these lines; stdout does not count.
     """
 
     model: str

@@ -16,8 +16,9 @@ from carousel.series.covariates import Covariates, Seen, coded, effect, encode, 
 from carousel.series.history import Context
 from carousel.series.holidays import HOLIDAY, holiday_names
 from carousel.series.panel import Panel
+from carousel.stream.sizes import check_sizes
 
-__all__ = ["CovariateReader"]
+__all__ = ["CovariateReader", "check_covariate"]
 
 Array = np.ndarray[Any, Any]
 Given = Mapping[str, Any]
@@ -104,7 +105,10 @@ class CovariateReader:
         rows = {}
         for role, before in (("past", seen.past), ("future", seen.future[:, : self._lookback])):
             columns = self.paths.of(role)
-            row = next_row(columns, coded(columns, given, (len(state),)), before[:, -1])
+            raw = coded(columns, given, (len(state),))
+            for column, values in zip(columns, raw.T, strict=True):
+                check_covariate(column, values)
+            row = next_row(columns, raw, before[:, -1])
             rows[role] = np.concatenate([before[:, 1:], row[:, None]], 1)
         added = seen.unit * effect(self.paths.effect, rows["future"][:, -1])
         return replace(seen, past=rows["past"], future=rows["future"]), added
@@ -134,6 +138,8 @@ class CovariateReader:
             return context
         stamps = self._frequency.shift(context.next[:, None], np.arange(self._horizon))
         raw = coded(columns, self._with_holidays(future or {}, stamps), shape)
+        for c, column in enumerate(columns):
+            check_covariate(column, raw[..., c])
         missing = np.argwhere(np.isnan(raw))
         if len(missing):
             b, k, c = missing[0]
@@ -160,6 +166,16 @@ class CovariateReader:
         if self.paths.holidays is None or HOLIDAY in given or not self.paths.of("future"):
             return given
         return {**given, HOLIDAY: holiday_names(self.paths.holidays, stamps, self._frequency)}
+
+
+def check_covariate(column: Covariate, values: Array) -> None:
+    """Refuses values of a covariate that no path could count with.
+
+    Raises:
+        DataError: a number is too large or too small.
+    """
+    if column.categories is None:
+        check_sizes(f"the covariate {column.name!r}", values, values, column.scale)
 
 
 def _of(context: Context) -> Seen:

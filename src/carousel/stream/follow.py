@@ -8,7 +8,6 @@ answered exactly once.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,9 +15,10 @@ from hashlib import blake2b
 from typing import Any
 
 from carousel import network
-from carousel.errors import ArgumentError, CarouselError, DataError, FormatError
+from carousel.errors import CarouselError, DataError, FormatError
 from carousel.stream.checkpoint import Checkpoint
 from carousel.stream.lines import Lines
+from carousel.stream.output import Output
 from carousel.stream.rows import ForecasterRows, NetworkRows
 
 __all__ = ["Follower", "resumed"]
@@ -27,35 +27,33 @@ _LONGEST = 3600.0  # seconds of a wait that nothing ends
 
 
 class Follower:
-    """Takes the lines of `lines` through `rows` to the descriptor `sink`.
+    """Takes the lines of `lines` through `rows` to `output`.
 
     Args:
         rows: of the model; its states are those of `checkpoint`.
         lines: the input, from its first line on.
-        sink: a descriptor.
+        output: where the answers go.
         checkpoint: where to go on; lines that it holds are read and not answered.
         path: file of the state; None keeps none.
         every: seconds after which a changed state is saved.
         report: is called with a remark and the number of its line, 0 for none.
-        is_file: `sink` is a file of ours, which is synchronised before a state says what is in it.
     """
 
     def __init__(
         self,
         rows: NetworkRows | ForecasterRows,
         lines: Lines,
-        sink: int,
+        output: Output,
         checkpoint: Checkpoint,
         *,
         path: str | None,
         every: float,
         report: Callable[[str, int], None],
-        is_file: bool = False,
     ) -> None:
-        self._rows, self._lines, self._sink, self._path = rows, lines, sink, path
-        self._every, self._report, self._is_file = every, report, is_file
+        self._rows, self._lines, self._output, self._path = rows, lines, output, path
+        self._every, self._report = every, report
         self._kept, self._digest = checkpoint, blake2b(digest_size=32)
-        self._number, self._written, self._saved = 0, checkpoint.written, time.monotonic()
+        self._number, self._saved = 0, time.monotonic()
         self._headless = True  # until the first line has been looked at
 
     def run(self, stopped: Callable[[], bool]) -> None:
@@ -75,6 +73,7 @@ class Follower:
                     break
                 if self._patience() <= 0:
                     self._save()
+            self._output.open()  # a file that is there, even where no row was answered
         finally:
             self._save()
 
@@ -103,14 +102,8 @@ class Follower:
             return True
         if answer.remark:
             self._report(f"{answer.remark}.", number)
-        rest = memoryview(answer.text.encode() + b"\n")
-        size = len(rest)
-        while rest:
-            try:
-                rest = rest[os.write(self._sink, rest) :]
-            except BrokenPipeError:
-                return False
-        self._written += size
+        if not self._output.write(answer.text.encode() + b"\n"):
+            return False
         self._rows.keep(answer)
         return True
 
@@ -124,8 +117,7 @@ class Follower:
         self._saved = time.monotonic()
         if self._path is None or self._number <= self._kept.lines:
             return
-        if self._is_file:
-            os.fsync(self._sink)
+        self._output.sync()
         states: Any = self._rows.states
         self._kept = Checkpoint(
             model=self._kept.model,
@@ -133,7 +125,7 @@ class Follower:
             state=Checkpoint.joined(states),
             lines=self._number,
             digest=self._digest.hexdigest(),
-            written=self._written,
+            written=self._output.written,
         )
         network.save(self._kept, self._path)
 
@@ -172,18 +164,3 @@ def resumed(path: str, model: str, goes_on: bool) -> Checkpoint:
     if goes_on:
         return Checkpoint(model, kept.ids, kept.state, written=kept.written)
     return kept
-
-
-def cut_back(descriptor: int, path: str, written: int) -> None:
-    """Makes the output file end where the state says.
-
-    Raises:
-        ArgumentError: it is shorter, so another one.
-    """
-    size = os.fstat(descriptor).st_size
-    if size < written:
-        raise ArgumentError(
-            f"--out {path} has {size} bytes, but the state says {written}; give the file of old."
-        )
-    os.ftruncate(descriptor, written)
-    os.lseek(descriptor, 0, os.SEEK_END)

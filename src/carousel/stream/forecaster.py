@@ -29,11 +29,13 @@ from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.forecast import Forecast, check_levels, check_quantiles
 from carousel.stream.network import NetworkModel
 from carousel.stream.sampler import PathSampler
+from carousel.stream.sizes import check_sizes
 
 __all__ = ["ForecasterModel"]
 
 Array = np.ndarray[Any, Any]
 
+MOST = 10**9  # numbers of all paths of one call: 8 GB
 BLOCK = 4096  # origins at a time: bounds the memory of a long backtest
 
 
@@ -206,7 +208,7 @@ class ForecasterModel:
             ArgumentError: `state` is not one of this model.
             ShapeError: not one value per series.
             DataError: rows at another time than the next (a row that is missing is observed as NaN), times
-                that are none, or values that are not finite.
+                that are none, or values that are not finite, or too large or too small to count with.
         """
         self._check_state(state)
         B = len(state)
@@ -226,6 +228,7 @@ class ForecasterModel:
                 f"`ds` must be the next row, {state.next[wrong][0]}, got {stamps[wrong][0]}; "
                 "a missing row is observed as NaN."
             )
+        self.check_values("`y`", y, state)
         v, m = self.value, self.value.season
         last = state.window[:, -1]
         x, seen = in_unit(y, v.scaling.unit), None
@@ -250,6 +253,14 @@ class ForecasterModel:
             covariates=seen,
             series=state.series,
         )
+
+    def check_values(self, what: str, y: Array, state: Context) -> None:
+        """Refuses values of the series in `state`, (B,) or (N,) of one, that `observe` could not go on from.
+
+        Raises:
+            DataError: one is too large or too small; the text calls it `what`.
+        """
+        check_sizes(what, y, in_unit(y, self.value.scaling.unit), state.scale)
 
     def ahead(self, context: Context, future: Array) -> Context:
         """A state with the future covariates of the rows to forecast.
@@ -406,8 +417,15 @@ class ForecasterModel:
             context: their states.
 
         Raises:
-            ArgumentError: the model has no held-out errors to go by.
+            ArgumentError: the model has no held-out errors to go by, or more than `MOST` numbers are asked for.
         """
+        size = number * len(context) * self.value.horizon
+        if size > MOST:
+            raise ArgumentError(
+                f"`samples` must be few enough for {MOST:.0e} numbers (8 GB) in all, got {number} paths x "
+                f"{len(context)} series x {self.value.horizon} rows, which are {8 * size / 1e9:,.0f} GB; ask for fewer "
+                "paths, or for fewer series at a time."
+            )
         if self._sampler is not None:
             return self._back(self._sampler.samples(context, number, seed))
         c, unit = self.value.calibration, self._unit(context)

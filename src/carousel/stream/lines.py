@@ -6,6 +6,7 @@ import os
 import select
 import stat
 import time
+from errno import EISDIR
 
 from carousel.errors import DataError
 
@@ -26,13 +27,19 @@ class Lines:
         follow: a file goes on growing when its end is reached; its last line is complete when its end is there.
         wake: a descriptor that ends every wait as soon as it can be read.
         path: of the file that is followed, which must stay this one; None does not look.
+
+    Raises:
+        IsADirectoryError: it is one.
     """
 
     def __init__(
         self, descriptor: int, *, follow: bool = False, wake: int | None = None, path: str | None = None
     ) -> None:
         self._descriptor, self._follow, self._path = descriptor, follow, path
-        self._regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(EISDIR, os.strerror(EISDIR), path or "stdin")
+        self._regular = stat.S_ISREG(mode)
         self._wake = [] if wake is None else [wake]
         self._begun = bytearray()
         self._read = 0

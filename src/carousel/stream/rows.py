@@ -84,7 +84,7 @@ class NetworkRows:
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
         self._dialect = Dialect.of(line, lambda cells: len(cells) == self._count)
-        cells = self._dialect.split(line)
+        cells = _first_cells(self._dialect, line)
         given = self._header == "yes" or (
             self._header == "auto" and not all(map(self._dialect.is_number, cells[self._place is not None :]))
         )
@@ -187,10 +187,11 @@ class ForecasterRows:
         known = {name for names in self._names.values() for name in names}
 
         def fit(cells: list[str]) -> int:
-            return 2 * len(known & {cell.strip() for cell in cells}) + (len(cells) == self._count)
+            named = len(known & {cell.strip() for cell in cells})
+            return 2 * named + (len(cells) == self._count) + self._has_time(cells)
 
         self._dialect = Dialect.of(line, fit)
-        cells = [cell.strip() for cell in self._dialect.split(line)]
+        cells = [cell.strip() for cell in _first_cells(self._dialect, line)]
         if self._header == "no" or (self._header == "auto" and not known & set(cells)):
             return False
         there = set(cells)
@@ -224,6 +225,7 @@ class ForecasterRows:
         ds, gap = (stamp(value["ds"], state.next.dtype), 0) if self._dated else (state.next, 0)
         if self._dated:
             gap = self._gap(ds, state)
+        self.model.check_values("the value", np.array([y]), state)
         remarks = [] if self._ahead is None else [*filter(None, [self._ahead.renew()])]
         if gap:
             remarks.append(f"{gap} row{'s' * (gap > 1)} before it {'are' if gap > 1 else 'is'} missing")
@@ -272,8 +274,25 @@ class ForecasterRows:
                     return None, f"the future covariate {column!r} is not known at {when}"
         return {column: [of_column] for column, of_column in values.items()}, ""
 
+    def _has_time(self, cells: list[str]) -> bool:
+        """Whether there is a time where one stands in rows without a header."""
+        if not self._dated or len(cells) != self._count:
+            return False
+        try:
+            stamp(cells[self._places["ds"]].strip(), self.model.value.tail.next.dtype)
+        except DataError:
+            return False
+        return True
+
     def _gap(self, ds: Any, state: Context) -> int:
-        gap = int(self.model.missing(ds, state)[0])
+        try:
+            gap = int(self.model.missing(ds, state)[0])
+        except DataError:
+            step = self.model.frequency
+            raise DataError(
+                f"the time {shown(np.atleast_1d(ds))[0]} is off the {step} grid: the step of the rows that were "
+                f"fitted is {step}"
+            ) from None
         due, most = shown(state.next)[0], self.model.value.lookback
         if gap < 0:
             raise DataError(
@@ -310,6 +329,13 @@ def forecast_fields(forecast: Forecast, b: int = 0) -> dict[str, Any]:
             f"carousel-hi-{level:g}": _floats(forecast.upper[q, b]),
         }
     return fields
+
+
+def _first_cells(dialect: Dialect, line: bytes) -> list[str]:
+    try:
+        return dialect.split(line)
+    except DataError as error:
+        raise DataError(f"The first line cannot be read: {error}; give rows of CSV in UTF-8.") from None
 
 
 def _check_count(cells: list[str], count: int) -> None:

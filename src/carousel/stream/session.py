@@ -10,10 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from carousel.errors import ArgumentError
 from carousel.stream.checkpoint import Checkpoint
-from carousel.stream.follow import Follower, cut_back, resumed
+from carousel.stream.follow import Follower, resumed
 from carousel.stream.lines import Lines
 from carousel.stream.model import load
+from carousel.stream.output import Output
 from carousel.stream.rows import rows
 
 __all__ = ["run"]
@@ -61,28 +63,22 @@ def run(
     if checkpoint.ids or checkpoint.lines:
         report(f"goes on from {state}: {len(checkpoint.ids)} series, {checkpoint.lines} lines.", 0)
     with ExitStack() as open_files:
-        source = (
-            sys.stdin.fileno() if follow is None else open_files.enter_context(_opened(follow, os.O_RDONLY))
-        )
-        sink = sys.stdout.fileno()
-        if out is not None:
-            sink = open_files.enter_context(_opened(out, os.O_RDWR | os.O_CREAT))
-            cut_back(sink, out, checkpoint.written)
-        Follower(
-            taken,
-            Lines(source, follow=follow is not None, wake=wake, path=follow),
-            sink,
-            checkpoint,
-            path=state,
-            every=every,
-            report=report,
-            is_file=out is not None,
-        ).run(stopped)
+        source = _stdin() if follow is None else open_files.enter_context(_opened(follow))
+        lines = Lines(source, follow=follow is not None, wake=wake, path=follow)
+        output = Output(out, checkpoint.written)
+        open_files.callback(output.close)
+        Follower(taken, lines, output, checkpoint, path=state, every=every, report=report).run(stopped)
+
+
+def _stdin() -> int:
+    if sys.stdin is None:
+        raise ArgumentError("stdin is closed; give the rows through a pipe, or --follow FILE.")
+    return sys.stdin.fileno()
 
 
 @contextmanager
-def _opened(path: str, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+def _opened(path: str) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         yield descriptor
     finally:
