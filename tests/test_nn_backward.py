@@ -91,6 +91,19 @@ def test_hooks_of_saved_tensors_may_lay_them_out_anew(kind, options):
         torch.testing.assert_close(a, b, **TOLERANCE)
 
 
+@layers
+@pytest.mark.parametrize("options", [{}, {"recompute": 2}, {"batch_first": True}])
+def test_hooks_of_saved_tensors_may_make_an_input_contiguous(kind, options):
+    module, _ = made(kind, **options)
+    x = torch.randn(B, 2, T, I, dtype=torch.float64)[:, 0].transpose(0, 1).requires_grad_()
+    x = x.transpose(0, 1) if options.get("batch_first") else x
+    right = gradients(module, x)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor.contiguous(), lambda tensor: tensor):
+        loss = output(module, x).sin().sum()
+    for a, b in zip(torch.autograd.grad(loss, [x, *module.parameters()]), right, strict=True):
+        torch.testing.assert_close(a, b, **TOLERANCE)
+
+
 @kinds
 def test_hooks_that_give_back_something_else_are_refused(kind):
     module, x = made(kind)

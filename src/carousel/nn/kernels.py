@@ -18,7 +18,7 @@ from carousel.errors import ArgumentError
 from carousel.nn.spec import Batch, Spec, known_shapes, slots
 
 __all__ = [
-    "Plan", "backward", "block_of", "check_kept", "compiled", "contiguous", "forward", "gradients_of", "in_order",
+    "Kept", "Plan", "backward", "block_of", "compiled", "contiguous", "forward", "gradients_of", "in_order",
     "plan_of", "rows", "sequence_of",
 ]  # fmt: skip
 
@@ -48,10 +48,46 @@ def compiled(spec: Spec, dtype: torch.dtype, packed: bool) -> _core.Layers:
     )  # fmt: skip
 
 
+class Kept(NamedTuple):
+    """What tensors that were kept for a backward pass must still be: on the CPU, of one dtype and of these shapes.
+
+    Args:
+        shapes: of x, y and the weights.
+        h_shape, c_shape: of the states.
+    """
+
+    dtype: torch.dtype
+    shapes: list[tuple[int, ...]]
+    h_shape: tuple[int, ...]
+    c_shape: tuple[int, ...] | None
+
+    def check(
+        self, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, y: Tensor, weights: Sequence[Tensor],
+        block: Tensor | None = None, needed: int = 0,
+    ) -> None:  # fmt: skip
+        """Refuses what has become something else, for the kernels take addresses; the block must have `needed` bytes.
+
+        Raises:
+            ArgumentError: a dtype, a device or a shape is not that of the forward pass.
+        """
+        tensors = (x, y, *weights)
+        for tensor in (*tensors, h_0, c_0, block):
+            if tensor is not None and (tensor.dtype is not self.dtype or not tensor.is_cpu):
+                raise ArgumentError(f"{_CHANGED} Found {tensor.dtype} on {tensor.device}.")
+        if (
+            [tensor.shape for tensor in tensors] != self.shapes
+            or (h_0 is not None and h_0.shape != self.h_shape)
+            or (c_0 is not None and c_0.shape != self.c_shape)
+            or (block is not None and block.numel() * block.element_size() < needed)
+        ):
+            raise ArgumentError(_CHANGED)
+
+
 class Plan(NamedTuple):
     """What the layers, the batch and the layout of x say of a call: all but the addresses of its tensors.
 
     Args:
+        kept: what the backward pass must find.
         layers: compiled.
         strides: of `rows(x)`, elements from one step, and from one batch row, to the next; so of y, step after step as
             torch lays it out, and of dx, which is contiguous.
@@ -63,7 +99,7 @@ class Plan(NamedTuple):
 
     spec: Spec
     batch: Batch
-    dtype: torch.dtype
+    kept: Kept
     layers: _core.Layers
     strides: tuple[int, int]
     y_strides: tuple[int, int]
@@ -81,12 +117,13 @@ def plan_of(spec: Spec, batch: Batch, x: Tensor) -> Plan:
     """For x of (T, B, I), (B, T, I) with batch_first, or packed (N, I)."""
     I, width, count = spec.input_size, spec.directions * spec.width, spec.num_layers * spec.directions
     dense = (0, I) if batch.packed else (I, batch.steps * I) if spec.batch_first else (batch.size * I, I)
+    y_shape, h_shape = (*x.shape[:-1], width), (count, batch.size, spec.width)
+    c_shape = (count, batch.size, spec.hidden_size) if spec.has_cells else None
+    kept = Kept(x.dtype, [tuple(x.shape), y_shape, *known_shapes(spec)], h_shape, c_shape)
     return Plan(
-        spec, batch, x.dtype, compiled(spec, x.dtype, batch.packed), _strides(spec, x) if _has_rows(x) else dense,
+        spec, batch, kept, compiled(spec, x.dtype, batch.packed), _strides(spec, x) if _has_rows(x) else dense,
         (0 if batch.packed else batch.size * width, width), dense, _places(spec), _masks(spec, batch),
-        _address(batch.lengths),
-        x.shape[0] if batch.packed else batch.steps * batch.size, (*x.shape[:-1], width),
-        (count, batch.size, spec.width), (count, batch.size, spec.hidden_size) if spec.has_cells else None,
+        _address(batch.lengths), x.shape[0] if batch.packed else batch.steps * batch.size, y_shape, h_shape, c_shape,
     )  # fmt: skip
 
 
@@ -136,50 +173,19 @@ def backward(
     """Writes dx, dh_0, dc_0 and dweights, those that are not None; dblock is the gradient of what the block shows."""
     batch = plan.batch
     needed = plan.layers.block_bytes(last - first or batch.steps, batch.size, plan.sequences)
-    kept, shapes = (x, h_0, c_0, y, block, *weights), (plan.h_shape, plan.c_shape, plan.y_shape)
-    check_kept(plan.spec, plan.dtype, shapes, kept, needed)
+    plan.kept.check(x, h_0, c_0, y, weights, block, needed)
     weights = [w.resolve_neg().contiguous() for w in weights]
     x, h_0, c_0, y = rows(x), contiguous(h_0), contiguous(c_0), rows(y)
     dy, dh_n, dc_n = None if dy is None else rows(dy), contiguous(dh_n), contiguous(dc_n)
     dblock, block = contiguous(dblock), block.resolve_neg().contiguous()
     plan.layers.backward(
-        batch.steps, batch.size, x.data_ptr(), *plan.strides, _address(h_0), _address(c_0),
+        batch.steps, batch.size, x.data_ptr(), *_strides(plan.spec, x), _address(h_0), _address(c_0),
         _addresses(plan, weights), plan.masks, y.data_ptr(), *_strides(plan.spec, y), block.data_ptr(),
         plan.lengths, int(batch.key), batch.training, first, last, _address(dy),
         *((0, 0) if dy is None else _strides(plan.spec, dy)), _address(dh_n), _address(dc_n),
         _address(dblock), _address(dx), *plan.dx_strides, _address(dh_0), _address(dc_0),
         _addresses(plan, dweights),
     )  # fmt: skip
-
-
-def check_kept(
-    spec: Spec,
-    dtype: torch.dtype,
-    shapes: Sequence[Sequence[int] | None],
-    kept: Sequence[Tensor | None],
-    needed: int,
-) -> None:
-    """Refuses what was kept for a backward pass and has since become something else, for the kernels take addresses.
-
-    Args:
-        dtype, shapes: of the forward pass, the latter of h_0, c_0 and y.
-        kept: x, h_0, c_0, y, the block, if there is one, and the weights.
-        needed: bytes of the block.
-
-    Raises:
-        ArgumentError: a dtype, a device or a shape is not that of the forward pass.
-    """
-    for tensor in kept:
-        if tensor is not None and (tensor.dtype is not dtype or not tensor.is_cpu):
-            raise ArgumentError(f"{_CHANGED} Found {tensor.dtype} on {tensor.device}.")
-    x, *states, block = kept[:5]
-    assert x is not None
-    y_shape = shapes[-1]
-    same = y_shape is not None and y_shape == (*x.shape[:-1], y_shape[-1]) and x.shape[-1] == spec.input_size
-    same = same and all(t is None or t.shape == shape for t, shape in zip(states, shapes, strict=True))
-    same = same and [w.shape for w in kept[5:] if w is not None] == known_shapes(spec)
-    if not same or (block is not None and block.numel() * block.element_size() < needed):
-        raise ArgumentError(_CHANGED)
 
 
 def gradients_of(tensors: Sequence[Tensor | None], wanted: Sequence[bool]) -> list[Tensor | None]:

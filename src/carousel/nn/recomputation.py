@@ -50,11 +50,11 @@ class Recomputed(torch.autograd.Function):
         if formula.is_asked_for((dy, dh, *dc_n)):
             inputs, dout = (x, h_0, c_0, *weights), (dy, dh, *dc_n)
             return (None, None, *formula.backward(plan.spec, plan.batch, inputs, wanted, dout))
-        shapes = plan.h_shape, plan.c_shape, plan.y_shape
         for c in cells:
-            kernels.check_kept(plan.spec, plan.dtype, shapes, (x, h_0, c, y, None, *weights), 0)
+            plan.kept.check(x, h_0, c, y, weights)
         weights = [w.resolve_neg().contiguous() for w in weights]
         y = kernels.in_order(plan, y)
+        plan = kernels.plan_of(plan.spec, plan.batch, x)  # a hook may have laid x out anew
         x_rows, dy, dc = kernels.rows(x), None if dy is None else kernels.rows(dy), (*dc_n, None)[0]
         dx = x.new_empty(x.shape) if wanted[0] else None
         dweights = [

@@ -11,8 +11,8 @@ from torch import Tensor
 from carousel import _core
 from carousel.nn import formula
 from carousel.nn.function import trains
-from carousel.nn.kernels import check_kept, compiled, contiguous, gradients_of
-from carousel.nn.spec import Batch, Spec
+from carousel.nn.kernels import Kept, compiled, contiguous, gradients_of
+from carousel.nn.spec import Batch, Spec, known_shapes
 
 __all__ = ["Plan", "plan_of", "step"]
 
@@ -23,7 +23,7 @@ class Plan(NamedTuple):
     """What follows from the cell and the shape of x alone."""
 
     spec: Spec  # one layer and direction, without options
-    dtype: torch.dtype
+    kept: Kept
     layers: _core.Layers
     rows: int  # B
     shape: tuple[int, ...]  # of h, and of c
@@ -35,7 +35,9 @@ def plan_of(spec: Spec, x: Tensor) -> Plan:
     rows = x.shape[0] if x.dim() == 2 else 1
     layers = compiled(spec, x.dtype, False)
     block = layers.block_bytes(1, rows, rows) // x.element_size()
-    return Plan(spec, x.dtype, layers, rows, (*x.shape[:-1], spec.hidden_size), block)
+    shape = (*x.shape[:-1], spec.hidden_size)
+    kept = Kept(x.dtype, [tuple(x.shape), shape, *known_shapes(spec)], shape, shape)
+    return Plan(spec, kept, layers, rows, shape, block)
 
 
 def step(plan: Plan, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor]) -> State:
@@ -99,8 +101,7 @@ class _Step(torch.autograd.Function):
         given = (x, h_0, c_0, *weights)
         if formula.is_asked_for((dh, dc)):
             return None, *_by_formula(plan, given, wanted, (dh, dc))
-        kept, needed = (*given[:3], y, block, *weights), plan.block * y.element_size()
-        check_kept(plan.spec, plan.dtype, 3 * (plan.shape,), kept, needed)
+        plan.kept.check(x, h_0, c_0, y, weights, block, plan.block * y.element_size())
         weights = [w.resolve_neg().contiguous() for w in weights]
         found = gradients_of(given, wanted)
         dx, dh_0, dc_0, *dweights = found
