@@ -29,7 +29,7 @@ from carousel.stream.decoder import SegmentDecoder
 from carousel.stream.forecast import Forecast, check_levels, check_quantiles
 from carousel.stream.network import NetworkModel
 from carousel.stream.sampler import PathSampler
-from carousel.stream.sizes import check_sizes
+from carousel.stream.sizes import check_sizes, check_squares
 
 __all__ = ["ForecasterModel"]
 
@@ -147,6 +147,7 @@ class ForecasterModel:
                     f"`y` of series {name!r} must be at least {least} numbers, finite or NaN, got "
                     f"{'Inf among them' if np.isinf(part).any() else f'shape {part.shape}'}."
                 )
+            check_squares(f"`y` of series {name!r}", part)
         panel = Panel.of(rows, ids=names, starts=list(starts), freq=self.frequency)
         if self.covariates is not None:
             panel = self.covariates.beside(panel, covariates, v.ids)

@@ -8,7 +8,7 @@ import numpy as np
 
 from carousel.errors import DataError
 
-__all__ = ["LARGEST", "SMALLEST", "check_sizes"]
+__all__ = ["LARGEST", "SMALLEST", "check_sizes", "check_squares"]
 
 Array = np.ndarray[Any, Any]
 
@@ -28,13 +28,22 @@ def check_sizes(what: str, values: Array, inside: Array, scale: Any) -> None:
     Raises:
         DataError: one of them is too large or too small.
     """
-    sizes = np.abs(values)
-    wrong = (sizes > LARGEST) | ((sizes < SMALLEST) & (sizes > 0))
-    if wrong.any():
-        raise DataError(f"the square of {what}, {values[wrong][0]:g}, is beyond what a computer counts.")
+    check_squares(what, values)
     far = np.abs(inside) > FURTHEST * scale
     if far.any():
         raise DataError(
             f"{what}, {values[far][0]:g}, is beyond what this model counts: {FURTHEST:g} times the scale of the "
             "rows that it was fitted on."
         )
+
+
+def check_squares(what: str, values: Array) -> None:
+    """Refuses numbers whose squares a computer cannot count; NaN passes.
+
+    Raises:
+        DataError: one of them is too large or too small.
+    """
+    sizes = np.abs(values)
+    wrong = (sizes > LARGEST) | ((sizes < SMALLEST) & (sizes > 0))
+    if wrong.any():
+        raise DataError(f"the square of {what}, {values[wrong][0]:g}, is beyond what a computer counts.")
