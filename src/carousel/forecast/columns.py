@@ -205,7 +205,7 @@ class Columns:
     def is_whole(self, name: str) -> bool:
         """Whether a column holds integers, which a missing value may have turned into floats."""
         dtype = self.frame.schema[name]
-        if not dtype.is_float():
+        if dtype not in (nw.Float32, nw.Float64):
             return bool(dtype.is_integer())
         numbers = self._plain_numbers(name)
         return bool((np.floor(numbers) == numbers).all())
