@@ -196,8 +196,11 @@ def continued(reading: Reading, model: ForecastModel) -> Panel:
     due = np.where(known >= 0, model.tail.next[known], panel.starts)
     if reading.names.time is None and panel.frequency.unit == "index":
         return replace(panel, starts=due)
+    if model.columns.zone is None:
+        return panel
     before = np.zeros(len(panel), np.int64)
-    for s in np.flatnonzero(panel.starts > due):
+    day = np.timedelta64(1, "D")  # no clock leaves out more
+    for s in np.flatnonzero((panel.starts > due) & (panel.starts <= due + day)):
         count = int(panel.frequency.positions(due[s], panel.starts[s : s + 1])[0])
         if left_out(panel.frequency.shift(due[s], np.arange(count)), model.columns.zone).all():
             before[s] = count

@@ -51,7 +51,7 @@ def instants(stamps: Array, zone: str) -> tuple[Array, Array] | None:
 def left_out(stamps: Array, zone: str | None) -> Array:
     """Which wall clock times (N,) the clock of a zone leaves out; none without a zone, or of one unknown here."""
     found = instants(stamps, zone) if zone is not None and stamps.dtype.kind == "M" else None
-    return np.zeros(stamps.shape, bool) if found is None else ~found[1]
+    return np.zeros(stamps.shape, bool) if found is None else ~found[1].reshape(stamps.shape)
 
 
 def is_twice(stamp: Any, zone: str | None) -> bool:
