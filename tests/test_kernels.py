@@ -25,7 +25,7 @@ SIZES = [
     (5, 25, 1, 50), (3, 3, 64, 64), (3, 3, 65, 65),
 ]  # fmt: skip
 # Threads share the batch, or the units; several chunks of steps forward (I >= 16 B, weights beyond a core's cache) and
-# backward (T·B > 256).
+# backward (T·B > 256), whose gradients of sums are read as they lie, or from H = 132 on (LSTM, 256 rows) in tiles.
 LARGE = [
     (150, 5, 3, 18), (40, 40, 40, 33), (3, 3, 16, 400), (2, 3, 33, 770), (300, 1, 2, 3), (1, 300, 2, 3),
     (300, 1, 300, 250), (3, 9, 300, 250),
@@ -65,7 +65,7 @@ PROBLEMS = list(problems()) + [
     for words in each
     for dtype in ("f32", "f64")
     for _ in range(2)
-]
+] + [Problem.parse("lstm:T7,B40,I40,H150,proj70,f32"), Problem.parse("lstm:T7,B40,I40,H80,proj70,f32")]
 STATES = ("h_0", "c_0", "dh_n", "dc_n")
 several = pytest.mark.parametrize("cell", CELLS)
 both = pytest.mark.parametrize("dtype", ["f32", "f64"])

@@ -67,7 +67,7 @@ struct Backward {
   T *kept, *back;      // [B, P], likewise: what zoneout takes past the cell; da R
   T *dreset;           // [B, H]: gradient of r ∘ h (reset-before GRU)
   T *da;               // [chunk * B, width]
-  T *da_tiles;         // the same, transposed into tiles of rows
+  T *da_tiles;         // the same, transposed into tiles of rows, where it is too large to be read as it lies
   T *db;               // [sums() * H]
   T *W_strips, *R_strips, *projection_strips;        // by rows of gates, or of P, in strips of columns
   T *x_strips, *h_strips, *rh_strips, *shown_strips;  // rows of a chunk in strips of columns
@@ -217,7 +217,7 @@ template <class T>
 __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t K, int64_t at, Range mine,
                                                    int64_t columns, const T* rows, T* dw, bool accumulate) {
   const Strips<T> strips(columns - few<T>(columns));
-  const T* tiles = f.da_tiles + at * K;
+  const T* tiles = f.da_tiles ? f.da_tiles + at * K : nullptr;
   for (int64_t strip = 0; strip < strips.count(); ++strip) {
     const int64_t first = strip * strips.width, left = columns - first, step = strips.step(strip);
     const T* b = rows + strips.offset(strip, K);
@@ -228,10 +228,10 @@ __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t
         const int64_t end = u + tile_rows < mine.end ? u + tile_rows : mine.end;
         for_row_tiles<tile_rows>(u, end, [&](auto count, int64_t) __attribute__((always_inline)) {
           constexpr int M = decltype(count)::count;
-          Product<T, M> product{K, {}, M, b, step};
+          Product<T, M> product{K, {}, tiles ? M : f.width(), b, step};
           T* to[M];
           for (int m = 0; m < M; ++m) {
-            product.a[m] = tiles + u * K + m;
+            product.a[m] = (tiles ? tiles + u * K : f.da + at + u) + m;
             to[m] = dw + (u + m) * columns + first;
           }
           Sums<T, M, N> sums;
@@ -311,14 +311,29 @@ void fill(T* to, Range range) {
   for (int64_t k = range.begin; to && k < range.end; ++k) to[k] = T(0);
 }
 
+// What the step before will read of a row, on its way to the cache while this step is computed.
+template <int Blocks, class T>
+CAROUSEL_INLINE void fetch_before(const Backward<T>& f, const BackLine<T>& row, int64_t j) {
+  if (row.gates)
+#pragma GCC unroll 4
+    for (int g = 0; g < Blocks; ++g) __builtin_prefetch(row.gates + g * f.hidden + j);
+  if (row.c) __builtin_prefetch(row.c + j);
+  __builtin_prefetch(row.h + j);
+  if (row.dy) __builtin_prefetch(row.dy + j);
+}
+
 template <class T, class Cell, int Phase, bool On>
 void cells_back(const Backward<T>& f, int64_t s, const Part& part, const Team& team) {
   for (int64_t i = 0; i < part.rows.count; ++i) {
     const int64_t b = part.rows(i), end = part.units.end;
-    const BackLine<T> row = f.line(s, b);
+    const BackLine<T> row = f.line(s, b), before = f.line(s > f.first ? s - 1 : s, b);
+    const auto units = [&](int64_t j, int64_t left) __attribute__((always_inline)) {
+      if constexpr (Phase == 0) fetch_before<Cell::traits.reserve_blocks>(f, before, j);
+      Cell::template backward<T, Phase, On>(f, s, b, row, j, left);
+    };
     int64_t j = part.units.begin;
-    for (; j + lanes<T> <= end; j += lanes<T>) Cell::template backward<T, Phase, On>(f, s, b, row, j, lanes<T>);
-    if (j < end) Cell::template backward<T, Phase, On>(f, s, b, row, j, end - j);
+    for (; j + lanes<T> <= end; j += lanes<T>) units(j, lanes<T>);
+    if (j < end) units(j, end - j);
   }
   if (f.by_units) team.barrier();
 }
@@ -391,9 +406,9 @@ void chunk_gradients(const Backward<T>& f, int64_t s0, int64_t s1, bool accumula
   const auto mask = [&](int64_t k) { return f.extras.state_mask(0, row(step(k), k)); };
   const auto none = [](int64_t) -> const T* { return nullptr; };
   const Lines<const T> no_mask = lines<const T>(none), state_mask = f.extras.state_mask.data ? lines<const T>(mask) : no_mask;
-  if (f.dW || f.dR)
+  if ((f.dW || f.dR) && f.da_tiles)
     for (int64_t block = 0; block < f.at.products; ++block) pack_da(f, K, block * H, units);
-  if (f.dprojection) pack_da(f, K, f.blocks * H, states);
+  if (f.dprojection && f.da_tiles) pack_da(f, K, f.blocks * H, states);
   if (f.dW) pack_rows(f.inputs, K, lines<const T>(x), no_mask, f.x_strips, team);
   if (f.dR) {
     pack_rows(f.state, K, lines<const T>(h), state_mask, f.h_strips, team);

@@ -13,6 +13,10 @@ namespace {
 template <class T>
 struct Forward;
 
+// Rows whose sums are all there before the first of their cells: the first one waits for its chain of instructions, and
+// the others compute meanwhile.
+constexpr int cell_rows = 24;
+
 // Where one row of one step lies: computed once for all panels.
 template <class T>
 struct Line {
@@ -80,8 +84,8 @@ struct Forward {
   T* lowered_input(int64_t s, int64_t b) const { return lowered + ahead_row(s, b) * panels.I; }
 };
 
-// The sums of a tile's rows and `Number` gates of a panel, from `First` on: W x + R h + b, each times its gate's scale.
-// A whole panel has `lanes` units and a register per gate, which the compiler then knows; in the last panel gates may
+// The sums of up to `cell_rows` rows and `Number` gates of a panel, from `First` on: W x + R h + b, each times its gate's
+// scale. A whole panel has `lanes` units and a register per gate, which the compiler then knows; in the last panel gates may
 // share registers. With Apart, the last gate's R h + b_R is kept apart from its W x + b_W, as gate `Number`.
 template <class T, int First, int Number, bool Whole, bool Apart = false>
 class Gates {
@@ -90,10 +94,11 @@ class Gates {
       : units_(Whole ? lanes<T> : f.panels.units(p)),
         registers_(Whole ? Number : int(ceil_div(Number * units_, lanes<T>))) {}
 
-  // Of M rows at step s, where `from` holds what R reads. Spread, they are one row, of M whole panels from p on.
+  // Of M rows at step s, the first of them row `first` here; `from` holds what R reads. Spread, they are one row, of M
+  // whole panels from p on.
   template <int M, bool Spread = false>
-  __attribute__((noinline)) void add(const Forward<T>& f, int64_t s, const Line<T> (&rows)[M], int64_t p,
-                                     const T* const (&from)[M]) {
+  __attribute__((noinline)) void add(const Forward<T>& f, int64_t s, const Line<T>* rows, int64_t p,
+                                     const T* const (&from)[M], int64_t first = 0) {
     const int64_t step = Whole ? f.panels.gates * lanes<T> : f.panels.width(p), column = First * units_;
     const int64_t next = f.panels.W(f.packed, p + 1) - f.panels.W(f.packed, p);
     const T* start[M];
@@ -107,10 +112,10 @@ class Gates {
     }
     const T* apart = f.panels.recurrent_bias(f.packed, p) + column + (Number - 1) * units_;
     if (sizeof(T) == sizeof(float) && f.precision == pairs)
-      multiply<M, sizeof(T) == sizeof(float), Spread>(start, input, recurrent, apart);
+      multiply<M, sizeof(T) == sizeof(float), Spread>(start, input, recurrent, apart, first);
     else
-      multiply<M, false, Spread>(start, input, recurrent, apart);
-    if (f.precision != full) scale(f.cell.scales + First, M);
+      multiply<M, false, Spread>(start, input, recurrent, apart, first);
+    if (f.precision != full) scale(f.cell.scales + First, first, M);
   }
 
   // Row m of the g-th gate, counted from `First`; elements beyond the panel's units are of no meaning.
@@ -123,8 +128,9 @@ class Gates {
 
  private:
   // Weights of low precision are packed as they are.
-  __attribute__((noinline)) void scale(const double* scales, int rows) {
+  __attribute__((noinline)) void scale(const double* scales, int64_t first, int rows) {
     const int registers = Whole ? Number + Apart : registers_;
+    T *sums = sums_ + first * registers * lanes<T>, *apart = apart_ + first * lanes<T>;
     T factors[4 * lanes<T>];  // of a whole panel every register has its gate
     for (int64_t g = 0, column = 0; !Whole && column < registers * lanes<T>; ++column) {
       if (column == (g + 1) * units_ && g < Number - 1) ++g;
@@ -133,35 +139,36 @@ class Gates {
     for (int v = 0; v < registers; ++v) {
       const Vec<T> factor = Whole ? splat(T(scales[v < Number ? v : Number - 1])) : load(factors + v * lanes<T>);
       for (int m = 0; m < rows; ++m) {
-        T* a = sums_ + (m * registers + v) * lanes<T>;
+        T* a = sums + (m * registers + v) * lanes<T>;
         store(a, load(a) * factor);
       }
     }
     for (int m = 0; m < rows && Apart && !Whole; ++m)
-      store(apart_ + m * lanes<T>, load(apart_ + m * lanes<T>) * splat(T(scales[Number - 1])));
+      store(apart + m * lanes<T>, load(apart + m * lanes<T>) * splat(T(scales[Number - 1])));
   }
 
   template <int M, bool Pairs, bool Spread>
   CAROUSEL_INLINE void multiply(const T* (&start)[M], const Product<T, M>& input, const Product<T, M>& recurrent,
-                                const T* apart) {
+                                const T* apart, int64_t first) {
     if constexpr (Whole) {
-      tile<T, M, Number, Apart, Pairs, Spread>(start, input, recurrent, sums_, apart);
+      tile<T, M, Number, Apart, Pairs, Spread>(start, input, recurrent, sums_ + first * (Number + Apart) * lanes<T>, apart);
     } else {
       with_registers(registers_, [&](auto count) __attribute__((always_inline)) {
         constexpr int N = decltype(count)::count;
+        T* sums = sums_ + first * N * lanes<T>;
         if constexpr (!Apart) {
-          tile<T, M, N, false, Pairs>(start, input, recurrent, sums_);
+          tile<T, M, N, false, Pairs>(start, input, recurrent, sums);
         } else {
           const int64_t last = (Number - 1) * units_;
           const Vec<T> bias = load(apart, units_);
-          tile<T, M, N, false, Pairs>(start, input, Product<T, M>{}, sums_);
+          tile<T, M, N, false, Pairs>(start, input, Product<T, M>{}, sums);
           for (int m = 0; m < M; ++m) {
-            T* row = sums_ + m * N * lanes<T>;
-            store(apart_ + m * lanes<T>, load(row + last, units_));
+            T* row = sums + m * N * lanes<T>;
+            store(apart_ + (first + m) * lanes<T>, load(row + last, units_));
             store(row + last, bias, units_);
             start[m] = row;
           }
-          tile<T, M, N, false, Pairs>(start, recurrent, Product<T, M>{}, sums_);
+          tile<T, M, N, false, Pairs>(start, recurrent, Product<T, M>{}, sums);
         }
       });
     }
@@ -169,25 +176,53 @@ class Gates {
 
   const int64_t units_;
   const int registers_;
-  alignas(CAROUSEL_VECTOR_BYTES) T sums_[(row_limit * 4 + 1) * lanes<T>];
-  alignas(CAROUSEL_VECTOR_BYTES) T apart_[Apart && !Whole ? row_limit * lanes<T> : 1];
+  alignas(CAROUSEL_VECTOR_BYTES) T sums_[(cell_rows * 4 + 1) * lanes<T>];
+  alignas(CAROUSEL_VECTOR_BYTES) T apart_[Apart && !Whole ? cell_rows * lanes<T> : 1];
 };
 
-// Units of `rows` rows side by side in one register, where each has few: in the last panel of a plain layer, so that its
-// activations cost what they cost in the others. `row(r)` is a register that begins with row r's units.
-template <class T, bool One, class Row>
-CAROUSEL_INLINE Vec<T> side_by_side(int rows, int64_t units, Row&& row) {
-  Vec<T> all = row(0);
-  for (int r = 1; r < rows && !One; ++r) all = numbered<T>() < Int<T>(r * units) ? all : moved(row(r), r * units);
-  return all;
-}
+// Rows of a panel whose units stand side by side in one register, where each has few: in the last panel of a plain layer,
+// so that its activations cost what they cost in the others. With One, or in a whole panel, it is one row.
+template <class T, bool One>
+class Joined {
+ public:
+  static int most(int64_t units) { return One ? 1 : int(lanes<T> / units); }
 
-// take(r, register) of what side_by_side joined.
-template <class T, bool One, class Take>
-CAROUSEL_INLINE void apart(int rows, int64_t units, Vec<T> v, Take&& take) {
-  take(0, v);
-  for (int r = 1; r < rows && !One; ++r) take(r, moved(v, -r * units));
-}
+  // Rows first, first + 1, … of `end`, as many as fit; `units` of each, from unit j on.
+  CAROUSEL_INLINE Joined(const Line<T>* rows, int first, int end, int64_t j, int64_t units)
+      : rows_(rows), first_(first), j_(j), units_(units) {
+    const int fit = most(units), left = end - first;
+    count_ = left < fit ? left : fit;
+  }
+
+  // The units of all rows; `row(m)` is a register that begins with those of row m.
+  template <class Row>
+  CAROUSEL_INLINE Vec<T> of(Row&& row) const {
+    Vec<T> all = row(first_);
+    for (int r = 1; r < count_ && !One; ++r)
+      all = numbered<T>() < Int<T>(r * units_) ? all : moved(row(first_ + r), r * units_);
+    return all;
+  }
+  template <class Gates>
+  CAROUSEL_INLINE Vec<T> sum(const Gates& a, int g) const {
+    return of([&](int m) __attribute__((always_inline)) { return a(m, g); });
+  }
+  // From, and to, where `line(row)` says that a row's unit 0 lies.
+  template <class Address>
+  CAROUSEL_INLINE Vec<T> read(Address&& line) const {
+    return of([&](int m) __attribute__((always_inline)) { return load(line(rows_[m]) + j_, units_); });
+  }
+  template <class Address>
+  CAROUSEL_INLINE void write(Vec<T> v, Address&& line) const {
+    store(line(rows_[first_]) + j_, v, units_);
+    for (int r = 1; r < count_ && !One; ++r) store(line(rows_[first_ + r]) + j_, moved(v, -r * units_), units_);
+  }
+
+ private:
+  const Line<T>* const rows_;
+  const int first_;
+  int count_;
+  const int64_t j_, units_;
+};
 
 // W x + b of M rows and one panel; row m is step s[m] of row b[m].
 template <class T, int M, int N>
@@ -249,30 +284,38 @@ void lower_inputs(const Forward<T>& f, int64_t s0, int64_t s1, Rows rows, const 
   if (f.by_units) team.barrier();
 }
 
-// What a training pass will write of these rows, on its way to the cache while their sums are computed.
-template <int Blocks, class T, int M>
-CAROUSEL_INLINE void fetch_reserve(const Forward<T>& f, const Line<T> (&rows)[M], int64_t p) {
-  for (const Line<T>& row : rows) {
-    for (int g = 0; g < Blocks && row.gates; ++g) __builtin_prefetch(row.gates + g * f.hidden + p * lanes<T>, 1);
-    if (row.cell) __builtin_prefetch(row.cell + p * lanes<T>, 1);
-  }
+// What a training pass will write of a row, on its way to the cache while their sums are computed.
+template <int Blocks, class T>
+CAROUSEL_INLINE void fetch_reserve(const Forward<T>& f, const Line<T>& row, int64_t p) {
+  if (row.gates)
+#pragma GCC unroll 4
+    for (int g = 0; g < Blocks; ++g) __builtin_prefetch(row.gates + g * f.hidden + p * lanes<T>, 1);
+  if (row.cell) __builtin_prefetch(row.cell + p * lanes<T>, 1);
 }
 
 template <class T, class Cell, int Phase, bool Whole, bool On>
 void step_panel(const Forward<T>& f, int64_t s, Rows rows, int64_t p) {
-  for_row_tiles<rows_per_tile(4)>(0, rows.count, [&](auto count, int64_t i) __attribute__((always_inline)) {
-    constexpr int M = decltype(count)::count;
-    Line<T> lines[M];
-    const T* from[M];
-    for (int m = 0; m < M; ++m) {
-      lines[m] = f.by_units ? f.line(s, rows(i + m)) : f.table[rows(i + m)];
-      from[m] = Cell::template operand<Phase>(f, lines[m]);
+  for (int64_t i = 0; i < rows.count; i += cell_rows) {
+    const int64_t n = rows.count - i < cell_rows ? rows.count - i : cell_rows;
+    Line<T> gathered[cell_rows];
+    const Line<T>* lines = f.table + rows(i);
+    if (f.by_units || rows.stride > 1) {
+      for (int64_t m = 0; m < n; ++m) gathered[m] = f.by_units ? f.line(s, rows(i + m)) : f.table[rows(i + m)];
+      lines = gathered;
     }
-    if (f.training) fetch_reserve<Cell::traits.reserve_blocks>(f, lines, p);
     typename Cell::template Sums<T, Phase, Whole> a(f, p);
-    a.add(f, s, lines, p, from);
-    Cell::template forward<T, Phase, Whole, On>(f, s, lines, M, p, a);
-  });
+    for_row_tiles<rows_per_tile(4)>(0, n, [&](auto count, int64_t first) __attribute__((always_inline)) {
+      constexpr int M = decltype(count)::count;
+      const T* from[M];
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        from[m] = Cell::template operand<Phase>(f, lines[first + m]);
+        if (f.training) fetch_reserve<Cell::traits.reserve_blocks>(f, lines[first + m], p);
+      }
+      a.add(f, s, lines + first, p, from, first);
+    });
+    Cell::template forward<T, Phase, Whole, On>(f, s, lines, int(n), p, a);
+  }
 }
 
 // Two whole panels of a row alone. To the cell they are the same units of two rows.

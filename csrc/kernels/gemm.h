@@ -219,26 +219,51 @@ __attribute__((noinline)) void multiply_strip(const Strips<T>& strips, int64_t s
   });
 }
 
-// c(row)[j] (+)= Σ_k a(row)[k] b[j][k] for rows [begin, end) and j < n: the terms of a sum share a register.
+// sums[m][j] = Σ_k a[m][k] b[j][k], k < K: the terms of a sum share a register.
+template <class T, int M, int N>
+__attribute__((noinline)) void dots(int64_t K, const T* const (&a)[M], const T* b, T (&sums)[M][4]) {
+  Vec<T> sum[M][N];
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sum[m][j] = Vec<T>{};
+  const auto add = [&](int64_t k, auto&& read) __attribute__((always_inline)) {
+    Vec<T> row[N];
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) row[j] = read(b + j * K + k);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; ++m) {
+      const Vec<T> s = read(a[m] + k);
+#pragma GCC unroll 4
+      for (int j = 0; j < N; ++j) sum[m][j] += s * row[j];
+    }
+  };
+  int64_t k = 0;
+  for (; k + lanes<T> <= K; k += lanes<T>) add(k, [](const T* p) __attribute__((always_inline)) { return load(p); });
+  if (k < K) add(k, [left = K - k](const T* p) __attribute__((always_inline)) { return load_first(p, left); });
+#pragma GCC unroll 8
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) sums[m][j] = total<T>(sum[m][j]);
+}
+
+// c(row)[j] (+)= Σ_k a(row)[k] b[j][k] for rows [begin, end) and j < n, which are few.
 template <class T>
 __attribute__((noinline)) void multiply_few(int64_t n, int64_t begin, int64_t end, int64_t K, Lines<const T> a,
                                             const T* b, Lines<T> c, bool accumulate) {
-  for_row_tiles<row_limit>(begin, end, [&](auto rows, int64_t row) __attribute__((always_inline)) {
-    constexpr int M = decltype(rows)::count;
-    const T* from[M];
-    for (int m = 0; m < M; ++m) from[m] = a(row + m);
-    for (int64_t j = 0; j < n; ++j) {
-      Vec<T> sums[M]{};
-      for (int64_t k = 0; k < K; k += lanes<T>) {
-        const Vec<T> terms = load(b + j * K + k, K - k);
-#pragma GCC unroll 6
-        for (int m = 0; m < M; ++m) sums[m] += load(from[m] + k, K - k) * terms;
-      }
+  with_registers(int(n), [&](auto columns) __attribute__((always_inline)) {
+    constexpr int N = decltype(columns)::count;
+    for_row_tiles<rows_per_tile(N)>(begin, end, [&](auto rows, int64_t row) __attribute__((always_inline)) {
+      constexpr int M = decltype(rows)::count;
+      const T* from[M];
+      T sums[M][4];
+      for (int m = 0; m < M; ++m) from[m] = a(row + m);
+      dots<T, M, N>(K, from, b, sums);
       for (int m = 0; m < M; ++m) {
-        T& to = c(row + m)[j];
-        to = total<T>(sums[m]) + (accumulate ? to : T(0));
+        T* to = c(row + m);
+        for (int j = 0; j < N; ++j) to[j] = sums[m][j] + (accumulate ? to[j] : T(0));
       }
-    }
+    });
   });
 }
 

@@ -32,30 +32,30 @@ struct GruResetAfter {
                                                 const Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
     const Equations<T, On> with{f.extras};
-    constexpr bool one = Whole || On;
-    const int most = one ? 1 : int(lanes<T> / left);
+    using Units = Joined<T, Whole || On>;
+    const int most = Units::most(left);
+
+    // r of all rows before the first z, n: short loops of independent rows keep the processor busier than one, in which
+    // every row's n waits for its r.
+    alignas(CAROUSEL_VECTOR_BYTES) T candidate_sums[cell_rows * lanes<T>];
     for (int m = 0; m < M; m += most) {
-      const int count = M - m < most ? M - m : most;
-      const auto joined = [&](auto&& row) __attribute__((always_inline)) {
-        return side_by_side<T, one>(count, left, row);
-      };
-      const auto sum = [&](int g) __attribute__((always_inline)) {
-        return joined([&](int k) __attribute__((always_inline)) { return a(m + k, g); });
-      };
-      const auto write = [&](Vec<T> values, auto&& to) __attribute__((always_inline)) {
-        apart<T, one>(count, left, values, [&](int k, Vec<T> v) __attribute__((always_inline)) {
-          store(to(rows[m + k]) + j, v, left);
-        });
-      };
-      const Vec<T> h = joined([&](int k) __attribute__((always_inline)) { return load(rows[m + k].h + j, left); });
-      const Vec<T> r = with.sigmoid(sum(0)), z = with.sigmoid(sum(1)), q = sum(3), n = with.tanh(sum(2) + r * q);
-      const Vec<T> candidate = with.masked_candidate(n, rows[m].b, j, left);
-      write(candidate + z * (h - candidate), [](const Line<T>& row) { return row.output; });
+      const Units at(rows, m, M, j, left);
+      const Vec<T> r = with.sigmoid(at.sum(a, 0)), q = at.sum(a, 3);
+      store(candidate_sums + m * lanes<T>, at.sum(a, 2) + r * q);
       if (f.training) {
-        write(r, [](const Line<T>& row) { return row.gates; });
-        write(z, [&](const Line<T>& row) { return row.gates + H; });
-        write(n, [&](const Line<T>& row) { return row.gates + 2 * H; });
-        write(q * splat(T(1 / tanh_scale)), [&](const Line<T>& row) { return row.gates + 3 * H; });
+        at.write(r, [](const Line<T>& row) { return row.gates; });
+        at.write(q * splat(T(1 / tanh_scale)), [H](const Line<T>& row) { return row.gates + 3 * H; });
+      }
+    }
+    for (int m = 0; m < M; m += most) {
+      const Units at(rows, m, M, j, left);
+      const Vec<T> z = with.sigmoid(at.sum(a, 1)), n = with.tanh(load(candidate_sums + m * lanes<T>));
+      const Vec<T> h = at.read([](const Line<T>& row) { return row.h; });
+      const Vec<T> candidate = with.masked_candidate(n, rows[m].b, j, left);
+      at.write(candidate + z * (h - candidate), [](const Line<T>& row) { return row.output; });
+      if (f.training) {
+        at.write(z, [H](const Line<T>& row) { return row.gates + H; });
+        at.write(n, [H](const Line<T>& row) { return row.gates + 2 * H; });
       }
     }
   }

@@ -47,44 +47,36 @@ struct LstmCell {
   static __attribute__((noinline)) void forward(const Forward<T>& f, int64_t s, const Line<T>* rows, int M, int64_t p,
                                                 Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j, H = f.hidden;
-    constexpr bool one = Whole || On;
-    const int most = one ? 1 : int(lanes<T> / left);
+    using Units = Joined<T, Whole || On>;
+    const int most = Units::most(left);
 
     // The cells of all rows before the first output: two short loops of independent rows keep the processor busier than
     // one, in which every row waits for its own tanh c.
     const Equations<T, On> with{f.extras};
-    alignas(CAROUSEL_VECTOR_BYTES) T cell[row_limit * lanes<T>], open[row_limit * lanes<T>];
+    alignas(CAROUSEL_VECTOR_BYTES) T cell[cell_rows * lanes<T>], open[cell_rows * lanes<T>];
     for (int m = 0; m < M; m += most) {
-      const int n = M - m < most ? M - m : most;
-      const auto joined = [&](auto&& row) __attribute__((always_inline)) { return side_by_side<T, one>(n, left, row); };
-      const auto sum = [&](int g) __attribute__((always_inline)) {
-        return joined([&](int r) __attribute__((always_inline)) { return a(m + r, g); });
-      };
-      const Vec<T> c_old = joined([&](int r) __attribute__((always_inline)) { return load(rows[m + r].c + j, left); });
-      const Vec<T> i = with.sigmoid(with.seen(sum(At::i), 0, c_old, H, j, left, sigmoid_scale));
+      const Units at(rows, m, M, j, left);
+      const Vec<T> c_old = at.read([](const Line<T>& row) { return row.c; });
+      const Vec<T> i = with.sigmoid(with.seen(at.sum(a, At::i), 0, c_old, H, j, left, sigmoid_scale));
       const Vec<T> fg = Coupled ? splat(T(1)) - i
-                                : with.sigmoid(with.seen(sum(At::f), 1, c_old, H, j, left, sigmoid_scale));
-      const Vec<T> g = with.tanh(sum(At::g));
+                                : with.sigmoid(with.seen(at.sum(a, At::f), 1, c_old, H, j, left, sigmoid_scale));
+      const Vec<T> g = with.tanh(at.sum(a, At::g));
       const Vec<T> c = with.bounded_cell(fg * c_old + i * with.masked_candidate(g, rows[m].b, j, left));
-      const Vec<T> o = with.sigmoid(with.seen(sum(At::o), Coupled ? 1 : 2, c, H, j, left, sigmoid_scale));
+      const Vec<T> o = with.sigmoid(with.seen(at.sum(a, At::o), Coupled ? 1 : 2, c, H, j, left, sigmoid_scale));
       store(cell + m * lanes<T>, c);
       store(open + m * lanes<T>, o);
-      const auto write = [&](Vec<T> values, auto&& to) __attribute__((always_inline)) {
-        apart<T, one>(n, left, values, [&](int r, Vec<T> v) __attribute__((always_inline)) {
-          store(to(rows[m + r]) + j, v, left);
-        });
-      };
-      write(with.kept_cell(c, c_old, s, rows[m].b, j, H), [](const Line<T>& row) { return row.cell; });
+      at.write(with.kept_cell(c, c_old, s, rows[m].b, j, H), [](const Line<T>& row) { return row.cell; });
       if (f.training) {
-        write(i, [&](const Line<T>& row) { return row.gates + At::i * H; });
-        if constexpr (!Coupled) write(fg, [&](const Line<T>& row) { return row.gates + At::f * H; });
-        write(g, [&](const Line<T>& row) { return row.gates + At::g * H; });
-        write(o, [&](const Line<T>& row) { return row.gates + At::o * H; });
+        at.write(i, [H](const Line<T>& row) { return row.gates + At::i * H; });
+        if constexpr (!Coupled) at.write(fg, [H](const Line<T>& row) { return row.gates + At::f * H; });
+        at.write(g, [H](const Line<T>& row) { return row.gates + At::g * H; });
+        at.write(o, [H](const Line<T>& row) { return row.gates + At::o * H; });
       }
     }
     for (int m = 0; m < M; m += most)
-      apart<T, one>(M - m < most ? M - m : most, left, load(open + m * lanes<T>) * tanh<T>(load(cell + m * lanes<T>)),
-                    [&](int r, Vec<T> v) __attribute__((always_inline)) { store(rows[m + r].output + j, v, left); });
+      Units(rows, m, M, j, left)
+          .write(load(open + m * lanes<T>) * tanh<T>(load(cell + m * lanes<T>)),
+                 [](const Line<T>& row) { return row.output; });
   }
 
   //   do = dh ∘ tanh c'    dc' += dh ∘ o ∘ (1 - tanh² c')    df = dc' ∘ c    di = dc' ∘ g    dg = dc' ∘ i    dc = dc' ∘ f

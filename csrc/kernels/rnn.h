@@ -51,16 +51,14 @@ struct Rnn {
                                                 const Sums<T, Phase, Whole>& a) {
     const int64_t j = p * lanes<T>, left = Whole ? lanes<T> : f.hidden - j;
     const Equations<T, On> with{f.extras};
-    constexpr bool one = Whole || On;
-    const int most = one ? 1 : int(lanes<T> / left);
+    using Units = Joined<T, Whole || On>;
+    const int most = Units::most(left);
     for (int m = 0; m < M; m += most) {
-      const int n = M - m < most ? M - m : most;
-      const Vec<T> t = side_by_side<T, one>(n, left, [&](int r) { return a(m + r, 0); });
-      const Vec<T> fresh = Activation::template value<T>(with.clipped(t, Activation::scale));
-      apart<T, one>(n, left, fresh, [&](int r, Vec<T> v) {
-        store(rows[m + r].output + j, v, left);
-        if (On && f.training) store(rows[m + r].gates + j, v, left);  // y may become another thing at the end of the step
-      });
+      const Units at(rows, m, M, j, left);
+      const Vec<T> fresh = Activation::template value<T>(with.clipped(at.sum(a, 0), Activation::scale));
+      at.write(fresh, [](const Line<T>& row) { return row.output; });
+      if (On && f.training)  // y may become another thing at the end of the step
+        at.write(fresh, [](const Line<T>& row) { return row.gates; });
     }
   }
 
