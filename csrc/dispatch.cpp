@@ -53,17 +53,22 @@ carousel_status find(const carousel_options* options, const carousel_sizes* size
   return status;
 }
 
-// A thread is worth waking for about 20 microseconds of work.
+// A thread is worth waking for about 20 microseconds of work. Threads that share the units of few rows (by_units in
+// kernels/table.h) also meet at every step, which takes each of them some 100 nanoseconds more: step / threads +
+// meeting * threads is least where threads² = step / meeting.
 int useful_threads(const carousel_options& options, const carousel_sizes& sizes, int gates) {
-  constexpr double least_work = 1e6;  // multiply-adds and activations, one of those counted as 16
+  constexpr double least_work = 1e6, meeting = 4e3;  // multiply-adds and activations, one of those counted as 16
   const double work = double(sizes.steps) * double(sizes.batch) * double(sizes.hidden) * gates *
                       (double(sizes.inputs) + double(sizes.hidden) + 16);
   int threads = options.threads > 0 ? options.threads : carousel_team_limit();
   if (work < least_work * threads) threads = int(work / least_work);
-  // A single row runs its steps one after another; threads then share its units, and each step must repay a barrier.
-  if (sizes.batch < threads) {
-    const double step = sizes.steps > 0 ? work / double(sizes.steps) : 0;
-    if (step < least_work) threads = int(sizes.batch);
+  if (sizes.batch < 2 * threads && sizes.steps > 0) {
+    const double step = work / double(sizes.steps);
+    const int64_t registers = (sizes.hidden + 15) / 16, rows = options.normalized ? sizes.batch : sizes.batch / 2;
+    int most = 1;
+    while (most < registers && meeting * (most + 1) * (most + 1) <= step) ++most;
+    if (options.normalized || most < rows) most = int(rows);  // threads that share the rows need not meet
+    threads = most < threads ? most : threads;
   }
   return threads < 1 ? 1 : threads;
 }

@@ -181,7 +181,7 @@ class Gates {
 };
 
 // Rows of a panel whose units stand side by side in one register, where each has few: in the last panel of a plain layer,
-// so that its activations cost what they cost in the others. With One, or in a whole panel, it is one row.
+// so that its activations cost what they cost in the others. With One there is one row.
 template <class T, bool One>
 class Joined {
  public:
@@ -318,14 +318,23 @@ void step_panel(const Forward<T>& f, int64_t s, Rows rows, int64_t p) {
   }
 }
 
-// Two whole panels of a row alone. To the cell they are the same units of two rows.
+// Whole panels of a row alone, several in a tile. To the cell they are the same units of as many rows.
 template <class T, class Cell, int Phase>
-void step_two_panels(const Forward<T>& f, int64_t s, const Line<T>& row, int64_t p) {
+void step_row(const Forward<T>& f, int64_t s, const Line<T>& row, Range panels) {
   const T* operand = Cell::template operand<Phase>(f, row);
-  const Line<T> lines[2] = {row, row.from_unit(lanes<T>)};
-  typename Cell::template Sums<T, Phase, true> a(f, p);
-  a.template add<2, true>(f, s, lines, p, {operand, operand});
-  Cell::template forward<T, Phase, true, false>(f, s, lines, 2, p, a);
+  for (int64_t p = panels.begin; p < panels.end; p += cell_rows) {
+    const int64_t n = panels.end - p < cell_rows ? panels.end - p : cell_rows;
+    Line<T> lines[cell_rows];
+    for (int64_t i = 0; i < n; ++i) lines[i] = row.from_unit(i * lanes<T>);
+    typename Cell::template Sums<T, Phase, true> a(f, p);
+    for_row_tiles<3>(0, n, [&](auto count, int64_t first) __attribute__((always_inline)) {
+      constexpr int M = decltype(count)::count;
+      const T* from[M];
+      for (int m = 0; m < M; ++m) from[m] = operand;
+      a.template add<M, true>(f, s, lines + first, p + first, from, first);
+    });
+    Cell::template forward<T, Phase, true, false>(f, s, lines, int(n), p, a);
+  }
 }
 
 template <class T, class Cell, int Phase, bool On>
@@ -333,8 +342,11 @@ void step(const Forward<T>& f, int64_t s, Rows rows, Range panels) {
   for (int64_t i = 0; i < rows.count && !f.by_units; ++i) f.table[rows(i)] = f.line(s, rows(i));
   int64_t p = panels.begin;
   if constexpr (!On)
-    for (; rows.count == 1 && p + 1 < panels.end && f.panels.units(p + 1) == lanes<T>; p += 2)
-      step_two_panels<T, Cell, Phase>(f, s, f.by_units ? f.line(s, rows(0)) : f.table[rows(0)], p);
+    if (rows.count == 1) {
+      const int64_t whole = f.hidden / lanes<T>, end = whole < panels.end ? whole : panels.end;
+      step_row<T, Cell, Phase>(f, s, f.by_units ? f.line(s, rows(0)) : f.table[rows(0)], {p, end});
+      p = p < end ? end : p;
+    }
   for (; p < panels.end; ++p) {
     if (f.panels.units(p) == lanes<T>)
       step_panel<T, Cell, Phase, true, On>(f, s, rows, p);

@@ -64,8 +64,7 @@ __attribute__((noinline)) void tile(const T* const (&start)[M], const Product<T,
       for (int v = 0; v < N && !Spread; ++v) row[v] = load(b + v * lanes<T>);
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
-        const Vec<T> s = splat(*a[m]);
-        a[m] += a_step;
+        const Vec<T> s = splat(*a[Spread ? 0 : m]);
 #pragma GCC unroll 4
         for (int v = 0; v < N && Spread; ++v) row[v] = load(b + m * b_next + v * lanes<T>);
 #pragma GCC unroll 4
@@ -74,6 +73,8 @@ __attribute__((noinline)) void tile(const T* const (&start)[M], const Product<T,
           to = multiply_add<Pairs>(to, s, row[v]);
         }
       }
+#pragma GCC unroll 8
+      for (int m = 0; m < (Spread ? 1 : M); ++m) a[m] += a_step;
       b += b_step;
     } while (--k > 0);
   };

@@ -76,10 +76,28 @@ def this_machine() -> Machine:
 def _processor() -> str:
     """The processor's name, as the system tells it; the architecture where it does not."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        text = ""
+    return processor_name(text) or platform.machine()
+
+
+def processor_name(cpuinfo: str) -> str:
+    """The name of the first processor of /proc/cpuinfo; its family and model, too, where a hypervisor has shortened the
+    name to one that several generations share.
+
+    Example:
+        >>> processor_name("model name : AMD EPYC 9654 96-Core Processor")
+        'AMD EPYC 9654 96-Core Processor'
+        >>> processor_name("cpu family : 26\\nmodel : 2\\nmodel name : AMD EPYC")
+        'AMD EPYC (family 26 model 2)'
+    """
+    fields: dict[str, str] = {}
+    for key, _, value in (line.partition(":") for line in cpuinfo.splitlines()):
+        fields.setdefault(key.strip(), value.strip())
+    name, kind = fields.get("model name", ""), (fields.get("cpu family"), fields.get("model"))
+    says_which = re.search(r"\d{3}", name.partition("@")[0])
+    return name if not name or says_which or None in kind else f"{name} (family {kind[0]} model {kind[1]})"
 
 
 def _compiler(library: Path) -> str:
