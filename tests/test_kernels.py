@@ -58,14 +58,20 @@ OPTIONED = {
 PLACES = itertools.cycle(
     ("T5,B3,I4,H19", "T40,B40,I40,H33,rev", "T4,B3,I33,H400,batch", "T3,B7,I5,H16,rev,half")
 )
-PROBLEMS = list(problems()) + [
-    # Normalised products pass errors on undamped: in float32 forty steps would say nothing.
-    Problem.parse(f"{cell}:{next(PLACES)},{words},{dtype}".replace("T40", "T4" if "ln" in words else "T40"))
-    for cell, each in OPTIONED.items()
-    for words in each
-    for dtype in ("f32", "f64")
-    for _ in range(2)
-] + [Problem.parse("lstm:T7,B40,I40,H150,proj70,f32"), Problem.parse("lstm:T7,B40,I40,H80,proj70,f32")]
+PROBLEMS = (
+    list(problems())
+    + [
+        # Normalised products pass errors on undamped: in float32 forty steps would say nothing.
+        Problem.parse(
+            f"{cell}:{next(PLACES)},{words},{dtype}".replace("T40", "T4" if "ln" in words else "T40")
+        )
+        for cell, each in OPTIONED.items()
+        for words in each
+        for dtype in ("f32", "f64")
+        for _ in range(2)
+    ]
+    + [Problem.parse("lstm:T7,B40,I40,H150,proj70,f32"), Problem.parse("lstm:T7,B40,I40,H80,proj70,f32")]
+)
 STATES = ("h_0", "c_0", "dh_n", "dc_n")
 several = pytest.mark.parametrize("cell", CELLS)
 both = pytest.mark.parametrize("dtype", ["f32", "f64"])

@@ -233,6 +233,8 @@ __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t
           for (int m = 0; m < M; ++m) {
             product.a[m] = (tiles ? tiles + u * K : f.da + at + u) + m;
             to[m] = dw + (u + m) * columns + first;
+            if (end < mine.end)  // where the next tile reads and writes
+              for (int v = 0; v < N; ++v) __builtin_prefetch(to[m] + tile_rows * columns + v * lanes<T>, 1);
           }
           Sums<T, M, N> sums;
           sums.start(to, left, accumulate);

@@ -10,6 +10,8 @@ namespace {
 
 constexpr int64_t chunk_bytes = 1 << 20;  // W x + b of one chunk stays in a core's L2 cache
 constexpr int64_t chunk_depth = 256;      // rows per product of weight gradients: their strips stay there too
+constexpr int64_t deep_chunk = 1024;      // the same where gradients take more than deep_bytes, which pass through memory
+constexpr int64_t deep_bytes = 8 << 20;   // once a chunk
 constexpr int64_t cache_bytes = 1 << 20;  // of one core
 constexpr int64_t direct_bytes = cache_bytes / 2;  // of da, up to which its columns are read where they lie
 
@@ -256,7 +258,8 @@ Backward<T> backward_layout(const Traits& cell, const carousel_options& options,
     f.row_buffer = arena.take<T>(3 * B * H);
   }
 
-  f.chunk = chunk_of(chunk_depth / (B > 0 ? B : 1), f.last - f.first);
+  const int64_t gradients = cell.gates * H * (I + P) * int64_t(sizeof(T));
+  f.chunk = chunk_of((gradients > deep_bytes ? deep_chunk : chunk_depth) / (B > 0 ? B : 1), f.last - f.first);
   const int64_t K = f.chunk * B;
   const Strips<T> inputs(I), units(H), states(P);
   f.dh = arena.take<T>(B * P);
