@@ -67,7 +67,7 @@ struct Backward {
   T *kept, *back;      // [B, P], likewise: what zoneout takes past the cell; da R
   T *dreset;           // [B, H]: gradient of r ∘ h (reset-before GRU)
   T *da;               // [chunk * B, width]
-  T *da_tiles;         // the same, transposed into tiles of rows, where it is too large to be read as it lies
+  T *da_tiles;         // a block of it, transposed into tiles of rows, where it is too large to be read as it lies
   T *db;               // [sums() * H]
   T *W_strips, *R_strips, *projection_strips;        // by rows of gates, or of P, in strips of columns
   T *x_strips, *h_strips, *rh_strips, *shown_strips;  // rows of a chunk in strips of columns
@@ -164,7 +164,7 @@ void pack_rows(int64_t columns, int64_t K, Lines<const T> row, Lines<const T> ma
 
 constexpr int tile_rows = rows_per_tile(4);
 
-// to[tile][k][tile_rows] = daᵀ, columns `at` + [begin, end) of da; a few rows at a time, which stay in the cache.
+// da_tiles[tile][k][tile_rows] = daᵀ, columns `at` + `columns` of da; a few rows at a time, which stay in the cache.
 template <class T>
 void pack_da(const Backward<T>& f, int64_t K, int64_t at, Range columns) {
   constexpr int64_t block = 8;
@@ -174,7 +174,7 @@ void pack_da(const Backward<T>& f, int64_t K, int64_t at, Range columns) {
     for (int64_t u = columns.begin; u < columns.end; u += tile_rows) {
       const int64_t height = columns.end - u < tile_rows ? columns.end - u : tile_rows;
       const T* from = f.da + at + u;
-      T* to = f.da_tiles + (at + u) * K;
+      T* to = f.da_tiles + u * K;
       if (height == tile_rows)  // a size that the compiler knows is copied in a register or two
         for (int64_t k = first; k < end; ++k)
           __builtin_memcpy(to + k * tile_rows, from + k * width, tile_rows * sizeof(T));
@@ -212,12 +212,11 @@ void add_few_columns(const Backward<T>& f, int64_t K, int64_t at, Range mine, in
   }
 }
 
-// dw[u][column] (+)= Σ_k da[k][at + u] rows[k][column], u in `mine`.
+// dw[u][column] (+)= Σ_k da[k][at + u] rows[k][column], u in `mine`, of which the tiles hold that block.
 template <class T>
 __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t K, int64_t at, Range mine,
                                                    int64_t columns, const T* rows, T* dw, bool accumulate) {
   const Strips<T> strips(columns - few<T>(columns));
-  const T* tiles = f.da_tiles ? f.da_tiles + at * K : nullptr;
   for (int64_t strip = 0; strip < strips.count(); ++strip) {
     const int64_t first = strip * strips.width, left = columns - first, step = strips.step(strip);
     const T* b = rows + strips.offset(strip, K);
@@ -228,10 +227,10 @@ __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t
         const int64_t end = u + tile_rows < mine.end ? u + tile_rows : mine.end;
         for_row_tiles<tile_rows>(u, end, [&](auto count, int64_t) __attribute__((always_inline)) {
           constexpr int M = decltype(count)::count;
-          Product<T, M> product{K, {}, tiles ? M : f.width(), b, step};
+          Product<T, M> product{K, {}, f.da_tiles ? M : f.width(), b, step};
           T* to[M];
           for (int m = 0; m < M; ++m) {
-            product.a[m] = (tiles ? tiles + u * K : f.da + at + u) + m;
+            product.a[m] = (f.da_tiles ? f.da_tiles + u * K : f.da + at + u) + m;
             to[m] = dw + (u + m) * columns + first;
             if (end < mine.end)  // where the next tile reads and writes
               for (int v = 0; v < N; ++v) __builtin_prefetch(to[m] + tile_rows * columns + v * lanes<T>, 1);
@@ -247,13 +246,13 @@ __attribute__((noinline)) void add_weight_gradient(const Backward<T>& f, int64_t
   if (strips.columns < columns) add_few_columns(f, K, at, mine, columns, rows + strips.size(K), dw, accumulate);
 }
 
-// The same for the rows of all gates of a weight matrix.
+// The same for the block's gate, where it is among `blocks` of a weight matrix.
 template <class T>
-void add_gate_gradients(const Backward<T>& f, int64_t K, Range units, Blocks blocks, int64_t columns, const T* rows,
-                        T* dw, bool accumulate) {
-  for (int q = 0; q < blocks.count; ++q)
-    add_weight_gradient(f, K, (blocks.first + q) * f.hidden, units, columns, rows,
-                        dw + blocks.gate[q] * f.hidden * columns, accumulate);
+void add_gate_gradient(const Backward<T>& f, int64_t K, Range units, int block, Blocks blocks, int64_t columns,
+                       const T* rows, T* dw, bool accumulate) {
+  const int q = block - blocks.first;
+  if (q >= 0 && q < blocks.count)
+    add_weight_gradient(f, K, block * f.hidden, units, columns, rows, dw + blocks.gate[q] * f.hidden * columns, accumulate);
 }
 
 // to[j] (+)= Σ_k row(k)(j, left), j in `mine`; several registers of a row at a time, for the rows lie far apart.
@@ -408,9 +407,6 @@ void chunk_gradients(const Backward<T>& f, int64_t s0, int64_t s1, bool accumula
   const auto mask = [&](int64_t k) { return f.extras.state_mask(0, row(step(k), k)); };
   const auto none = [](int64_t) -> const T* { return nullptr; };
   const Lines<const T> no_mask = lines<const T>(none), state_mask = f.extras.state_mask.data ? lines<const T>(mask) : no_mask;
-  if ((f.dW || f.dR) && f.da_tiles)
-    for (int64_t block = 0; block < f.at.products; ++block) pack_da(f, K, block * H, units);
-  if (f.dprojection && f.da_tiles) pack_da(f, K, f.blocks * H, states);
   if (f.dW) pack_rows(f.inputs, K, lines<const T>(x), no_mask, f.x_strips, team);
   if (f.dR) {
     pack_rows(f.state, K, lines<const T>(h), state_mask, f.h_strips, team);
@@ -434,11 +430,18 @@ void chunk_gradients(const Backward<T>& f, int64_t s0, int64_t s1, bool accumula
     if (f.dgain_h) add_gain_gradient(f, s0, K, f.at.bias_R.first, f.h_hat, f.blocks + G, mine, accumulate);
   }
   team.barrier();  // the strips are complete
-  if (f.dW) add_gate_gradients(f, K, units, f.at.input, f.inputs, f.x_strips, f.dW, accumulate);
-  if (f.dR) {
-    add_gate_gradients(f, K, units, f.at.recurrent, f.state, f.h_strips, f.dR, accumulate);
-    if (f.cell.phases == 2)
-      add_gate_gradients(f, K, units, f.at.candidate, f.state, f.rh_strips, f.dR, accumulate);
+  for (int block = 0; block < f.at.products && (f.dW || f.dR); ++block) {
+    if (f.da_tiles) pack_da(f, K, block * H, units);
+    if (f.dW) add_gate_gradient(f, K, units, block, f.at.input, f.inputs, f.x_strips, f.dW, accumulate);
+    if (f.dR) {
+      add_gate_gradient(f, K, units, block, f.at.recurrent, f.state, f.h_strips, f.dR, accumulate);
+      if (f.cell.phases == 2)
+        add_gate_gradient(f, K, units, block, f.at.candidate, f.state, f.rh_strips, f.dR, accumulate);
+    }
+  }
+  if (f.dprojection && f.da_tiles) {
+    team.barrier();  // the tiles of other members, whose units are not these states
+    pack_da(f, K, f.blocks * H, states);
   }
   if (f.dprojection) add_weight_gradient(f, K, f.blocks * H, states, H, f.shown_strips, f.dprojection, accumulate);
 }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t chunk_bytes = 1 << 20;  // W x + b of one chunk stays in a core's L2 cache
 constexpr int64_t chunk_depth = 256;      // rows per product of weight gradients: their strips stay there too
-constexpr int64_t deep_chunk = 1024;      // the same where gradients take more than deep_bytes, which pass through memory
+constexpr int64_t deep_chunk = 512;       // the same where gradients take more than deep_bytes, which pass through memory
 constexpr int64_t deep_bytes = 8 << 20;   // once a chunk
 constexpr int64_t cache_bytes = 1 << 20;  // of one core
 constexpr int64_t direct_bytes = cache_bytes / 2;  // of da, up to which its columns are read where they lie
@@ -266,7 +266,7 @@ Backward<T> backward_layout(const Traits& cell, const carousel_options& options,
   f.dc = arena.take<T>(B * H);
   f.db = arena.take<T>(f.sums() * H);
   f.da = arena.take<T>(K * f.width() + lanes<T>);  // a tile may load a register too far
-  if (K * f.width() * int64_t(sizeof(T)) > direct_bytes) f.da_tiles = arena.take<T>(K * f.width());
+  if (K * f.width() * int64_t(sizeof(T)) > direct_bytes) f.da_tiles = arena.take<T>(K * (H > P ? H : P));
   f.R_strips = arena.take<T>(states.size(cell.gates * H));
   f.W_strips = arena.take<T>(inputs.size(cell.gates * H));
   f.x_strips = arena.take<T>(inputs.size(K));
