@@ -28,7 +28,10 @@ from carousel.bench.pair import forward, pair
 from carousel.bench.script import begin, options, store
 from carousel.bench.timing import timed
 
-SHAPES = ((1, 50, 2, 64, 50), (32, 128, 1, 32, 100), (128, 256, 2, 64, 96), (1024, 1024, 1, 16, 50))
+SHAPES = (
+    (1, 50, 2, 64, 50), (8, 64, 1, 1, 100), (64, 256, 1, 1, 100), (32, 128, 1, 32, 100), (128, 256, 2, 64, 96),
+    (1024, 1024, 1, 16, 50),
+)  # fmt: skip
 SIDES = ("carousel", "torch.nn")
 COLUMNS = ("table", "problem", "side", "case", "ms", "against_first")
 Row = tuple[str, str, str, str, float, float]

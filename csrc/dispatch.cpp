@@ -63,11 +63,12 @@ int useful_threads(const carousel_options& options, const carousel_sizes& sizes,
   int threads = options.threads > 0 ? options.threads : carousel_team_limit();
   if (work < least_work * threads) threads = int(work / least_work);
   if (sizes.batch < 2 * threads && sizes.steps > 0) {
+    const int apart = int(options.normalized ? sizes.batch : sizes.batch / 2);  // share rows, and need not meet
     const double step = work / double(sizes.steps);
-    const int64_t registers = (sizes.hidden + 15) / 16, rows = options.normalized ? sizes.batch : sizes.batch / 2;
-    int most = 1;
-    while (most < registers && meeting * (most + 1) * (most + 1) <= step) ++most;
-    if (options.normalized || most < rows) most = int(rows);  // threads that share the rows need not meet
+    const int64_t registers = (sizes.hidden + 15) / 16;
+    int together = 1;
+    while (!options.normalized && together < registers && meeting * (together + 1) * (together + 1) <= step) ++together;
+    const int most = apart > together ? apart : together;
     threads = most < threads ? most : threads;
   }
   return threads < 1 ? 1 : threads;

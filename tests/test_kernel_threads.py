@@ -22,8 +22,9 @@ torch = pytest.importorskip("torch")
 ROOT = Path(__file__).parents[1]
 CSRC = sorted((ROOT / "csrc").rglob("*.*"))
 
-# T, B, I, H with work for eight threads: by the batch; by hidden units, for few rows and for many of them.
-SHARED = [(24, 37, 9, 50), (9, 3, 16, 401), (1, 17, 40, 770)]
+# T, B, I, H with work for eight threads: by the batch; by hidden units, for few rows and for many of them; and a row
+# alone, whose short steps are worth three.
+SHARED = [(24, 37, 9, 50), (9, 3, 16, 401), (1, 17, 40, 770), (300, 1, 3, 100)]
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ import sys
 import threading
 import time
 import urllib.request
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from carousel import network, stream
-from carousel.errors import ArgumentError, FormatError, UnsupportedError
+from carousel.errors import ArgumentError, FormatError
 from carousel.network import Dense, Embedding, LastStep, Network, Recurrent, Weights
 from forecast_models import forecast_model
+from serve_requests import infer, rows, x_input
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
@@ -27,8 +27,7 @@ testclient = pytest.importorskip("fastapi.testclient")
 
 from carousel.serve import Limits, create_app  # noqa: E402
 from carousel.serve.batching import Batcher  # noqa: E402
-from carousel.serve.forecaster import ServedForecaster  # noqa: E402
-from carousel.serve.protocol import InferRequest, RequestError, Sequence, parse_infer  # noqa: E402
+from carousel.serve.protocol import RequestError, parse_infer  # noqa: E402
 
 
 def lstm(rng, inputs, *after, two=False):
@@ -62,22 +61,6 @@ def paths(values, tmp_path_factory):
 def client(paths):
     with testclient.TestClient(create_app(paths)) as client:
         yield client
-
-
-def x_input(x, datatype="FP32"):
-    return {"name": "x", "datatype": datatype, "shape": list(np.shape(x)), "data": np.ravel(x).tolist()}
-
-
-def infer(client, name, inputs, status=200, **parameters):
-    response = client.post(f"/v2/models/{name}/infer", json={"inputs": inputs, "parameters": parameters})
-    assert response.status_code == status, response.text
-    tree = response.json()
-    if status != 200:
-        return tree["error"]
-    return {
-        o["name"]: np.array(o["data"], None if o["datatype"] == "BYTES" else float).reshape(o["shape"])
-        for o in tree["outputs"]
-    }
 
 
 # The protocol
@@ -147,13 +130,6 @@ def test_a_sequence_in_pieces(client, values, name):
     else:
         np.testing.assert_allclose(np.concatenate(pieces, 1), wanted.swapaxes(0, 1), rtol=1e-6)
     assert "is not known" in infer(client, name, [x_input(x[:, :1], kind)], 404, sequence_id=7)
-
-
-def rows(y, ds=None):
-    inputs = [{"name": "y", "datatype": "FP64", "shape": [len(y)], "data": list(y)}]
-    if ds is not None:
-        inputs.append({"name": "ds", "datatype": "BYTES", "shape": [len(ds)], "data": list(ds)})
-    return inputs
 
 
 def test_a_forecaster(client, values):
@@ -319,6 +295,11 @@ def test_random_requests_are_never_an_error_of_ours(paths):
     assert {200, 400, 404} <= seen
 
 
+def test_a_number_of_thousands_of_digits():
+    with pytest.raises(RequestError, match=r"a number in it is too long\.$"):
+        parse_infer(b'{"inputs": [' + b"9" * 6000 + b"]}", Limits())
+
+
 # Limits
 
 
@@ -366,6 +347,26 @@ def test_sequences_are_counted_and_forgotten(paths):
 def test_limits_that_make_no_sense(name, value):
     with pytest.raises(ArgumentError, match=f"`{name}` must be a number above 0"):
         Limits(**{name: value})
+
+
+def test_a_connection_begins_when_there_is_room(paths):
+    """Refused at first, its own sequence begins with the next message: nobody has named it."""
+    app = create_app({"net": paths["net"]}, limits=Limits(sequences=1))
+    with testclient.TestClient(app) as client, client.websocket_connect("/v2/models/net/stream") as one:
+        one.send_json({"x": [1.0, 2.0, 3.0]})
+        first = one.receive_json()["y"]
+        with client.websocket_connect("/v2/models/net/stream") as two:
+            for _ in range(2):
+                two.send_json({"x": [1.0, 2.0, 3.0]})
+                assert "1 sequences are held" in two.receive_json()["error"]
+            one.close()
+            for _ in range(200):
+                two.send_json({"x": [1.0, 2.0, 3.0]})
+                reply = two.receive_json()
+                if "y" in reply:
+                    break
+                time.sleep(0.05)
+            assert reply["y"] == first
 
 
 # Batches
@@ -584,156 +585,6 @@ def test_after_a_crash_no_sequence_goes_on_from_the_last_stop(paths, tmp_path):
 def test_names_that_no_address_can_have(paths, name):
     with pytest.raises(ArgumentError, match="A model's name must be letters"):
         create_app({name: paths["net"]})
-
-
-def test_a_connection_begins_when_there_is_room(paths):
-    """Refused at first, its own sequence begins with the next message: nobody has named it."""
-    app = create_app({"net": paths["net"]}, limits=Limits(sequences=1))
-    with testclient.TestClient(app) as client, client.websocket_connect("/v2/models/net/stream") as one:
-        one.send_json({"x": [1.0, 2.0, 3.0]})
-        first = one.receive_json()["y"]
-        with client.websocket_connect("/v2/models/net/stream") as two:
-            for _ in range(2):
-                two.send_json({"x": [1.0, 2.0, 3.0]})
-                assert "1 sequences are held" in two.receive_json()["error"]
-            one.close()
-            for _ in range(200):
-                two.send_json({"x": [1.0, 2.0, 3.0]})
-                reply = two.receive_json()
-                if "y" in reply:
-                    break
-                time.sleep(0.05)
-            assert reply["y"] == first
-
-
-def test_a_number_of_thousands_of_digits():
-    with pytest.raises(RequestError, match=r"a number in it is too long\.$"):
-        parse_infer(b'{"inputs": [' + b"9" * 6000 + b"]}", Limits())
-
-
-@pytest.fixture
-def shop(tmp_path):
-    """A model that reads covariates, past and future ones, numbers and categories; and a client of it."""
-    pytest.importorskip("holidays")
-    rng = np.random.default_rng(32)
-    model, _ = forecast_model(rng, freq="D", season=7, lookback=21, horizon=3, length=60, beside=True)
-    network.save(model, tmp_path / "model")
-    with testclient.TestClient(create_app({"shop": tmp_path / "model"})) as client:
-        yield stream.Model(model), client
-
-
-def beside(news, mood, promo, open_):
-    def of(name, datatype, data):
-        return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data}
-
-    return [
-        of("news", "FP64", news), of("mood", "BYTES", mood), of("promo", "FP64", promo), of("shop", "BYTES", open_),
-    ]  # fmt: skip
-
-
-def test_covariates_come_with_the_rows(shop):
-    """Past ones of the rows, future ones of the rows and the next K: the numbers of the library."""
-    model, client = shop
-    assert [i["name"] for i in client.get("/v2/models/shop").json()["inputs"]] == [
-        "y",
-        "ds",
-        "news",
-        "mood",
-        "promo",
-        "shop",
-    ]
-    promo, open_ = [1.0, 0.0, 2.0, 3.0, 1.0], ["open", "none", "open", "open", "none"]
-    inputs = [*rows([101.0, None]), *beside([2.0, None], ["good", "bad"], promo, open_)]
-    answer = infer(client, "shop", inputs, sequence_id="a", sequence_start=True, unique_id="s1")
-    state = model.start(["s1"])
-    for n, y in enumerate((101.0, np.nan)):
-        given = {
-            "news": [(2.0, np.nan)[n]],
-            "mood": [("good", "bad")[n]],
-            "promo": promo[n : n + 1],
-            "shop": open_[n : n + 1],
-        }
-        state = model.observe(state.next, [y], state, given)
-    wanted = model.forecast(state, future={"promo": [promo[2:]], "shop": [open_[2:]]})
-    np.testing.assert_allclose(answer["mean"], wanted.mean[0])
-    again = infer(client, "shop", beside([], [], promo[2:], open_[2:]), sequence_id="a")
-    np.testing.assert_array_equal(again["mean"], answer["mean"])
-    with client.websocket_connect("/v2/models/shop/stream") as socket:
-        covariates = {"news": 2.0, "mood": "good", "promo": promo[:4], "shop": open_[:4]}
-        socket.send_json({"y": 101.0, "unique_id": "s1", "covariates": covariates})
-        got = socket.receive_json()["carousel"]
-    state = model.observe(
-        model.start(["s1"]).next, [101.0], model.start(["s1"]),
-        {"news": [2.0], "mood": ["good"], "promo": promo[:1], "shop": open_[:1]},
-    )  # fmt: skip
-    np.testing.assert_allclose(
-        got, model.forecast(state, future={"promo": [promo[1:4]], "shop": [open_[1:4]]}).mean[0]
-    )
-
-
-def test_rows_of_several_sequences_with_covariates_share_a_call(shop):
-    """However many rows each brings: what each would get alone."""
-    model, _ = shop
-    served = ServedForecaster(model, Limits())
-    rng = np.random.default_rng(33)
-    jobs, alone = [], []
-    for k, n in enumerate((2, 0, 3)):
-        inputs = {
-            "y": rng.normal(100, 5, n), "news": rng.normal(size=n), "promo": rng.normal(size=n + 3),
-            "mood": np.array(["good"] * n, object), "shop": np.array(["open", "none"] * 3, object)[: n + 3],
-        }  # fmt: skip
-        sequence = Sequence(f"q{k}", start=True)
-        jobs.append(served.job(InferRequest(None, inputs, {"unique_id": f"s{k}"}, sequence)))
-        alone.append(ServedForecaster(model, Limits()).run(jobs[-1:])[0].mean)
-    for result, mean in zip(served.run(jobs), alone, strict=True):
-        np.testing.assert_allclose(result.mean, mean, rtol=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ([], r"'news' must have shape \(1,\), a value for each of 1 row, got none"),
-        (beside([1.0], ["good"], [1.0], ["open"]), r"\(4,\), a value for each of 1 row and the 3 next ones, got \[1\]"),
-        (beside([1.0], ["good"], [1.0] * 3 + [None], ["open"] * 4), r"'promo' must be known for all of the 3"),
-        ([*beside([1.0], ["good"], [1.0] * 4, ["open"] * 4), x_input([1.0])], "'ds' and 'news', 'mood', 'promo'"),
-    ],
-)  # fmt: skip
-def test_covariates_that_do_not_fit(shop, given, said):
-    _, client = shop
-    error = infer(
-        client, "shop", [*rows([100.0]), *given], 400, sequence_id="b", sequence_start=True, unique_id="s0"
-    )
-    assert re.search(said, error), error
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"news": "high"}, "'news' must be finite numbers"),
-        ({"news": 10**400}, "'news' must be finite numbers"),
-        ({"news": 1e200}, "the square of the covariate 'news', 1e\\+200, is beyond"),
-        ({"mood": 3}, "'mood' must be texts"),
-        ({"weather": 3}, r"`covariates` must be of news, mood, promo, shop, got 'weather'"),
-        ({"promo": [[1], [2], [3], [4]]}, r"'promo' must have shape \(4,\)"),
-    ],
-)
-def test_covariates_of_a_message_that_do_not_fit(shop, change, said):
-    _, client = shop
-    covariates = {"news": 2.0, "mood": "good", "promo": [1.0] * 4, "shop": ["open"] * 4} | change
-    with client.websocket_connect("/v2/models/shop/stream") as socket:
-        socket.send_json({"y": 101.0, "unique_id": "s1", "covariates": covariates})
-        assert re.search(said, socket.receive_json()["error"])
-        socket.send_json({"y": 101.0, "unique_id": "s1", "covariates": 3})
-        assert "`covariates` must be an object" in socket.receive_json()["error"]
-
-
-def test_a_covariate_called_as_the_rows_are_is_refused(tmp_path):
-    model, _ = forecast_model(np.random.default_rng(34), length=400, promo=True)
-    paths = model.covariates
-    model = replace(model, covariates=replace(paths, columns=(replace(paths.columns[0], name="y"),)))
-    network.save(model, tmp_path / "model")
-    with pytest.raises(UnsupportedError, match=r"cannot take a covariate called 'y'"):
-        create_app({"promo": tmp_path / "model"})
 
 
 def test_the_command(paths, tmp_path):

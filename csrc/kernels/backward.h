@@ -251,8 +251,9 @@ template <class T>
 void add_gate_gradient(const Backward<T>& f, int64_t K, Range units, int block, Blocks blocks, int64_t columns,
                        const T* rows, T* dw, bool accumulate) {
   const int q = block - blocks.first;
-  if (q >= 0 && q < blocks.count)
-    add_weight_gradient(f, K, block * f.hidden, units, columns, rows, dw + blocks.gate[q] * f.hidden * columns, accumulate);
+  if (q < 0 || q >= blocks.count) return;
+  T* const gate = dw + blocks.gate[q] * f.hidden * columns;
+  add_weight_gradient(f, K, block * f.hidden, units, columns, rows, gate, accumulate);
 }
 
 // to[j] (+)= Σ_k row(k)(j, left), j in `mine`; several registers of a row at a time, for the rows lie far apart.

@@ -84,9 +84,9 @@ struct Forward {
   T* lowered_input(int64_t s, int64_t b) const { return lowered + ahead_row(s, b) * panels.I; }
 };
 
-// The sums of up to `cell_rows` rows and `Number` gates of a panel, from `First` on: W x + R h + b, each times its gate's
-// scale. A whole panel has `lanes` units and a register per gate, which the compiler then knows; in the last panel gates may
-// share registers. With Apart, the last gate's R h + b_R is kept apart from its W x + b_W, as gate `Number`.
+// The sums of up to `cell_rows` rows and `Number` gates of a panel, from `First` on: W x + R h + b, each times its
+// gate's scale. A whole panel has `lanes` units and a register per gate, which the compiler then knows; in the last panel
+// gates may share registers. With Apart, the last gate's R h + b_R is kept apart from its W x + b_W, as gate `Number`.
 template <class T, int First, int Number, bool Whole, bool Apart = false>
 class Gates {
  public:
@@ -98,7 +98,7 @@ class Gates {
   // whole panels from p on.
   template <int M, bool Spread = false>
   __attribute__((noinline)) void add(const Forward<T>& f, int64_t s, const Line<T>* rows, int64_t p,
-                                     const T* const (&from)[M], int64_t first = 0) {
+                                     const T* const (&from)[M], int64_t first) {
     const int64_t step = Whole ? f.panels.gates * lanes<T> : f.panels.width(p), column = First * units_;
     const int64_t next = f.panels.W(f.packed, p + 1) - f.panels.W(f.packed, p);
     const T* start[M];
@@ -180,8 +180,8 @@ class Gates {
   alignas(CAROUSEL_VECTOR_BYTES) T apart_[Apart && !Whole ? cell_rows * lanes<T> : 1];
 };
 
-// Rows of a panel whose units stand side by side in one register, where each has few: in the last panel of a plain layer,
-// so that its activations cost what they cost in the others. With One there is one row.
+// Rows of a panel whose units stand side by side in one register, where each has few: in the last panel of a plain
+// layer, so that its activations cost what they cost in the others. With One there is one row.
 template <class T, bool One>
 class Joined {
  public:

@@ -10,8 +10,8 @@ namespace {
 
 constexpr int64_t chunk_bytes = 1 << 20;  // W x + b of one chunk stays in a core's L2 cache
 constexpr int64_t chunk_depth = 256;      // rows per product of weight gradients: their strips stay there too
-constexpr int64_t deep_chunk = 512;       // the same where gradients take more than deep_bytes, which pass through memory
-constexpr int64_t deep_bytes = 8 << 20;   // once a chunk
+constexpr int64_t deep_chunk = 512;       // the same where the gradients, which pass by once a chunk,
+constexpr int64_t deep_bytes = 8 << 20;   // take more than this
 constexpr int64_t cache_bytes = 1 << 20;  // of one core
 constexpr int64_t direct_bytes = cache_bytes / 2;  // of da, up to which its columns are read where they lie
 
