@@ -314,11 +314,14 @@ class Run {
     return found;
   }
 
-  // y of an inference pass with bfloat16 products.
+  // y of an inference pass with bfloat16 products, of packed weights and of plain ones.
   std::vector<T> low_precision() {
     options_.products = CAROUSEL_PRODUCTS_BFLOAT16;
     forward(0, c_.steps, d_.c_0);
-    return y_.written("y");
+    const std::vector<T> packed = y_.written("y");
+    forward(0, c_.steps, d_.c_0, false);
+    if (!same_bits(packed, y_.written("y"))) fail(c_.name() + ": bfloat16 differs without packed weights");
+    return packed;
   }
 
  private:
@@ -343,8 +346,8 @@ class Run {
     return a;
   }
 
-  // Inference with packed weights, the states in place; returns the cells behind the piece.
-  std::vector<T> forward(int64_t first, int64_t piece, const std::vector<T>& cells) {
+  // Inference, with packed weights or plain ones, the states in place; returns the cells behind the piece.
+  std::vector<T> forward(int64_t first, int64_t piece, const std::vector<T>& cells, bool pack = true) {
     const carousel_memory memory = choose_steps(first, piece);
     const Block packed(memory.packed, how_.fill), scratch(memory.forward_scratch, how_.fill);
     require(carousel_pack(&options_, &sizes_, &weights_, packed.data()), c_, "carousel_pack");
@@ -355,7 +358,7 @@ class Run {
     h_n_.resize(size_t(c_.batch * c_.width()), nan_of<T>);
     if (a.c_0) a.c_0 = c_n.data();
     if (a.h_0) a.h_0 = h_n_.data();
-    a.packed = packed.data(), a.h_n = or_null(h_n_), a.c_n = or_null(c_n);
+    a.packed = pack ? packed.data() : nullptr, a.h_n = or_null(h_n_), a.c_n = or_null(c_n);
     require(carousel_forward(&options_, &sizes_, &a), c_, "carousel_forward, inference");
     return c_n;
   }

@@ -297,10 +297,11 @@ int64_t packed_elements(const Traits& cell, const carousel_options& options, con
   return panels.size();
 }
 
-// The largest that any call of these sizes and options needs: rows of any lengths, any of the optional arrays.
+// The largest that any call of these sizes and options needs: rows of any lengths, any of the optional arrays, any
+// number of threads. That number says whether W x is computed ahead; where it is not, x alone may be lowered for more
+// steps at a time.
 template <class T>
 void memory_of(const Traits& cell, const carousel_options& options, const carousel_sizes& sizes, carousel_memory& out) {
-  Arena inference(nullptr), training(nullptr), backward(nullptr), reserve(nullptr), again(nullptr);
   static const T something{};
   carousel_forward_arrays a{};
   a.state_mask = &something;
@@ -308,12 +309,17 @@ void memory_of(const Traits& cell, const carousel_options& options, const carous
   d.weights.peephole = d.state_mask = d.dgates = d.dcells = &something;
   Panels<T> panels;
   out.packed = packed_elements(cell, options, sizes, panels) * int64_t(sizeof(T));
-  const bool project = ahead(sizes, out.packed, 1);  // a row for each thread
-  forward_layout<T>(cell, options, sizes, a, inference, again, true, false, true, project);
-  forward_layout<T>(cell, options, sizes, a, training, reserve, true, true, true, project);
-  backward_layout<T>(cell, options, sizes, d, backward, again, true);
-  out.reserve = reserve.used();
-  out.forward_scratch = inference.used() > training.used() ? inference.used() : training.used();
+  const bool any_ahead = ahead(sizes, out.packed, 1);  // with a row for each thread
+  out.forward_scratch = 0;
+  for (int way = 0; way < 4; ++way) {
+    const bool training = way & 1, project = way & 2 && any_ahead;
+    Arena scratch(nullptr), reserve(nullptr);
+    forward_layout<T>(cell, options, sizes, a, scratch, reserve, true, training, true, project);
+    if (scratch.used() > out.forward_scratch) out.forward_scratch = scratch.used();
+    if (training) out.reserve = reserve.used();
+  }
+  Arena backward(nullptr), reserve(nullptr);
+  backward_layout<T>(cell, options, sizes, d, backward, reserve, true);
   out.backward_scratch = backward.used();
 }
 
