@@ -189,6 +189,18 @@ def test_lengths_are_a_mask(rng, x):
         Model(network).run_from(x, Model(network).start(B), [9, 10, 0, 5])
 
 
+def test_lengths_hold_beside_masks_of_the_layers(rng, x):
+    gru = layer_of(rng, "gru")
+    table = Embedding(rng.normal(size=(7, I)), mask_zero=True)
+    ids = rng.integers(1, 7, size=(T, B))
+    for network, given in ((Network((Masking(-7.5), gru)), x), (Network((table, gru)), ids)):
+        model = Model(network)
+        _, state = model.run_from(given, model.start(B), [9, 3, 0, 5])
+        for row, steps in enumerate([9, 3, 0, 5]):
+            _, alone = model.run_from(given[:steps, row : row + 1], model.start(1))
+            np.testing.assert_allclose(state.h[0][row], alone.h[0][0], **CLOSE)
+
+
 def test_embedding_takes_ids_and_masks_zero(rng):
     table, lstm = rng.normal(size=(7, I)), layer_of(rng, "lstm")
     ids = rng.integers(0, 7, size=(T, B))

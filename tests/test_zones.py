@@ -16,7 +16,7 @@ import pytest
 import carousel
 from carousel import Forecaster
 from carousel.forecast.frames import to_frame
-from carousel.forecast.zones import instants, wall_clock
+from carousel.series.zones import instants, wall_clock
 
 QUICK: dict[str, Any] = {"epochs": 1, "hidden_size": 8, "lookback": 48, "progress": False}
 

@@ -191,7 +191,7 @@ def _short_times(column: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
     import pyarrow
     import pyarrow.compute as pc
 
-    from carousel.forecast.zones import wall_clock
+    from carousel.series.zones import wall_clock
 
     if column.type.tz is not None:
         utc = column.cast(pyarrow.timestamp("us")).to_numpy()

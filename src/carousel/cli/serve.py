@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from pathlib import Path
 
 import click
@@ -76,6 +77,10 @@ def serve(
         )
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again when all is done
         uvicorn.Server(config).run(sockets=[listening])
+    for sentence in app.state.unsaved:
+        say(f"carousel: {sentence}", err=True)
+    if app.state.unsaved:
+        sys.exit(1)
 
 
 def _paths(models: tuple[str, ...]) -> dict[str, str]:

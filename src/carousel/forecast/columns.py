@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from carousel.errors import DataError
 from carousel.forecast.dates import integer_dates, looks_like_dates, offset_of, parse_dates
 from carousel.forecast.table import Origin
-from carousel.forecast.zones import canonical
 from carousel.network.forecaster import TimeUnit
+from carousel.series.zones import canonical
 from carousel.stream.sizes import LARGEST, SMALLEST
 
 __all__ = ["Columns", "shown"]
@@ -76,6 +76,11 @@ class Columns:
         texts = pc.utf8_trim_whitespace(pc.cast(self._arrow(name), pa.string())).combine_chunks()
         return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
 
+    def names_times(self, name: str) -> bool:
+        """Whether the categories of a column are times."""
+        kind = self._arrow(name).type
+        return bool(pa.types.is_dictionary(kind) and pa.types.is_temporal(kind.value_type))
+
     def kind(self, name: str) -> str:
         """What most of a column is: `time`, `integer`, `number`, `text`, or `empty`."""
         dtype = self.frame.schema[name]
@@ -133,7 +138,7 @@ class Columns:
         complete = len(texts) > 0 and not texts.null_count and codes.min() >= 0
         if complete and _count(texts, r"^[+-]?\d{1,18}$") == len(texts):
             return self._whole(pc.cast(texts, pa.int64()).to_numpy())[codes]
-        dates = parse_dates(pa.chunked_array([texts]))
+        dates = parse_dates(pa.chunked_array([texts]), self.zone)
         self.remarks.extend(dates.remarks)
         if dates.ambiguous:
             raise DataError(

@@ -8,17 +8,17 @@ from typing import Any
 
 import narwhals as nw
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.columns import Columns, shown
 from carousel.forecast.dates import moment
-from carousel.forecast.zones import left_out
 from carousel.network.forecaster import Covariate, CovariatePaths
 from carousel.series import Frequency, Panel
+from carousel.series.covariates import category_codes
 from carousel.series.history import Origins
 from carousel.series.holidays import HOLIDAY
+from carousel.series.zones import left_out
 
 __all__ = [
     "Ahead",
@@ -125,15 +125,16 @@ def read_columns(
 
 def _column(columns: Columns, name: str, known: Covariate | None) -> tuple[Array, tuple[str, ...] | None]:
     dtype = columns.frame.schema[name]
-    if dtype == nw.Boolean:
+    if dtype == nw.Boolean and (known is None or known.categories is None):
         return columns.flags(name), None
     named = dtype == nw.Categorical or isinstance(dtype, nw.Enum)
-    kind = "text" if named else columns.kind(name)
+    kind = ("time" if columns.names_times(name) else "text") if named else columns.kind(name)
     if known.categories is None if known else kind in ("integer", "number", "empty"):
         return columns.numbers(name), None
     if kind == "time" and known is None:
         raise DataError(
-            f"{columns.origin.prefix()}covariate {name!r} holds times; give a number, such as days since then."
+            f"{columns.origin.prefix()}covariate {name!r} holds times; give a number, such as days since "
+            "then, or texts."
         )
     texts = columns.categories(name)
     if known is None:
@@ -145,10 +146,9 @@ def _column(columns: Columns, name: str, known: Covariate | None) -> tuple[Array
             )
     else:
         categories = known.categories or ()
-    codes = pc.index_in(texts, pa.array(categories, pa.string())).to_numpy(zero_copy_only=False)
-    codes = np.where(np.isnan(np.asarray(codes, np.float64)), len(categories), codes).astype(np.float64)
-    codes[np.asarray(texts.is_null().to_numpy(zero_copy_only=False))] = np.nan
-    return codes, categories
+    different = texts.dictionary_encode()
+    codes = np.append(category_codes(different.dictionary.to_pylist(), categories), np.nan)
+    return codes[np.asarray(pc.fill_null(different.indices, -1))], categories
 
 
 def static_rows(

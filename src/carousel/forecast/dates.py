@@ -1,6 +1,7 @@
 """Dates as people write them, to `datetime64[us]`; whole columns at once.
 
-The wall clock is kept: an offset such as `Z` or `+02:00` is dropped, for a load curve follows local time.
+The wall clock is kept: an offset such as `Z` or `+02:00` is dropped, for a load curve follows local time. Where the
+zone of the rows is known, a time with an offset is what the clock of that zone shows then.
 A date whose day and month could be exchanged is refused unless another row of the column decides it.
 """
 
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from carousel.series.zones import in_zone, minutes_ahead
 
 __all__ = ["Dates", "integer_dates", "looks_like_dates", "moment", "offset_of", "parse_dates"]
 
@@ -46,11 +49,12 @@ class Dates:
     ambiguous: bool = False
 
 
-def parse_dates(texts: pa.ChunkedArray) -> Dates:
+def parse_dates(texts: pa.ChunkedArray, zone: str | None = None) -> Dates:
     """Dates of one form: ISO 8601 to the month or finer, day or month first, quarters, weeks, `Jan 1949`.
 
     Args:
         texts: (N,) strings without white space around them; null where missing.
+        zone: whose clock tells times that carry an offset; without one, that which the text shows.
 
     Example:
         >>> parse_dates(pa.chunked_array([["31/01/2024", "01/02/2024", "x"]])).stamps.astype("datetime64[D]")
@@ -61,7 +65,7 @@ def parse_dates(texts: pa.ChunkedArray) -> Dates:
     except pa.ArrowInvalid:
         sample = texts.drop_null().slice(0, 1000)
         form = max(_FORMS, key=lambda pattern: _matches(sample, pattern))
-        return _in_form(texts, form)
+        return _in_form(texts, form, zone)
 
 
 def offset_of(text: str) -> str:
@@ -109,7 +113,7 @@ def _matches(texts: pa.ChunkedArray, pattern: str) -> int:
     return pc.sum(pc.match_substring_regex(texts, pattern)).as_py() or 0
 
 
-def _in_form(texts: pa.ChunkedArray, pattern: str) -> Dates:
+def _in_form(texts: pa.ChunkedArray, pattern: str, zone: str | None = None) -> Dates:
     """Dates of one pattern: first its named groups, then the parts by arithmetic."""
     parts = [pc.extract_regex(chunk, pattern) for chunk in texts.chunks]
     fields = {
@@ -143,9 +147,21 @@ def _in_form(texts: pa.ChunkedArray, pattern: str) -> Dates:
         clock, runs = _clock(fields)
         stamps, exists = stamps + clock, exists & runs
         if pc.any(pc.not_equal(fields["zone"], "")).as_py():
-            remarks += ("UTC offsets are dropped: times are read as the wall clock shows them",)
+            stamps, remark = _at_offsets(stamps, fields["zone"], zone)
+            remarks += (remark,)
     stamps[~(exists & valid)] = np.datetime64("NaT")
     return Dates(stamps, remarks)
+
+
+def _at_offsets(stamps: Array, offsets: pa.ChunkedArray, zone: str | None) -> tuple[Array, str]:
+    """Times by the clock of the rows, and what the user should know about them."""
+    different = offsets.combine_chunks().dictionary_encode()
+    ahead = np.array([minutes_ahead(text or "") for text in [*different.dictionary.to_pylist(), ""]])
+    with_offset = pc.fill_null(pc.not_equal(offsets, ""), False).to_numpy()
+    shown = in_zone(stamps, ahead[np.asarray(pc.fill_null(different.indices, -1))], zone)
+    if shown is None:
+        return stamps, "UTC offsets are dropped: times are read as the wall clock shows them"
+    return np.where(with_offset, shown, stamps), f"times are read as the wall clock of {zone} shows them"
 
 
 def _calendar(year: Array, month: Array, day: Array) -> tuple[Array, Array]:

@@ -9,8 +9,8 @@ import narwhals as nw
 import numpy as np
 
 from carousel.errors import DataError
-from carousel.forecast.zones import instants
 from carousel.network.forecaster import Columns, TimeUnit
+from carousel.series.zones import instants
 from carousel.stream.forecast import Forecast
 
 __all__ = ["check_apart", "forecast_columns", "kind_of", "quantile_columns", "sample_columns", "to_frame"]

@@ -19,12 +19,12 @@ from carousel.forecast.covariates import (
 )
 from carousel.forecast.dates import moment
 from carousel.forecast.read import Reading, columns_of, read_frame
-from carousel.forecast.zones import left_out
 from carousel.network.forecaster import ForecastModel, Unit
 from carousel.series import Panel
 from carousel.series.covariates import Covariates
 from carousel.series.holidays import HOLIDAY, holiday_column
 from carousel.series.unit import TITLES, in_unit, without
+from carousel.series.zones import left_out
 
 __all__ = ["continued", "read_future", "read_rows", "with_future"]
 

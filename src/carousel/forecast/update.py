@@ -10,12 +10,12 @@ import numpy as np
 from carousel.errors import ArgumentError, DataError
 from carousel.forecast.dates import moment
 from carousel.forecast.gaps import missing_places, observed_ends
-from carousel.forecast.zones import is_twice
 from carousel.network.forecaster import CovariatePaths, ForecastModel, Tail
 from carousel.series.covariates import Seen
 from carousel.series.history import Context
 from carousel.series.panel import Panel
 from carousel.series.unit import from_unit
+from carousel.series.zones import is_twice
 from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["update"]

@@ -71,6 +71,7 @@ def conversion(state: Any, name: str = "the state_dict") -> Conversion:
     """As `read`, of what a file held; errors begin with `name`."""
     try:
         entry, state = _weights(state)
+        _check_metadata(state)
         network, told = _network(state)
         largest = interop.difference(interop.save(network), network)
         check_difference(largest, network, "in torch, the model")
@@ -180,6 +181,18 @@ def _follows(last: str, prefix: str, dense: bool, named: dict[str, Any]) -> bool
 
 def _is_recurrent(named: dict[str, Any]) -> bool:
     return any(map(_NAME.fullmatch, named))
+
+
+def _check_metadata(state: Any) -> None:
+    """Refuses weights of layers of `carousel.nn` that compute something else than torch's with the same names."""
+    for name, told in (getattr(state, "_metadata", None) or {}).items():
+        if isinstance(told, dict) and "carousel" in told:
+            of = f" of {name[:60]!r}" if name else ""
+            raise UnsupportedError(
+                f"the weights{of} are those of carousel.nn.{printable(str(told['carousel']), 160)}, which computes "
+                "something else than torch's layers of these names; build that module, load its state_dict, and use "
+                "carousel.interop.torch.load"
+            )
 
 
 def _weights(state: Any) -> tuple[str, Any]:

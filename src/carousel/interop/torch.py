@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
-from carousel.errors import ArgumentError
+from carousel.errors import ArgumentError, UnsupportedError
 from carousel.interop._models import as_network
 from carousel.interop.verification import Conversion, check_difference, distance, sample
 from carousel.network import Network, Recurrent
@@ -103,7 +103,7 @@ def difference(module: torch.nn.Module, network: Network) -> float:
     x = sample(network, np.random.default_rng(0), T=5, B=3)
     with torch.no_grad():
         y = torch.from_numpy(x).to(next(module.parameters()).device)
-        for _, leaf in leaves("module", deepcopy(module).eval()):
+        for _, leaf in leaves("module", _copied(module).eval()):
             if not isinstance(leaf, torch.nn.RNNBase):
                 y = leaf(y)
             elif leaf.batch_first:
@@ -112,6 +112,17 @@ def difference(module: torch.nn.Module, network: Network) -> float:
                 y = leaf(y)[0]
     expected = y.cpu().numpy()
     return distance(Model(network).run(x), expected)
+
+
+def _copied(module: torch.nn.Module) -> torch.nn.Module:
+    try:
+        return deepcopy(module)
+    except RuntimeError as error:
+        raise UnsupportedError(
+            "`module` cannot be copied, because of weights that are computed from others, as the old "
+            "torch.nn.utils.weight_norm does; remove that with torch.nn.utils.remove_weight_norm, or use "
+            "torch.nn.utils.parametrizations."
+        ) from error
 
 
 @overload

@@ -55,6 +55,13 @@ class _Layer:
         """What torch.jit.script compiles: torch's layer over the same parameters."""
         return scriptable(self)
 
+    def _save_to_state_dict(self: Any, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """As torch's; options that enter the equations, which the weights do not say, go into the metadata."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
+        told = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if told is not None and self._options != Options():
+            told["carousel"] = f"{type(self).__name__}({self.extra_repr()})"
+
     def kernel_path(self: Any, input: Any, hx: Any = None) -> str:
         """Which path a call takes: ours with instruction set and dtype, or another with the reason."""
         x = input.data if isinstance(input, PackedSequence) else input

@@ -174,6 +174,14 @@ class Stack(torch.nn.Module):
         y, finals = self._run(x, [mapped(state, lambda s: s.unsqueeze(1)) for state in states], ends)
         return y.squeeze(1), tuple(mapped(state, lambda s: s.squeeze(1)) for state in finals)
 
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        """As torch's; what the layers' weights do not say of the way between them goes into the metadata."""
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        told = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        merged = any(layer.bidirectional for layer in self.layers) and set(self.merge) != {"concat"}
+        if told is not None and (self.residual or self.dense or merged or set(self.dilation) != {1}):
+            told["carousel"] = f"Stack({self.extra_repr()})"
+
     def kernel_path(self, input: Any, hx: Any = None) -> str:
         """Which path a call takes: one line if it is the same for all layers, else one for each."""
         if isinstance(input, PackedSequence):

@@ -12,7 +12,8 @@ forecast by ridge regression.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ __all__ = [
     "Covariates",
     "Encoded",
     "Seen",
+    "category_codes",
     "coded",
     "correction",
     "effect",
@@ -40,6 +42,8 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -242,15 +246,45 @@ def coded(columns: tuple[Covariate, ...], values: Mapping[str, Any], shape: tupl
             if column.categories is None:
                 out[..., c] = np.asarray(values[column.name], np.float64)
             else:
-                codes = {name: float(code) for code, name in enumerate(column.categories)}
-                texts = np.broadcast_to(np.asarray(values[column.name], object), shape)
-                out[..., c] = np.vectorize(lambda text, codes=codes: codes.get(str(text), len(codes)))(texts)
+                given = np.broadcast_to(np.asarray(values[column.name], object), shape)
+                out[..., c] = category_codes(given.ravel().tolist(), column.categories).reshape(shape)
         except (TypeError, ValueError):
             kind = "numbers" if column.categories is None else "texts"
             raise DataError(f"The covariate {column.name!r} must be {kind} of shape {shape}.") from None
         if np.isinf(out[..., c]).any():
             raise DataError(f"The covariate {column.name!r} must be finite, or NaN where missing, got Inf.")
     return out
+
+
+def category_codes(values: Iterable[Any], categories: Sequence[str]) -> Array:
+    """(N,) the places of values among the categories, NaN where missing; of one that is not among them, their number.
+
+    A value is what it is called without white space around it. True and false in any spelling, and numbers, are what
+    they mean, for columns change their type between files and frames.
+
+    Example:
+        >>> category_codes(["sun ", "rain", "hail", None], ("rain", "sun"))
+        array([ 1.,  0.,  2., nan])
+        >>> category_codes([True, "FALSE", 1.0], ("false", "true")), category_codes([2, "2.0"], ("1", "2"))
+        (array([1., 0., 2.]), array([1., 1.]))
+    """
+    codes = {name: float(code) for code, name in enumerate(categories)}
+    meant = {_meaning(name): code for name, code in reversed(codes.items())}
+
+    def code(value: Any) -> float:
+        text = "" if value is None else str(value).strip()
+        if not text or (isinstance(value, float) and value != value) or text in ("<NA>", "NaT"):
+            return float("nan")
+        return codes.get(text, meant.get(_meaning(text), float(len(codes))))
+
+    return np.array([code(value) for value in values], np.float64)
+
+
+def _meaning(text: str) -> str:
+    """One spelling for true, for false and for each number."""
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    return f"{float(text):.17g}" if _NUMBER.fullmatch(text) else text
 
 
 def next_row(columns: tuple[Covariate, ...], raw: Array, last: Array) -> Array:

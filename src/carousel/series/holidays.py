@@ -35,6 +35,8 @@ def holiday_names(country: str, stamps: Array, frequency: Frequency) -> Array:
             "row and give them as a future column."
         )
     unique, inverse = np.unique(stamps.astype("datetime64[D]"), return_inverse=True)
+    if not len(unique):
+        return np.full(stamps.shape, "none", object)
     texts = _holidays(country, *(int(str(day)[:4]) for day in (unique[0], unique[-1])))
     named = np.array([texts.get(day, "none") for day in unique], object)
     out: Array = named[inverse].reshape(stamps.shape)

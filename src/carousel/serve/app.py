@@ -13,10 +13,17 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 import carousel
-from carousel.errors import ArgumentError
+from carousel.errors import ArgumentError, CarouselError
 from carousel.serve.limits import Limits
 from carousel.serve.metrics import Metrics
-from carousel.serve.protocol import RequestError, Sequence, parse_infer, parse_json, parse_sequence
+from carousel.serve.protocol import (
+    RequestError,
+    Sequence,
+    parse_id,
+    parse_infer,
+    parse_json,
+    parse_sequence,
+)
 from carousel.serve.served import VERSION, Served
 
 __all__ = ["create_app"]
@@ -63,10 +70,14 @@ def create_app(
         yield
         sweeper.cancel()
         for one in served.values():
-            await one.close()
+            try:
+                await one.close()
+            except (CarouselError, OSError) as error:  # the states of the others are saved nevertheless
+                app.state.unsaved.append(f"the states of {one.name!r} were not saved: {error}")
 
     app = FastAPI(title="carousel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.served, app.state.limits, app.state.metrics = served, limits, metrics
+    app.state.unsaved = []  # what went wrong when it stopped
     _add_errors(app, metrics)
     _add_server(app)
     _add_models(app)
@@ -180,7 +191,7 @@ class _Conversation:
     def __init__(self, socket: WebSocket, model: Served, metrics: Metrics) -> None:
         self._socket, self._model, self._metrics = socket, model, metrics
         self._own, self._begun = f"connection-{secrets.token_hex(8)}", False
-        self._free = asyncio.Semaphore(_AT_ONCE)
+        self._free, self._turn = asyncio.Semaphore(_AT_ONCE), asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -210,27 +221,38 @@ class _Conversation:
 
     async def _answer(self, text: str | bytes) -> None:
         reply: dict[str, Any] = {}
-        status, sequence = 200, None
+        status = 200
         try:
             tree = parse_json(text)
-            reply |= {key: tree[key] for key in ("id", "sequence_id") if key in tree}
-            sequence = self._sequence(tree)
-            reply |= await self._model.step(tree, sequence)
+            if (id := parse_id(tree)) is not None:
+                reply["id"] = id
+            sequence = parse_sequence(tree)
+            if sequence is None:
+                reply |= await self._own_step(tree)
+            else:
+                reply["sequence_id"] = tree["sequence_id"]
+                reply |= await self._model.step(tree, sequence)
         except RequestError as error:
-            if sequence is not None and sequence == Sequence(self._own, True):
-                self._begun = False  # the next message begins it
             status = error.status
             reply["error"] = str(error)
         self._metrics.answered(self._model.name, status)
         with suppress(WebSocketDisconnect, RuntimeError):  # it has gone meanwhile
             await self._socket.send_json(reply)
 
-    def _sequence(self, tree: Mapping[str, Any]) -> Sequence:
-        sequence = parse_sequence(tree)
-        if sequence is not None:
-            return sequence
-        start, self._begun = not self._begun, True
-        return Sequence(self._own, start)
+    async def _own_step(self, tree: Mapping[str, Any]) -> dict[str, Any]:
+        """The reply to a message of the connection's own sequence, which begins with the first one that is served."""
+        async with self._turn:
+            known = self._own in self._model.what.sequences
+            if self._begun and not known:
+                self._begun = False
+                raise RequestError(
+                    "no message came for too long, and the sequence of this connection was forgotten; "
+                    "the next message begins it anew.",
+                    404,
+                )
+            reply = await self._model.step(tree, Sequence(self._own, start=not known))
+            self._begun = True
+            return reply
 
 
 def _add_page(app: FastAPI) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ import numpy as np
 from carousel.errors import CarouselError, DataError, UnsupportedError
 from carousel.network.forecaster import Covariate
 from carousel.series.history import Context
+from carousel.series.unit import TITLES, without
+from carousel.series.zones import left_out
 from carousel.serve.limits import Limits
 from carousel.serve.protocol import MESSAGE, InferRequest, RequestError, Sequence, check_keys, quoted
 from carousel.serve.sequences import Sequences
@@ -33,7 +35,7 @@ class ForecasterJob:
     Args:
         y: (N,) in the user's unit, NaN where missing.
         ds: (N,) their times; None for the rows that come next.
-        series: the fitted series that the sequence begins as.
+        series: the fitted series that the sequence begins as, or must be of; "" for that which it is.
         sequence: None for the forecast of a fitted series.
         covariates: by name, past ones (N,), future ones (N + K,).
     """
@@ -73,11 +75,12 @@ class ServedForecaster:
                     "called; fit the model with another name."
                 )
         self.sequences: Sequences[Context] = Sequences(limits)
-        self._ids = set(model.value.ids)
+        self._ids, self._zone = set(model.value.ids), model.value.columns.zone
 
     def metadata(self) -> dict[str, Any]:
         """`inputs` and `outputs` of the protocol."""
-        K, Q = self.model.value.horizon, len(self.model.value.level)
+        # Where a clock leaves out an hour there is no row of it.
+        K, Q = self.model.value.horizon if self._zone is None else -1, len(self.model.value.level)
         times = "BYTES" if self.model.value.tail.next.dtype.kind == "M" else "INT64"
         return {
             "inputs": [
@@ -201,7 +204,7 @@ class ServedForecaster:
     def _times(self, ds: Array) -> Array:
         kind = self.model.value.tail.next.dtype
         try:
-            stamps = np.array([stamp(str(value), kind) for value in ds.tolist()], kind)
+            stamps = np.array([stamp(str(value), kind, self._zone) for value in ds.tolist()], kind)
             return self.model.frequency.placed(stamps)
         except CarouselError as error:
             raise RequestError(f"`ds`: {error}.") from None
@@ -211,11 +214,13 @@ class ServedForecaster:
         name = parameters.get("unique_id")
         if name is None:
             ids = self.model.value.ids
+            if sequence is not None and not sequence.start:
+                return ""
             named = sequence is not None and sequence.id in self._ids
             name = ids[0] if len(ids) == 1 else sequence.id if named and sequence is not None else ""
-            if not name and (sequence is None or sequence.start):
+            if not name:
                 raise RequestError("`unique_id` must name the fitted series that is meant.")
-            return str(name)
+            return name
         if not isinstance(name, str) or name not in self._ids:
             raise RequestError(f"`unique_id` must be a series that was fitted, got {str(name)[:60]!r}.", 404)
         return name
@@ -224,9 +229,10 @@ class ServedForecaster:
         """The forecast after the rows of each job, or its error; all share the calls of the model."""
         results: list[Any] = [None] * len(jobs)
         states: dict[int, Context] = {}
+        jobs = list(jobs)
         for k, job in enumerate(jobs):
             try:
-                states[k] = self._checked(job)
+                states[k], jobs[k] = self._checked(job)
             except CarouselError as error:
                 results[k] = error if isinstance(error, RequestError) else RequestError(str(error))
         if not states:
@@ -245,18 +251,27 @@ class ServedForecaster:
 
     def outputs(self, forecast: Forecast) -> dict[str, Array]:
         """A result by the names of `metadata`."""
-        ds = forecast.ds[0]
+        there = ~left_out(forecast.ds[0], self._zone)
+        ds = forecast.ds[0][there]
         return {
             "ds": np.array(shown(ds), object if ds.dtype.kind == "M" else np.int64),
-            "mean": forecast.mean[0],
+            "mean": forecast.mean[0][there],
             "level": np.array(forecast.level, np.float64),
-            "lower": forecast.lower[:, 0],
-            "upper": forecast.upper[:, 0],
+            "lower": forecast.lower[:, 0, there],
+            "upper": forecast.upper[:, 0, there],
         }
+
+    def remark(self, job: ForecasterJob) -> dict[str, str]:
+        """What the client should know about a job, by name: `remark`, if there is something."""
+        unit = self.model.value.scaling.unit
+        lost = job.y[without(job.y, unit)]
+        if not len(lost):
+            return {}
+        return {"remark": f"{lost[0]:g} has no {TITLES[unit]}, which this model sees: counted as missing"}
 
     def reply(self, forecast: Forecast) -> dict[str, Any]:
         """A result for a message: the columns of a forecast's table."""
-        return forecast_fields(forecast)
+        return forecast_fields(forecast, self._zone)
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -280,31 +295,63 @@ class ServedForecaster:
         ds = self.model.frequency.shift(state.next[0], np.arange(-state.window.shape[1], 0))
         return {"ds": shown(ds), "y": self.model.user_window(state)[0].tolist()}
 
-    def _checked(self, job: ForecasterJob) -> Context:
-        """The state that the job begins with.
+    def _checked(self, job: ForecasterJob) -> tuple[Context, ForecasterJob]:
+        """The state that the job begins with, and the job with a row for each of the grid.
 
         Raises:
-            RequestError: there is none, or the rows of the job do not follow on it.
+            RequestError: there is none, it is of another series, or the rows of the job do not follow on it.
         """
         sequence = job.sequence
         if sequence is None or sequence.start:
             state = self.model.start([job.series])
         else:
             state = self.sequences.get(sequence.id)
+            self._check_series(state, job.series)
         if job.ds is not None and len(job.ds):
-            due = self.model.frequency.grid(state.next[0], len(job.ds))
-            wrong = np.flatnonzero(due != job.ds)
-            if len(wrong):
-                w = int(wrong[0])
-                raise RequestError(
-                    f"`ds`: the next row is {shown(due[w : w + 1])[0]}, got {shown(job.ds[w : w + 1])[0]}; "
-                    "a row that is missing is observed as null.",
-                    409,
-                )
+            job = self._on_grid(job, job.ds, state)
         self.model.check_values("`y`", job.y, state)
         if sequence is not None and sequence.start and not sequence.end:
             self.sequences.begin(sequence.id, state)
-        return state
+        return state, job
+
+    def _check_series(self, state: Context, name: str) -> None:
+        """Refuses rows of another series than that which a sequence began as."""
+        if not name or state.series is None or (place := int(state.series[0])) < 0:
+            return
+        began = self.model.value.ids[place]
+        if began != name:
+            raise RequestError(
+                f"`unique_id`: the sequence is of {began!r}, got {name!r}; give each series a `sequence_id`.",
+                409,
+            )
+
+    def _on_grid(self, job: ForecasterJob, ds: Array, state: Context) -> ForecasterJob:
+        """The job with missing rows at the hours that the clock of the model leaves out.
+
+        Raises:
+            RequestError: its rows are not the next ones.
+        """
+        grid = self.model.frequency.grid(state.next[0], len(ds))
+        if (grid == ds).all():
+            return job
+        while (wanted := len(ds) - int((~(never := left_out(grid, self._zone))).sum())) > 0:
+            grid = self.model.frequency.grid(state.next[0], len(grid) + wanted)
+        due = grid[~never]
+        wrong = np.flatnonzero(due != ds)
+        if len(wrong):
+            w = int(wrong[0])
+            raise RequestError(
+                f"`ds`: the next row is {shown(due[w : w + 1])[0]}, got {shown(ds[w : w + 1])[0]}; "
+                "a row that is missing is observed as null.",
+                409,
+            )
+        places = np.flatnonzero(~never)
+        spread = {}
+        for name, values in {"y": job.y, **job.covariates}.items():
+            rows = np.full(len(grid), np.nan, values.dtype)
+            rows[places] = values[: len(ds)]
+            spread[name] = np.concatenate([rows, values[len(ds) :]])
+        return replace(job, y=spread.pop("y"), ds=grid, covariates=spread)
 
     def _to_come(self, jobs: list[ForecasterJob]) -> dict[str, list[Array]] | None:
         """The future covariates of the rows to forecast, (B, K) by name; None for a model without."""

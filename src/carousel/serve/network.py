@@ -158,6 +158,10 @@ class ServedNetwork:
         """The result of one step, for a message."""
         return {"y": [value if np.isfinite(value) else None for value in y.reshape(-1).tolist()]}
 
+    def remark(self, job: NetworkJob) -> dict[str, str]:
+        """What the client should know about a job: nothing."""
+        return {}
+
     def _state(self, sequence: Sequence) -> State:
         if not sequence.start:
             return self.sequences.get(sequence.id)

@@ -20,6 +20,7 @@ __all__ = [
     "RequestError",
     "Sequence",
     "check_keys",
+    "parse_id",
     "parse_infer",
     "parse_json",
     "parse_sequence",
@@ -35,6 +36,8 @@ _DTYPES = {
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 _REQUEST = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
+_PARAMETERS = ("sequence_id", "sequence_start", "sequence_end", "unique_id")
+_UNUSED = ("binary_data_output", "priority", "timeout")  # that clients of the protocol send to any server
 _LONGEST = 256  # characters of a name that a client gives
 _MOST = 256  # tensors of a request
 
@@ -111,9 +114,9 @@ def parse_infer(body: bytes, limits: Limits) -> InferRequest:
     """
     tree = parse_json(body)
     check_keys("a request", tree, _REQUEST)
-    id = tree.get("id")
-    if id is not None and (not isinstance(id, str) or len(id) > _LONGEST):
-        raise RequestError(f"`id` must be a text of at most {_LONGEST} characters, got {_kind(id)}.")
+    id = parse_id(tree)
+    if isinstance(id, int):
+        raise RequestError("`id` must be a text, got a number.")
     listed = tree.get("inputs", [])
     if not isinstance(listed, list) or len(listed) > _MOST:
         raise RequestError(f"`inputs` must be a list of at most {_MOST} tensors.")
@@ -128,7 +131,24 @@ def parse_infer(body: bytes, limits: Limits) -> InferRequest:
     parameters = tree.get("parameters", {})
     if not isinstance(parameters, dict):
         raise RequestError(f"`parameters` must be an object, got {_kind(parameters)}.")
+    check_keys("`parameters`", parameters, _PARAMETERS + _UNUSED)
     return InferRequest(id, inputs, parameters, parse_sequence(parameters), _outputs(tree.get("outputs")))
+
+
+def parse_id(tree: Mapping[str, Any]) -> str | int | None:
+    """The `id` of a request or message, which its answer carries; None without.
+
+    Raises:
+        RequestError: it is no short text and no whole number.
+    """
+    id = tree.get("id")
+    if id is None:
+        return None
+    if isinstance(id, bool) or not isinstance(id, int | str) or len(str(id)) > _LONGEST:
+        raise RequestError(f"`id` must be a text of at most {_LONGEST} characters, got {_kind(id)}.")
+    if isinstance(id, str):
+        _check_text("`id`", id)
+    return id
 
 
 def parse_sequence(parameters: Mapping[str, Any]) -> Sequence | None:

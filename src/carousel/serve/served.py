@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from errno import EACCES, EISDIR
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class Served:
 
     Raises:
         FormatError: the file is no model, or the states are of another one.
-        OSError: the system could not read.
+        OSError: the system could not read, or cannot write to `directory`.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Served:
         )
         self._fingerprint = sha256(Path(path).read_bytes()).hexdigest()
         self._kept = None if directory is None else Path(directory) / f"{name}.state"
+        if self._kept is not None:
+            _check_writable(self._kept)
         self._batcher: Batcher[Any] = Batcher(self._run, limits.batch, limits.waiting)
         self._resume()
 
@@ -73,7 +76,8 @@ class Served:
 
     async def infer(self, request: InferRequest) -> dict[str, Any]:
         """The response to a request of the protocol."""
-        outputs = self.what.outputs(await self._submit(self.what.job(request)))
+        job = self.what.job(request)
+        outputs = self.what.outputs(await self._submit(job))
         wanted = tuple(outputs) if request.outputs is None else request.outputs
         for name in wanted:
             if name not in outputs:
@@ -81,13 +85,17 @@ class Served:
         response: dict[str, Any] = {"model_name": self.name, "model_version": VERSION}
         if request.id is not None:
             response["id"] = request.id
-        if request.sequence is not None:
-            response["parameters"] = {"sequence_id": request.sequence.id}
+        beside = {} if request.sequence is None else {"sequence_id": request.parameters["sequence_id"]}
+        beside |= self.what.remark(job)
+        if beside:
+            response["parameters"] = beside
         return response | {"outputs": [tensor(name, outputs[name]) for name in wanted]}
 
     async def step(self, tree: Mapping[str, Any], sequence: Sequence) -> dict[str, Any]:
         """The reply to a message of a WebSocket."""
-        reply: dict[str, Any] = self.what.reply(await self._submit(self.what.message(tree, sequence)))
+        job = self.what.message(tree, sequence)
+        reply: dict[str, Any] = self.what.reply(await self._submit(job))
+        reply |= self.what.remark(job)
         return reply
 
     def open(self) -> None:
@@ -123,3 +131,11 @@ class Served:
             )
         for name, state in kept.states().items():
             self.what.sequences.put(name, state)
+
+
+def _check_writable(path: Path) -> None:
+    """An OSError now, and not when the server stops, if there can be no file at `path`."""
+    if path.is_dir():
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES), str(path.parent))

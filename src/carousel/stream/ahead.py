@@ -120,7 +120,7 @@ class AheadRows:
             if of_time is None:
                 due[name] = self._model.frequency.shift(time, np.int64(1))
             else:
-                at = np.asarray(stamp(cells[of_time].strip(), time.dtype)).astype(time.dtype)
-                time = self._model.frequency.placed(at)
+                at = stamp(cells[of_time].strip(), time.dtype, self._model.value.columns.zone)
+                time = self._model.frequency.placed(np.asarray(at).astype(time.dtype))
             given = (cells[p] for p in places)
             yield name, int(time.astype(np.int64)), tuple(map(dialect.covariate, given, self.columns))

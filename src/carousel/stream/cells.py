@@ -14,10 +14,11 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.network.forecaster import Covariate
+from carousel.series.zones import in_zone, minutes_ahead
 from carousel.stream.covariates import check_covariate
 from carousel.stream.lines import LINE_LIMIT
 
-__all__ = ["Dialect", "place", "stamp"]
+__all__ = ["Dialect", "has_offset", "place", "stamp"]
 
 _SEPARATORS = ",;\t|"
 _MISSING = {"", "na", "nan", "null", "none"}
@@ -118,11 +119,12 @@ def place(cells: list[str], names: tuple[str, ...], what: str) -> int:
     raise DataError(f"The header has no column for {what}: {wanted} is not among {', '.join(cells)}.")
 
 
-def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
+def stamp(cell: str, dtype: np.dtype[Any], zone: str | None = None) -> Any:
     """The time stamp in a text, as a model of `dtype` counts: 2024-01-31 23:00, 31.01.2024 23:00, 2024Q1 or
     2024-W05.
 
-    Time zones are dropped, as in fitting.
+    Args:
+        zone: of the model, whose clock tells a time that carries an offset; without one, offsets are dropped.
 
     Raises:
         DataError: it is none.
@@ -135,9 +137,19 @@ def stamp(cell: str, dtype: np.dtype[Any]) -> Any:
         match = _TIME.fullmatch(_year_first(cell))
         if match is None:
             raise ValueError
-        return np.datetime64(match[1].replace(" ", "T"), "us")
+        time = np.datetime64(match[1].replace(" ", "T"), "us")
+        if match[7]:
+            there = in_zone(np.array([time]), np.array([minutes_ahead(match[7])]), zone)
+            time = time if there is None else there[0]
+        return time
     except ValueError:
         raise DataError(f"the time must be as in 2024-01-31 23:00, got {cell[:40]!r}") from None
+
+
+def has_offset(cell: str) -> bool:
+    """Whether a time carries an offset from UTC."""
+    match = _TIME.fullmatch(cell)
+    return match is not None and match[7] is not None
 
 
 def _year_first(cell: str) -> str:

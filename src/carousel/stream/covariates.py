@@ -16,6 +16,7 @@ from carousel.series.covariates import Covariates, Seen, coded, effect, encode, 
 from carousel.series.history import Context
 from carousel.series.holidays import HOLIDAY, holiday_names
 from carousel.series.panel import Panel
+from carousel.series.zones import left_out
 from carousel.stream.sizes import check_sizes
 
 __all__ = ["CovariateReader", "check_covariate"]
@@ -32,10 +33,14 @@ class CovariateReader:
         frequency: of its rows.
         lookback: L rows before an origin.
         horizon: K rows after it.
+        zone: of its times; nothing is asked for at an hour that its clock leaves out.
     """
 
-    def __init__(self, paths: CovariatePaths, frequency: Frequency, lookback: int, horizon: int) -> None:
+    def __init__(
+        self, paths: CovariatePaths, frequency: Frequency, lookback: int, horizon: int, zone: str | None
+    ) -> None:
         self.paths, self._frequency, self._lookback, self._horizon = paths, frequency, lookback, horizon
+        self._zone = zone
 
     @property
     def past(self) -> tuple[Covariate, ...]:
@@ -140,7 +145,7 @@ class CovariateReader:
         raw = coded(columns, self._with_holidays(future or {}, stamps), shape)
         for c, column in enumerate(columns):
             check_covariate(column, raw[..., c])
-        missing = np.argwhere(np.isnan(raw))
+        missing = np.argwhere(np.isnan(raw) & ~left_out(stamps, self._zone)[..., None])
         if len(missing):
             b, k, c = missing[0]
             raise DataError(

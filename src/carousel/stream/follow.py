@@ -81,8 +81,7 @@ class Follower:
         """One line of the input; False if nobody reads the output any more."""
         number, before = self._number + 1, self._digest.copy()
         self._digest.update(len(line).to_bytes(8, "little") + line)
-        header = self._headless and self._rows.first(line)
-        self._headless = False
+        header = self._headless and bool(line.strip()) and self._looked_at(number, line)
         if number <= self._kept.lines:
             self._number = number
             if number == self._kept.lines:
@@ -93,6 +92,14 @@ class Follower:
             return False
         self._number = number
         return True
+
+    def _looked_at(self, number: int, line: bytes) -> bool:
+        """Whether the first line that is not blank is a header."""
+        header, self._headless = self._rows.first(line), False
+        goes_on = self._kept.ids and not self._kept.lines
+        if goes_on and not header and (order := self._rows.order):
+            self._report(f"it is no header: columns are read as {order}.", number)
+        return header
 
     def _answered(self, number: int, line: bytes) -> bool:
         try:

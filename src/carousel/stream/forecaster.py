@@ -55,7 +55,9 @@ class ForecasterModel:
         _check_features(value, self.frequency)
         self.covariates = None
         if value.covariates is not None:
-            self.covariates = CovariateReader(value.covariates, self.frequency, value.lookback, value.horizon)
+            self.covariates = CovariateReader(
+                value.covariates, self.frequency, value.lookback, value.horizon, value.columns.zone
+            )
         self._calendar = CalendarTable(self.frequency)
         self._recurrent = None if value.recurrent is None else SegmentDecoder(value.recurrent)
         self._plain = None if value.plain is None else NetworkModel(value.plain.network)

@@ -136,7 +136,8 @@ class NetworkModel:
         steps = np.asarray(lengths)
         check_shape("lengths", steps, "B", B=B)
         if steps.dtype.kind not in "iu" or (B and not 0 <= steps.min() <= steps.max() <= T):
-            raise ArgumentError(f"`lengths` must be integers between 0 and T = {T}, got {steps.tolist()}.")
+            got = f"{steps.min()} to {steps.max()}" if B and steps.dtype.kind in "iu" else f"{steps.dtype}"
+            raise ArgumentError(f"`lengths` must be integers between 0 and T = {T}, got {got}.")
         y = self._empty(T, B)
         Pipeline(self.network.layers, self._low).run(
             x, state.h, state.c, y, np.arange(T)[:, None] < steps.astype(np.int64)

@@ -55,10 +55,12 @@ class Pipeline:
     def run(
         self, x: Array, h: Sequence[Array], c: Sequence[Array | None], y: Array, mask: Array | None = None
     ) -> bool:
-        """As `_core.Stack.run`; `mask` (T, B) is False where a step is left out."""
-        done = 0
+        """As `_core.Stack.run`; `mask` (T, B) is False where a step is left out, whatever the layers' own masks say."""
+        done, counts = 0, mask
         for part, count in self._parts:
-            x, mask = part(x, mask, h[done : done + count], c[done : done + count])
+            x, counts = part(x, counts, h[done : done + count], c[done : done + count])
+            if counts is not None and mask is not None:
+                counts = counts & mask
             done += count
         y[...] = x
         return True

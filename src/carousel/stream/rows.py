@@ -17,8 +17,9 @@ from carousel.errors import ArgumentError, DataError
 from carousel.network.forecaster import Covariate
 from carousel.series.history import Context
 from carousel.series.unit import TITLES, without
+from carousel.series.zones import left_out
 from carousel.stream.ahead import NAN, AheadRows
-from carousel.stream.cells import Dialect, place, stamp
+from carousel.stream.cells import Dialect, has_offset, place, stamp
 from carousel.stream.forecast import Forecast
 from carousel.stream.forecaster import ForecasterModel
 from carousel.stream.network import NetworkModel, State
@@ -80,6 +81,9 @@ class NetworkRows:
         self._header, self._id, self._place = header, id, None if id is None else 0
         self._count = (1 if model.network.takes_ids else model.network.input_size) + (id is not None)
         self._dialect = Dialect()
+
+    order = ""
+    """Of the columns where no header says it: that of the features."""
 
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
@@ -164,7 +168,7 @@ class ForecasterRows:
             model.covariates.check_holidays()
             self._past, self._future = model.covariates.past, model.covariates.future
         self._ahead = _ahead(model, self._future, id, future)
-        self._dated = columns.time is not None
+        self._dated, self._zone, self._offsets_said = columns.time is not None, columns.zone, False
         self._names = {
             "id": tuple(filter(None, (id or columns.id, "unique_id"))),
             "ds": tuple(filter(None, (columns.time, "ds"))),
@@ -181,6 +185,11 @@ class ForecasterRows:
         self._count = len(wanted) + len(self._beside)
         self._wide = self._dated + len(model.value.ids)
         self._dialect = Dialect()
+
+    @property
+    def order(self) -> str:
+        """Of the columns where no header says it."""
+        return ", ".join([*(self._names[what][0] for what in self._places), *self._beside])
 
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
@@ -222,25 +231,38 @@ class ForecasterRows:
                 raise DataError(f"the series {name!r} was not fitted")
             state = self.model.start([name])
         y = self._dialect.number(value["y"], "the value")
-        ds, gap = (stamp(value["ds"], state.next.dtype), 0) if self._dated else (state.next, 0)
+        ds, gap = (stamp(value["ds"], state.next.dtype, self._zone), 0) if self._dated else (state.next, 0)
         if self._dated:
             gap = self._gap(ds, state)
         self.model.check_values("the value", np.array([y]), state)
         remarks = [] if self._ahead is None else [*filter(None, [self._ahead.renew()])]
-        if gap:
-            remarks.append(f"{gap} row{'s' * (gap > 1)} before it {'are' if gap > 1 else 'is'} missing")
+        if self._dated and self._zone is None and not self._offsets_said and has_offset(value["ds"]):
+            self._offsets_said = True
+            remarks.append(
+                "UTC offsets are dropped here and below: times are read as the wall clock shows them"
+            )
+        lost = (
+            gap - int(left_out(self.model.frequency.grid(state.next[0], gap), self._zone).sum()) if gap else 0
+        )
+        if lost:
+            remarks.append(f"{lost} row{'s' * (lost > 1)} before it {'are' if lost > 1 else 'is'} missing")
         for _ in range(gap):
             state = self.model.observe(state.next, np.nan, state, self._covariates(name, state, None))
         given = self._covariates(name, state, cells)
-        lacking = [c.name for c in self._future if given[c.name][0] != given[c.name][0]]
-        if lacking:
-            remarks.append(f"{', '.join(lacking)} of this row is not known: taken as in the row before")
+        for is_text, taken in ((False, "as in the row before"), (True, "as none of the categories")):
+            lacking = [
+                c.name
+                for c in self._future
+                if given[c.name][0] != given[c.name][0] and (c.categories is not None) == is_text
+            ]
+            if lacking:
+                remarks.append(f"{', '.join(lacking)} of this row is not known: taken {taken}")
         state = self.model.observe(ds, y, state, given)
         fields = {"line": number, **({"unique_id": name} if "id" in value else {})}
         future, unknown = self._to_come(name, state)
         if unknown:
             remarks.append(f"{unknown}: no forecast")
-        answer = {"error": unknown} if unknown else forecast_fields(self.model.forecast(state, future=future))
+        answer = {"error": unknown} if unknown else self._forecast(state, future)
         unit = self.model.value.scaling.unit
         if without(np.array(y), unit):
             remarks.append(f"{y:g} has no {TITLES[unit]}, which this model sees: counted as missing")
@@ -250,6 +272,9 @@ class ForecasterRows:
         """The row has been answered: its state is the stream's."""
         self.states[answer.stream] = answer.state
 
+    def _forecast(self, state: Context, future: Any) -> dict[str, Any]:
+        return forecast_fields(self.model.forecast(state, future=future), self._zone)
+
     def _covariates(self, name: str, state: Context, cells: list[str] | None) -> dict[str, list[float | str]]:
         """Those of the next row, whose cells these are: what it does not say is what was known ahead, or missing."""
         given: dict[str, list[float | str]] = {column.name: [NAN] for column in self._past}
@@ -258,7 +283,11 @@ class ForecasterRows:
         if cells is not None:
             for column in self._past + self._future:
                 if column.name in self._beside:
-                    given[column.name] = [self._dialect.covariate(cells[self._beside[column.name]], column)]
+                    value = self._dialect.covariate(cells[self._beside[column.name]], column)
+                    if (
+                        value == value or column.name not in given
+                    ):  # an empty cell does not hide what was known ahead
+                        given[column.name] = [value]
         return given
 
     def _to_come(self, name: str, state: Context) -> tuple[dict[str, list[list[float | str]]] | None, str]:
@@ -266,10 +295,10 @@ class ForecasterRows:
         if self._ahead is None:
             return None, ""
         times = self.model.frequency.grid(state.next[0], self.model.value.horizon)
-        values = self._ahead.values(name, times)
+        values, no_hour = self._ahead.values(name, times), left_out(times, self._zone)
         for column, of_column in values.items():
-            for time, value in zip(times, of_column, strict=True):
-                if value != value:
+            for time, value, never in zip(times, of_column, no_hour, strict=True):
+                if value != value and not never:
                     when = shown(np.atleast_1d(time))[0]
                     return None, f"the future covariate {column!r} is not known at {when}"
         return {column: [of_column] for column, of_column in values.items()}, ""
@@ -320,13 +349,21 @@ def _ahead(
     return None if future is None else AheadRows(future, model, id)
 
 
-def forecast_fields(forecast: Forecast, b: int = 0) -> dict[str, Any]:
-    """The forecast of series `b` for JSON: `ds`, `carousel`, and the bounds as in a forecast's table."""
-    fields: dict[str, Any] = {"ds": shown(forecast.ds[b]), "carousel": _floats(forecast.mean[b])}
+def forecast_fields(forecast: Forecast, zone: str | None) -> dict[str, Any]:
+    """The forecast of one series for JSON: `ds`, `carousel`, and the bounds as in a forecast's table.
+
+    Args:
+        zone: of the model; there is no row at an hour that its clock leaves out.
+    """
+    there = ~left_out(forecast.ds[0], zone)
+    fields: dict[str, Any] = {
+        "ds": shown(forecast.ds[0][there]),
+        "carousel": _floats(forecast.mean[0][there]),
+    }
     for q, level in enumerate(forecast.level):
         fields |= {
-            f"carousel-lo-{level:g}": _floats(forecast.lower[q, b]),
-            f"carousel-hi-{level:g}": _floats(forecast.upper[q, b]),
+            f"carousel-lo-{level:g}": _floats(forecast.lower[q, 0][there]),
+            f"carousel-hi-{level:g}": _floats(forecast.upper[q, 0][there]),
         }
     return fields
 

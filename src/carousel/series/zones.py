@@ -1,4 +1,4 @@
-"""Time zones: forecasts are counted by the wall clock, and given back in the zone of the rows.
+"""Time zones: rows are counted by the wall clock, and forecasts given back in the zone of the rows.
 
 The hour that a clock leaves out in spring is no row; that which it shows twice in autumn is the first of the two.
 """
@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-__all__ = ["canonical", "instants", "is_twice", "left_out", "wall_clock"]
+__all__ = ["canonical", "in_zone", "instants", "is_twice", "left_out", "minutes_ahead", "wall_clock"]
 
 Array = np.ndarray[Any, Any]
 
@@ -23,6 +23,30 @@ def canonical(zone: str) -> str:
     """The name of a zone as arrow has it: an offset without "UTC" before it."""
     match = _OFFSET.fullmatch(zone)
     return zone if match is None else f"{match[1]}{match[2]}:{match[3]}"
+
+
+def minutes_ahead(offset: str) -> int:
+    """How far a clock is ahead of UTC by what stands behind a time: `Z`, `UTC`, `GMT`, `+02:00` or `-0330`.
+
+    Example:
+        >>> minutes_ahead("Z"), minutes_ahead("+02:00"), minutes_ahead("-0330")
+        (0, 120, -210)
+    """
+    match = _OFFSET.fullmatch(offset)
+    if match is None:
+        return 0
+    minutes = 60 * int(match[2]) + int(match[3])
+    return minutes if match[1] == "+" else -minutes
+
+
+def in_zone(stamps: Array, ahead: Array, zone: str | None) -> Array | None:
+    """What the clock of `zone` shows when others, `ahead` (N,) minutes of UTC, show `stamps` (N,).
+
+    None without a zone, or where this machine does not know it.
+    """
+    if zone is None or instants(stamps[:0], zone) is None:
+        return None
+    return wall_clock(stamps.astype("datetime64[us]") - ahead.astype("timedelta64[m]"), zone)
 
 
 def instants(stamps: Array, zone: str) -> tuple[Array, Array] | None:
