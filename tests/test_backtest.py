@@ -255,18 +255,29 @@ def test_samples_spread_as_the_intervals_and_hang_together(fitted: Forecaster) -
     again = fitted.predict(samples=number)
     pd.testing.assert_frame_equal(again, frame, check_exact=True)
     other = fitted.predict(samples=number, seed=1)["carousel"].to_numpy().reshape(2, number, 6)
-    np.testing.assert_allclose(np.sort(other, 1), np.sort(paths, 1))
-    assert not (other == paths).all()
+    assert not (np.sort(other, 1) == np.sort(paths, 1)).all()
     assert abs(np.corrcoef(paths[0, :, 0], paths[1, :, 0])[0, 1]) < 0.2  # series are independent
 
 
-def test_shuffled_errors_keep_the_dependence_of_their_paths(rng: np.random.Generator) -> None:
-    from carousel.series.conformal import shuffled_errors
+def test_a_few_samples_are_draws_too(fitted: Forecaster) -> None:
+    ends = fitted.predict(level=80).iloc[:6]
+    low, high = (ends[f"carousel-{end}-80"].to_numpy() for end in ("lo", "hi"))
+    singles = np.stack([fitted.predict(samples=1, seed=k)["carousel"].to_numpy()[:6] for k in range(200)])
+    inside = ((singles >= low) & (singles <= high)).mean(0)
+    assert (np.abs(inside - 0.8) < 0.13).all()
+    pairs = np.stack([fitted.predict(samples=2, seed=k)["carousel"].to_numpy()[:12] for k in range(3)])
+    assert len(np.unique(pairs[:, 0])) == 3
+
+
+def test_drawn_errors_keep_the_margins_and_the_dependence_of_their_paths(rng: np.random.Generator) -> None:
+    from carousel.series.conformal import drawn_errors
 
     paths = rng.normal(size=(200, 8)).cumsum(1)
-    spread = np.sort(rng.normal(size=(1000, 8)), 0)
-    errors = shuffled_errors(spread, paths, rng)
-    assert (np.sort(errors, 0) == spread).all()
+    levels, spread = (np.arange(500) + 0.5) / 500, np.sort(rng.normal(size=(500, 8)), 0)
+    errors = drawn_errors(1000, levels, spread, paths, rng)
+    np.testing.assert_allclose(
+        np.quantile(errors, (0.1, 0.5, 0.9), 0), np.quantile(spread, (0.1, 0.5, 0.9), 0), atol=0.05
+    )
     theirs, ours = (np.corrcoef(x.argsort(0).argsort(0).T) for x in (paths, errors))  # of ranks
     np.testing.assert_allclose(ours, theirs, atol=0.06)
     assert ours[0, 1] > 0.6

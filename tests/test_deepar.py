@@ -273,6 +273,24 @@ def test_many_series_with_gaps(rng: np.random.Generator) -> None:
     assert {"persistence", "seasonal naive"} <= set(result.scores)
 
 
+def test_a_series_that_comes_later_moves_no_other(rng: np.random.Generator) -> None:
+    """How large a series is among those that were fitted stays what it was in training."""
+    t = np.arange(80)
+    rows = {name: size * (10 + np.sin(t * np.pi / 6) + 0.1 * rng.normal(size=80)) for name, size in
+            (("a", 1), ("b", 4), ("z", 1000))}  # fmt: skip
+    frames = {
+        name: pd.DataFrame({"unique_id": name, "ds": pd.date_range("2015-01", periods=80, freq="MS"), "y": y})
+        for name, y in rows.items()
+    }
+    forecaster = Forecaster(3, **QUICK).fit(pd.concat([frames["a"], frames["b"]]))
+    before = forecaster.predict()
+    forecaster.update(frames["z"])
+    after = forecaster.predict()
+    pd.testing.assert_frame_equal(after[after.unique_id != "z"], before)
+    again = forecaster.update(frames["a"].assign(unique_id="y")).predict()
+    pd.testing.assert_frame_equal(again[again.unique_id.isin(["a", "b"])], before)
+
+
 def test_samples_and_quantiles_are_those_of_the_paths(rng: np.random.Generator) -> None:
     y = seasonal(rng)
     df = pd.DataFrame({"unique_id": np.repeat(["a", "b"], len(y)), "ds": np.tile(np.arange(len(y)), 2)})

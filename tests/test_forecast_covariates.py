@@ -240,6 +240,8 @@ def test_static_covariates_reach_series_that_were_not_fitted(tmp_path: Path) -> 
         ({"promo": [f"c{k}" for k in range(ROWS)]}, {"past": "promo"}, DataError,
          "'promo' has 280 different values, such as 'c0'; at most 50"),
         ({"promo": days(ROWS)}, {"past": "promo"}, DataError, "'promo' holds times; give a number"),
+        ({"promo": pd.Categorical(days(ROWS))}, {"past": "promo"}, DataError, "'promo' holds times; give a number"),
+        ({"promo": np.ones(ROWS) * 1j}, {"past": "promo"}, DataError, "column 'promo' holds .* cannot be read"),
         ({"promo": [1.0] * (ROWS - 1) + [np.inf]}, {"past": "promo"}, DataError,
          "row 279, column 'promo' of series 'a': expected a finite number, got Inf"),
         ({}, {"static": "promo"}, DataError, "static covariate 'promo' of series 'a' has two values, in rows"),
@@ -259,6 +261,48 @@ def test_covariates_that_cannot_be_used_are_refused(
     frame = sales()[:ROWS].assign(**change)
     with pytest.raises(error, match=message):
         Forecaster(K, **QUICK).fit(frame, **arguments)
+
+
+def test_a_column_of_two_values_acts_in_a_straight_line() -> None:
+    """Its square is the column itself: between and beyond the two values only a line is known."""
+    rng, rows = np.random.default_rng(6), 300
+    promo = (rng.random(rows) < 0.2) * 1.0
+    y = 50 + 5 * np.sin(2 * np.pi * np.arange(rows) / 7) + 20 * promo + rng.normal(size=rows)
+    frame = pd.DataFrame({"ds": days(rows), "y": y, "promo": promo})
+    forecaster = Forecaster(1, **QUICK).fit(frame, future="promo")
+    after = frame.ds.iloc[-1] + pd.Timedelta(days=1)
+
+    def at(value: float) -> float:
+        return float(forecaster.predict(future=pd.DataFrame({"ds": [after], "promo": [value]})).carousel[0])
+
+    assert 15 < at(1) - at(0) < 25
+    for value in (0.5, 2, -1):
+        assert at(value) == pytest.approx(at(0) + value * (at(1) - at(0)), abs=0.2)
+
+
+def test_a_future_without_rows_is_refused() -> None:
+    frame = sales()
+    forecaster = Forecaster(K, **QUICK).fit(frame[:ROWS], future="promo")
+    for several in (frame, pd.concat([frame, frame.assign(unique_id="b")])):
+        with pytest.raises(DataError, match=f"`future` has no rows; it needs promo for the {K} rows"):
+            forecaster.predict(several[:ROWS], future=frame.iloc[:0])
+
+
+@pytest.mark.parametrize("given", [["sun ", " rain"], [True, False], [1.0, 2.5], [1, 2]])
+def test_a_category_is_known_again_however_it_is_spelt(given: list[Any]) -> None:
+    """In the type that was fitted, as a text in a file, and with white space around it."""
+    rng, rows = np.random.default_rng(6), 200
+    which = rng.random(rows) < 0.5
+    kind = pd.Categorical([given[int(first)] for first in which])
+    y = 50 + 20 * which + rng.normal(size=rows)
+    frame = pd.DataFrame({"ds": days(rows), "y": y, "kind": kind})
+    forecaster = Forecaster(3, **QUICK).fit(frame[:-3], future="kind")
+    assert forecaster.model_.covariates is not None
+    right = forecaster.predict(future=frame[-3:])
+    assert np.ptp(right.carousel) > 10 or which[-3:].all() or not which[-3:].any()
+    for spelt in (frame.kind.astype(str), frame.kind.astype(str).str.strip(), frame.kind.astype(object)):
+        again = forecaster.predict(future=frame.assign(kind=spelt)[-3:])
+        pd.testing.assert_frame_equal(again, right)
 
 
 @pytest.mark.parametrize("architecture", ["plain", "deepar"])

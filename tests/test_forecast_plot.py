@@ -36,6 +36,9 @@ def test_plot(rng: np.random.Generator, tmp_path: Path) -> None:
     assert {"history", "forecast", "truth", "80 %", "95 %", "ridge"} <= set(labels)
     with pytest.raises(ArgumentError, match="`series` must be one of 's0'"):
         forecaster.plot(df, series="s9")
+    wide = df.pivot(index="ds", columns="unique_id", values="y").reset_index()
+    assert forecaster.plot(wide, layout="wide").axes
+    assert "<html" in forecaster.report(wide, layout="wide", origins=1)
 
 
 @pytest.mark.parametrize("rows", [5, 10])  # fewer than a season, than the window

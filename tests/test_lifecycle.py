@@ -50,6 +50,22 @@ class Killed(BaseException):
     """Ends a fit as SIGKILL does: nothing of it is caught."""
 
 
+def test_what_follows_on_a_training_that_was_not_kept_is_not_kept_either() -> None:
+    """Its number would be that of the other, whose weights a resumed fit would take it for."""
+    from carousel.forecast.checkpoint import Trainings
+    from carousel.network.checkpoint import Checkpoint, Training
+
+    def training(steps: int) -> Training:
+        return Training(True, steps, None, 0, np.zeros((0, 3)), None, None)
+
+    trainings = Trainings(None, Checkpoint("", "", "", ()))
+    trainings.keep(1, training(5))
+    assert trainings.enter() == (0, None)
+    trainings.keep(0, training(3))
+    trainings.keep(1, training(5))
+    assert trainings.enter() == (1, training(5))
+
+
 def killed_after(epochs: int) -> Any:
     calls = count(1)
 

@@ -85,6 +85,10 @@ def test_nullable_columns_and_columns_of_objects() -> None:
         ),
         (pd.DataFrame({"ds": [1.0, 1.5], "y": [1, 2]}), "row 1, column 'ds': expected a date .*, got 1.5"),
         (pd.DataFrame({"ds": ["2024-01-01"] * 2, "y": [1, 2]}), "rows 0 and 1 have the same time"),
+        (
+            pd.DataFrame({"ds": pd.to_datetime([1_000, 1_300], unit="ns"), "y": [1, 2]}),
+            "row 1, column 'ds': expected a time of whole microseconds, got 1970-01-01T00:00:00.000001300; round",
+        ),
         (pd.DataFrame({"ds": pd.to_timedelta([1, 2], "h"), "y": [1, 2]}), "'ds' holds Duration.*, not dates"),
         (pd.DataFrame({"y": [True, False]}), "'y' holds Boolean, not numbers"),
         (np.zeros((2, 2)), r"one sequence of numbers, got float64 of shape \(2, 2\)"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,8 @@ from carousel.network.forecaster import Columns, ForecastModel
 from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
 from carousel.series.unit import from_unit
+from carousel.series.zones import in_zone
+from carousel.stream.cells import has_offset
 from carousel.stream.forecast import Forecast
 from carousel.stream.forecaster import ForecasterModel
 
@@ -180,17 +184,27 @@ def _fitted_until(model: ForecastModel, panel: Panel) -> Array:
     return np.array([until.get(name, start) for name, start in pairs], panel.starts.dtype)
 
 
-def parse_start(start: Any, dtype: Any) -> Any:
-    """A date or a whole number, as the time column has it; of a time in a zone what its clock shows."""
+def parse_start(start: Any, dtype: Any, zone: str | None = None) -> Any:
+    """A date or a whole number, as the time column has it.
+
+    Args:
+        zone: of the rows, whose clock tells a time that is in any zone; without one, its own clock does.
+    """
+    given = start
+    if isinstance(start, str) and has_offset(start.strip()):
+        start = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", start.strip()))
     if getattr(start, "tzinfo", None) is not None:  # NumPy would count it in UTC
-        start = start.replace(tzinfo=None)
+        ahead = np.array([start.utcoffset() // timedelta(minutes=1)])
+        start = np.datetime64(start.replace(tzinfo=None), "us")
+        there = in_zone(np.array([start]), ahead, zone)
+        start = start if there is None else there[0]
     try:
         found = np.asarray(start).astype(dtype)
     except (TypeError, ValueError):
         found = np.asarray("NaT", "datetime64[us]")
     if found.dtype.kind == "M" and np.isnat(found):
         expected = "a whole number" if dtype == np.int64 else "a date such as 2024-01-31"
-        raise ArgumentError(f"`start` must be {expected}, got {start!r}.")
+        raise ArgumentError(f"`start` must be {expected}, got {given!r}.")
     return found[()]
 
 
@@ -219,9 +233,10 @@ def forecast_part(model: ForecasterModel, panel: Panel, plan: Plan, origins: Ori
     """Forecasts at these origins.
 
     Args:
-        first: (S,) rows that may set scales and fit the baselines.
+        first: (S,) rows that were fitted, and may fit the baselines.
     """
-    history = model.history(panel, first)
+    # A series that was not fitted is scaled by all its rows before its first origin.
+    history = model.history(panel, np.maximum(first, first_rows(panel, origins)))
     forecast, losses = forecasts_with_crps(model, history, origins, targets(panel, origins, plan.horizon))
     train = Spans(np.minimum(plan.lookback, np.maximum(first // 3, 1)), first - plan.horizon + 1)
     others = baselines(panel, plan, train, origins)

@@ -50,8 +50,13 @@ class Trainings:
         return self._path is not None
 
     def keep(self, number: int, training: Training) -> None:
-        """Keeps a training; those after it began from an earlier state of it and are dropped."""
+        """Keeps a training; those after it began from an earlier state of it and are dropped.
+
+        One that followed on a training of which nothing is kept is not kept either.
+        """
         c = self._checkpoint
+        if number > len(c.trainings):
+            return
         self._checkpoint = Checkpoint(c.version, c.data, c.settings, (*c.trainings[:number], training))
         self._write()
 

@@ -247,7 +247,15 @@ class Columns:
             row = int(np.flatnonzero(series.is_null().to_numpy())[0])
             several = f", as in {null} rows" if null > 1 else ""
             raise DataError(f"{self.at(row, name)}{_A_DATE}, got nothing{several}.")
-        return np.asarray(series.to_numpy()).astype("datetime64[us]", copy=False)
+        stamps = np.asarray(series.to_numpy())
+        exact: Array = stamps.astype("datetime64[us]", copy=False)
+        finer = exact != stamps
+        if finer.any():
+            row = int(finer.argmax())
+            raise DataError(
+                f"{self.at(row, name)}expected a time of whole microseconds, got {stamps[row]}; round it."
+            )
+        return exact
 
     def _whole(self, numbers: Array) -> Array:
         dates = integer_dates(numbers)
@@ -330,7 +338,12 @@ def _in_arrow(series: Any) -> pa.ChunkedArray:
     if series.dtype == nw.Object:
         values = [None if value is None or value != value else str(value) for value in series]
         return pa.chunked_array([pa.array(values, pa.string())])
-    native = series.to_arrow()
+    try:
+        native = series.to_arrow()
+    except pa.ArrowNotImplementedError as error:
+        raise DataError(
+            f"column {series.name!r} holds {series.dtype}, which cannot be read: {error}."
+        ) from None
     return native if isinstance(native, pa.ChunkedArray) else pa.chunked_array([native])
 
 

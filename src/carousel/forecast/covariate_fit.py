@@ -113,12 +113,13 @@ def _changes(
     assert panel.covariates is not None
     x = in_model_unit(panel, of_gaps, unit)
     features = encoded(paths, panel.covariates, panel, paths.unit)
+    curved = _has_third_value(features.future)  # of two values the square is the column itself
     for s, (a, b) in enumerate(zip(panel.offsets[:-1], panel.offsets[1:], strict=True)):
         if b - a <= max(lags):
             continue
         y = (x[a:b] - x[a:b].mean()) / paths.unit[s]
         X = features.future[features.offsets[s] : features.offsets[s] + b - a]
-        X = np.concatenate([X, X**2], 1) if squares else X
+        X = np.concatenate([X, X**2 * curved], 1) if squares else X
         observed = ~np.isnan(panel.values[a:b])
         for first in range(max(lags), len(y), BLOCK):
             t = np.arange(first, min(first + BLOCK, len(y)))
@@ -126,6 +127,12 @@ def _changes(
             before = t[:, None] - np.array(lags)
             columns = [X[t], X[before].reshape(len(t), -1), y[before], np.ones((len(t), 1))]
             yield np.concatenate(columns, 1), y[t]
+
+
+def _has_third_value(X: Array) -> Array:
+    """(F,) whether a column of X (N, F) has more than two values."""
+    found: Array = ((X.min(0, initial=np.inf) != X) & (X.max(0, initial=-np.inf) != X)).any(0)
+    return found
 
 
 def choose_effect(

@@ -261,6 +261,11 @@ def future_rows(
                 f"{origin.prefix()}`future` has no column {name!r}; it needs "
                 f"{', '.join(name for name in (*names, *wanted.future) if name)}."
             )
+    if not len(frame):
+        raise DataError(
+            f"{origin.prefix()}`future` has no rows; it needs {', '.join(wanted.future)} for the {horizon} rows to "
+            "forecast of every series."
+        )
     id = names[0] if names[0] in frame.columns else None
     codes, found = columns.ids(id) if id else (np.zeros(len(frame), np.int64), ids)
     places = {name: s for s, name in enumerate(ids)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from carousel import network
 from carousel.errors import ArgumentError, NotFittedError, check_choice, check_integer
-from carousel.forecast.backtest import Backtest, Schedule, fitted_backtest
+from carousel.forecast.backtest import Backtest, Schedule, fitted_backtest, parse_start
 from carousel.forecast.covariates import Ahead
 from carousel.forecast.frames import (
     check_apart,
@@ -211,6 +211,7 @@ class Forecaster:
             session = Session(report, trainings, self.minutes, settings.max_steps, start=start)
             fitted = fit(reading.panel, columns, settings, session, exogenous)
         self._set(replace(fitted.model, options=options_of(self.get_params())))
+        self._given = wanted, frame
         paths = fitted.model.covariates
         blind = paths is not None and bool(paths.of("past") + paths.of("future"))
         self.scores_, self.verdict_ = fitted.scores, verdict(fitted.scores, fitted.shifted, blind=blind)
@@ -283,7 +284,8 @@ class Forecaster:
             duplicates: as in `fit`.
 
         Returns:
-            A frame of the kind that was fitted: id, time, `carousel`, `carousel-lo-80`, `carousel-hi-80`, ….
+            A frame of the kind of `df`, or without one of that which was fitted: id, time, `carousel`,
+            `carousel-lo-80`, `carousel-hi-80`, ….
 
         Raises:
             ArgumentError: an argument that cannot be, or two that exclude each other.
@@ -350,8 +352,10 @@ class Forecaster:
                 what the rows allow.
             step: rows from one origin to the next; `horizon` without.
             start: time of the first forecast row.
-            refit: k fits anew, with these settings, at every k-th moment that has an origin, on the rows of all
-                series before that moment; this needs no fitted model, and leaves one as it is. 0 for never.
+            refit: k fits anew, with these settings, at every k-th moment that has an origin, and k times `step` rows
+                after the last fit, on the rows of all series before that moment; this needs no fitted model, and
+                leaves one as it is. It chooses among the covariates that `fit` was given; a model from a file knows
+                of those that it reads alone. 0 for never.
             jobs: processes for the fits of `refit`; the result is the same for any number.
             fitted_rows: "allow" takes origins within the rows that were fitted, too, and says so in the verdict.
             static: a frame of static covariates of series that were not fitted.
@@ -366,10 +370,16 @@ class Forecaster:
         check_integer("jobs", jobs, 1)
         check_choice("fitted_rows", fitted_rows, ("refuse", "allow"))
         schedule, kind = Schedule(origins, step, start), kind_of(df)
-        if refit and not self.__sklearn_is_fitted__():
-            reading = read_frame(df, freq=self.freq, duplicates=duplicates, layout=layout, static=static)
-        else:
+        if not refit:
             reading = self._read(df, duplicates=duplicates, layout=layout, static=static)
+        elif self.__sklearn_is_fitted__():
+            reading = self._read_to_fit(df, duplicates=duplicates, layout=layout, static=static)
+        else:
+            reading = read_frame(df, freq=self.freq, duplicates=duplicates, layout=layout, static=static)
+        if start is not None:
+            schedule = replace(
+                schedule, start=parse_start(start, reading.panel.starts.dtype, reading.names.zone)
+            )
         if refit:
             return refitted_backtest(self.get_params(), reading, schedule, kind, every=refit, jobs=jobs)
         return fitted_backtest(self._runner, reading, schedule, kind, fitted_rows=fitted_rows == "allow")
@@ -381,6 +391,7 @@ class Forecaster:
         *,
         future: Any = None,
         static: Any = None,
+        layout: Literal["long", "wide"] = "long",
         duplicates: Literal["error", "mean"] = "error",
         **options: Any,
     ) -> Figure:
@@ -390,7 +401,7 @@ class Forecaster:
             df: history to forecast from; the end of the fitted data without.
             path: file to write; its suffix names the format.
             future: as for `predict`; not needed with `truth=True`.
-            static: as for `predict`.
+            static, layout: as for `predict`.
             **options: `truth`, `with_baselines`, `series`, `history`, `level`: see `carousel.forecast.plot`.
         """
         from carousel.forecast.plot import plot
@@ -398,7 +409,7 @@ class Forecaster:
         self._fitted()
         if df is None:
             return plot(self._runner, None, path, last=self._ahead(future), **options)
-        reading = self._read(df, duplicates=duplicates, static=static)
+        reading = self._read(df, duplicates=duplicates, static=static, layout=layout)
         panel = reading.panel if options.get("truth") else with_future(reading, self.model_, future)
         return plot(self._runner, panel, path, **options)
 
@@ -412,6 +423,7 @@ class Forecaster:
         origins: int | None = None,
         step: int | None = None,
         start: Any = None,
+        layout: Literal["long", "wide"] = "long",
         duplicates: Literal["error", "mean"] = "error",
     ) -> str:
         """One HTML page on what is forecast, how good that is, against what, and how sure; it needs no network.
@@ -422,7 +434,7 @@ class Forecaster:
         Args:
             df: history to forecast from, and to backtest on.
             path: file to write, atomically.
-            future, static: as for `predict`.
+            future, static, layout: as for `predict`.
             origins, step, start, duplicates: as in `backtest`.
 
         Returns:
@@ -432,9 +444,15 @@ class Forecaster:
         from carousel.forecast.report import report_page
         from carousel.network import atomic
 
-        reading = self._read(df, duplicates=duplicates, static=static)
+        reading = self._read(df, duplicates=duplicates, static=static, layout=layout)
         panel = with_future(reading, self.model_, future)
-        result, how = fair_backtest(self, reading, origins=origins, step=step, start=start)
+
+        def to_fit() -> Reading:
+            return self._read_to_fit(df, duplicates=duplicates, static=static, layout=layout)
+
+        if start is not None:
+            start = parse_start(start, panel.starts.dtype, reading.names.zone)
+        result, how = fair_backtest(self, reading, to_fit, origins=origins, step=step, start=start)
         page = report_page(self._runner, panel, result, how, self.notes_, self.__dict__.get("history_", ()))
         if path is not None:
             atomic.write(path, [page.encode()])
@@ -514,6 +532,31 @@ class Forecaster:
 
     def _read(self, df: Any, **options: Any) -> Reading:
         return read_rows(df, self._fitted(), **options)
+
+    def _read_to_fit(
+        self, df: Any, *, static: Any, layout: Literal["long", "wide"] = "long", **options: Any
+    ) -> Reading:
+        """Rows for a new fit: with all covariates that `fit` was given, where this forecaster still knows them."""
+        wanted, frame = self.__dict__.get("_given", (Wanted(), None))
+        static = frame if static is None else static
+        if isinstance(df, Reading):
+            return df
+        if wanted == Wanted() and static is None:
+            return self._read(df, layout=layout, static=static, **options)
+        model = self._fitted()
+        columns = model.columns
+        return read_frame(
+            df,
+            id=columns.id,
+            time=columns.time,
+            target=columns.target,
+            freq=model.frequency,
+            layout=layout,
+            wanted=wanted,
+            static=static,
+            zone=columns.zone,
+            **options,
+        )
 
     def _ahead(self, future: Any) -> Context:
         """The end of the fitted data, with the future covariates of the rows to forecast."""

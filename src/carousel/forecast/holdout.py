@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +47,7 @@ def backtest_from_start(
     with reading.blamed():
         plan_of(params, panel)
         if start is not None:
-            start = parse_start(start, panel.starts.dtype)
+            start = parse_start(start, panel.starts.dtype, reading.names.zone)
             rows = np.array([np.searchsorted(panel.times(s), start) for s in range(len(panel))])
         else:
 
@@ -62,14 +63,18 @@ def backtest_from_start(
                 f"No series has {K} rows to compare with after an origin at {moment(start)}; "
                 "take an earlier `start`."
             )
-    forecaster.fit(replace(reading, panel=panel.head(rows)))
+    forecaster.fit(replace(reading, panel=panel.head(rows).select(np.flatnonzero(rows > 0))))
     return forecaster.backtest(reading, origins=origins, step=step, start=start)
 
 
-def fair_backtest(forecaster: Forecaster, reading: Reading, **schedule: Any) -> tuple[Backtest, str]:
+def fair_backtest(
+    forecaster: Forecaster, reading: Reading, to_fit: Callable[[], Reading], **schedule: Any
+) -> tuple[Backtest, str]:
     """A backtest of a fitted forecaster, or where it has seen some of the rows, of its settings fitted once more.
 
     Args:
+        reading: the rows in the columns that the model reads.
+        to_fit: gives the rows in all columns that a fit may choose from.
         **schedule: `origins`, `step` and `start` of `Forecaster.backtest`.
 
     Returns:
@@ -80,8 +85,8 @@ def fair_backtest(forecaster: Forecaster, reading: Reading, **schedule: Any) -> 
         origins = pick_origins(panel, Plan.of(model, panel.frequency), Schedule(**schedule))
     if not seen_origins(model, panel, origins).any():
         return forecaster.backtest(reading, **schedule), "The model had not seen these rows."
-    result = forecaster.backtest(reading, **schedule, refit=len(origins))
+    anew = Forecaster(**{**forecaster.get_params(), "progress": False})
     return (
-        result,
+        backtest_from_start(anew, to_fit(), **schedule),
         "The model was fitted on these rows; to be fair, it was fitted anew on the rows before them.",
     )

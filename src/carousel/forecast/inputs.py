@@ -55,11 +55,15 @@ def read_rows(
     else:
         reading = _read(frame, model, duplicates, layout, static, known)
     least = min(model.season + 1, model.lookback)
+    # A series that was fitted with fewer rows needs no more than these.
+    few = model.tail.rows
+    short = {} if few is None else dict(zip(model.ids, map(int, few), strict=True))
     with reading.blamed():
         for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
-            if length < least and name not in known:
+            needed = min(least, short.get(name, least))
+            if length < needed and name not in known:
                 rows = "1 row" if length == 1 else f"{length} rows"
-                raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {least}.")
+                raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {needed}.")
         measured, unit = {*known, *model.ids}, model.scaling.unit
         for name, values in zip(reading.panel.ids, reading.panel, strict=True):
             if name not in measured and np.count_nonzero(~np.isnan(values)) < 2:

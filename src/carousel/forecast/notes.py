@@ -46,7 +46,9 @@ def sentences(
         )
     said += _ended(panel, model.horizon)
     if missing := int(np.isnan(panel.values).sum()):
-        said.append(f"{missing} missing values: filled from the past as input, left out of errors")
+        said.append(
+            f"{missing} missing value{'s' * (missing > 1)}: filled from the past as input, left out of errors"
+        )
     if model.deepar is not None:
         negative = "negative binomial, for all values are whole numbers from 0 on"
         likelihood = negative if model.deepar.counts else "Student's t"
@@ -100,7 +102,8 @@ def of_intervals(calibration: Calibration) -> tuple[str, ...]:
 
 
 def _of_linear(path: LinearPath) -> str:
-    share = f"on top of {path.share:.0%}" if path.share else "in place"
+    percent = round(100 * path.share)
+    share = f"on top of {percent} %" if percent else "in place"
     kept = f"kept, {share} of the smoothing"
     if path.own is None:
         return kept

@@ -29,6 +29,8 @@ KINDS = ("step", "origin", "coverage")
 
 def plot_backtest(result: Backtest, kind: str, path: str | os.PathLike[str] | None = None) -> Figure:
     """See `Backtest.plot`."""
+    from matplotlib.ticker import MaxNLocator
+
     check_choice("kind", kind, KINDS)
     figure, axes = _figure()
     if kind == "coverage":
@@ -39,6 +41,7 @@ def plot_backtest(result: Backtest, kind: str, path: str | os.PathLike[str] | No
             style = _style(name, error.shape[1] if kind == "step" else len(np.unique(times)))
             if kind == "step":
                 axes.plot(np.arange(1, error.shape[1] + 1), _mean(error, 0), label=name, **style)
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             else:
                 at, which = np.unique(times, return_inverse=True)
                 each = [_mean(error[which == k].reshape(1, -1), 1)[0] for k in range(len(at))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -77,21 +78,47 @@ def refitted_backtest(
         whole = plan_of(params, panel)
 
         def before(count: int | None) -> Array:
-            return first_rows(panel, pick_origins(panel, whole, replace(schedule, origins=count)))
+            picked = pick_origins(panel, whole, replace(schedule, origins=count))
+            lasting = _goes_on(panel, whole.horizon)[picked.series]
+            return first_rows(panel, picked[lasting] if lasting.any() else picked)
 
         if schedule.start is None and schedule.origins is None:
             schedule = replace(schedule, origins=most_origins(params, panel, before))
         rows = before(schedule.origins)
         check_left(params, panel, rows, schedule)
-        origins = pick_origins(panel, whole, schedule)
+        origins = _with_enough(params, panel, pick_origins(panel, whole, schedule))
         # Seasons that are found in the rows are found before the first origin.
         shape = plan_of(params, panel.head(rows))
-    tasks = list(_tasks(params, reading, shape, origins, every))
+    step = shape.horizon if schedule.step is None else schedule.step
+    tasks = list(_tasks(params, reading, shape, origins, every, step))
     if jobs == 1 or len(tasks) == 1:
         parts = [_run(task) for task in tasks]
     else:
         parts = _in_processes(tasks, jobs)
     return summary(parts, panel, shape, reading.columns(kind), fits=len(tasks))
+
+
+def _goes_on(panel: Panel, horizon: int) -> Array:
+    """(S,) whether a series has rows in the last horizon of the panel."""
+    goes_on: Array = panel.lasts > panel.frequency.shift(panel.lasts.max(), np.int64(-horizon))
+    return goes_on
+
+
+def _with_enough(params: dict[str, Any], panel: Panel, origins: Origins) -> Origins:
+    """The origins without the early ones of series that ended long ago, before which too little would be left."""
+    times = panel.frequency.shift(panel.starts[origins.series], origins.row)
+    moments = np.unique(times)
+
+    def enough(moment: Any) -> bool:
+        return _can_fit(params, panel.head(_rows_before(panel, moment)))
+
+    first = bisect_left(moments, True, key=enough)
+    return origins[times >= moments[first]]
+
+
+def _rows_before(panel: Panel, moment: Any) -> Array:
+    """(S,) rows of each series before a time."""
+    return np.array([np.searchsorted(panel.times(s), moment) for s in range(len(panel))])
 
 
 def plan_of(params: dict[str, Any], panel: Panel) -> Plan:
@@ -147,14 +174,19 @@ def _can_fit(params: dict[str, Any], panel: Panel) -> bool:
 
 
 def _tasks(
-    params: dict[str, Any], reading: Reading, plan: Plan, origins: Origins, every: int
+    params: dict[str, Any], reading: Reading, plan: Plan, origins: Origins, every: int, step: int
 ) -> Iterator[_Task]:
+    """A fit at every `every`-th moment, and after as much time, for series may end long before the others."""
     panel = reading.panel
     times = panel.frequency.shift(panel.starts[origins.series], origins.row)
-    moments, which = np.unique(times, return_inverse=True)
-    for block in range(0, len(moments), every):
-        some = origins[(which >= block) & (which < block + every)]
-        rows = np.array([np.searchsorted(panel.times(s), moments[block]) for s in range(len(panel))])
+    moments = np.unique(times)
+    begin = 0
+    while begin < len(moments):
+        late = panel.frequency.shift(moments[begin], np.int64(every * step))
+        end = min(begin + every, int(np.searchsorted(moments, late)))
+        some = origins[(times >= moments[begin]) & (times <= moments[end - 1])]
+        rows = _rows_before(panel, moments[begin])
+        begin = end
         needed = rows.copy()
         np.maximum.at(needed, some.series, some.row + plan.horizon)
         yield _Task(params, replace(reading, panel=panel.head(needed)), plan, some, rows)
@@ -167,7 +199,9 @@ def _run(task: _Task) -> Part:
     begun = np.flatnonzero(task.rows > 0)
     fitted = panel.head(task.rows).select(begun)
     forecaster = Forecaster(**{**task.params, "progress": False}).fit(replace(task.reading, panel=fitted))
-    return forecast_part(ForecasterModel(forecaster.model_), panel, task.plan, task.origins, task.rows)
+    model = forecaster.model_
+    panel = task.reading.reduced(model.covariates).panel
+    return forecast_part(ForecasterModel(model), panel, task.plan, task.origins, task.rows)
 
 
 def _in_processes(tasks: list[_Task], jobs: int) -> list[Part]:

@@ -46,7 +46,8 @@ def of_rows(panel: Panel, values: Array, unsorted: int, averaged: int) -> list[s
     missing = int(np.isnan(values).sum())
     highest = np.fmax.reduceat(panel.values, panel.offsets[:-1])
     lowest = np.fmin.reduceat(panel.values, panel.offsets[:-1])
-    constant = np.flatnonzero(highest == lowest)
+    known = np.add.reduceat(~np.isnan(panel.values), panel.offsets[:-1], dtype=np.int64)
+    constant, single = np.flatnonzero((highest == lowest) & (known > 1)), np.flatnonzero(known == 1)
     notes = []
     if panel.frequency.any_day:
         side = "last" if panel.frequency.anchor == "end" else "first"
@@ -65,6 +66,9 @@ def of_rows(panel: Panel, values: Array, unsorted: int, averaged: int) -> list[s
         notes.append(f"series {panel.ids[s]} is constant ({highest[s]:g})")
     elif len(constant):
         notes.append(f"{len(constant)} of {len(panel)} series are constant")
+    if len(single) and len(panel) > 1:
+        named = f"series {panel.ids[single[0]]} has" if len(single) == 1 else f"{len(single)} series have"
+        notes.append(f"{named} one value, and intervals as series like it")
     return notes
 
 

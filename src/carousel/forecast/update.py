@@ -61,6 +61,9 @@ def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -
         smoothing = replace(smoothing, own=np.concatenate([smoothing.own, common]))
     if linear is not None and linear.own is not None:
         linear = replace(linear, own=np.concatenate([linear.own, np.repeat(linear.own[-1:], len(fresh))]))
+    deepar = model.deepar
+    if deepar is not None and deepar.fitted is None and len(fresh):
+        deepar = replace(deepar, fitted=len(model.ids))  # beside which a series is large or small
     kept = tuple(note for note in model.notes if not note.startswith(_NOTE))
     end = "; ".join((f"{_NOTE}: rows to {moment(panel.lasts.max())}", *notes))
     return replace(
@@ -73,6 +76,7 @@ def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -
         ),
         smoothing=smoothing,
         linear=linear,
+        deepar=deepar,
         tail=Tail(
             np.concatenate([_with(tail.window, which, state.window), new.window]),
             np.concatenate([_with(tail.errors, which, state.errors), new.errors]),

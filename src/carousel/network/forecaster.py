@@ -6,7 +6,7 @@ The mathematics is in `carousel.series`, the run in `carousel.stream`, the train
 Axes: S series, L look-back, K horizon, G smoothing models, M their memory, F features, P phases, N scores.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -87,6 +87,10 @@ class Scaling:
     ) -> "Scaling":
         """With the unit given by its name."""
         return cls(unit == "log", center, scale, unit == "root", carried)
+
+    def first(self, count: int | None) -> "Scaling":
+        """That of the first `count` series; of all without."""
+        return self if count is None else replace(self, center=self.center[:count], scale=self.scale[:count])
 
     def of_gaps(self, season: int) -> int:
         """The season by which missing values are filled; 1 where they are the last one."""
@@ -224,14 +228,18 @@ class DeepARPath:
         network: (T, B, 1 + C + 2) -> (T, B, 2) o, float32; see `carousel.series.autoregression`.
         likelihood: of real numbers, or of counts.
         freedom: degrees of freedom of Student's t, above 2; None for counts.
+        fitted: how many of the model's series it learned from; those of `update` stand behind them. None: all.
     """
 
     network: Network
     likelihood: Literal["student", "negative-binomial"]
     freedom: float | None
+    fitted: int | None = later(None, since=3)
 
     def __post_init__(self) -> None:
         network = self.network
+        if self.fitted is not None and self.fitted < 1:
+            raise FormatError(f"deepar: `fitted` must be at least 1 or null, got {self.fitted}.")
         if network.takes_ids or network.bidirectional or not network.per_step or network.output_size != 2:
             raise FormatError("deepar: its network must make 2 numbers of every row, in the order of time.")
         if network.dtype != np.float32:

@@ -16,13 +16,13 @@ import numpy as np
 
 __all__ = [
     "are_skewed",
+    "drawn_errors",
     "error_paths",
     "half_widths",
     "independent_counts",
     "interval_errors",
     "quantile_errors",
     "scores_table",
-    "shuffled_errors",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -190,27 +190,27 @@ def error_paths(residuals: Array, observed: Array) -> Array | None:
     return paths
 
 
-def shuffled_errors(spread: Array, paths: Array, rng: np.random.Generator) -> Array:
-    """The errors of `spread` at every step, in the order of the errors of real forecasts.
+def drawn_errors(number: int, levels: Array, spread: Array, paths: Array, rng: np.random.Generator) -> Array:
+    """(number, K) errors of drawn paths: at every step distributed as `spread`, from step to step as in `paths`.
 
-    The spread makes the marginal distributions those of the intervals, the ranks of held-out errors make one
-    step follow the other as they did (the Schaake shuffle; Clark et al. 2004).
+    Paths of held-out errors are drawn, all of them before one is drawn again. How large each of its errors is among the
+    others at that step says which quantile the drawn path has there: the margins are those of the intervals, the ranks
+    those of real forecasts (the Schaake shuffle; Clark et al. 2004).
 
     Args:
-        spread: (n, K) rising along n: of evenly spaced quantiles.
+        levels: (Q,) between 0 and 1, rising.
+        spread: (Q, K) the quantiles of these levels.
         paths: (P, K) of `error_paths`.
-
-    Returns:
-        (n, K).
     """
-    n = len(spread)
-    drawn = np.concatenate([rng.permutation(len(paths)) for _ in range(-(-n // len(paths)))])[:n]
-    # Copies of one path are told apart by one number for all steps, and so stay paths.
-    tie = np.broadcast_to(rng.random(n)[:, None], spread.shape)
-    order = np.lexsort((tie, paths[drawn]), axis=0)
-    errors = np.empty_like(spread)
-    np.put_along_axis(errors, order, spread, 0)
-    return errors
+    P, K = paths.shape
+    tie = np.broadcast_to(
+        rng.random(P)[:, None], paths.shape
+    )  # one number for all steps: equal paths stay paths
+    ranks = np.empty(paths.shape)
+    np.put_along_axis(ranks, np.lexsort((tie, paths), axis=0), np.arange(P, dtype=float)[:, None], 0)
+    drawn = np.concatenate([rng.permutation(P) for _ in range(-(-number // P))])[:number]
+    level = (ranks[drawn] + rng.random(number)[:, None]) / P
+    return np.stack([np.interp(level[:, k], levels, spread[:, k]) for k in range(K)], 1)
 
 
 def _quantile(scores: Array, counts: Array, a: float, p: float) -> Array:

@@ -27,6 +27,8 @@ Array = np.ndarray[Any, Any]
 STILL = 0.01  # of a typical scale: of a series that has never changed
 BLOCK = 512  # origins whose smoothing errors are held at a time
 FLOOR = 0.2  # of the spread: a series that repeats its season exactly must not have a scale of 0
+MEASURED = 8  # changes from which on a scale is the series' own
+PRIOR = 2  # changes that what is typical counts for in a series of fewer
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ class History:
             x = in_model_unit(panel, of_gaps, scaling.unit)
         places = {name: s for s, name in enumerate(ids)}
         known = np.array([places.get(name, -1) for name in panel.ids], np.int64)
-        center, scale = own_scale(panel, x, season, rows, typical(scaling))
+        center, scale = own_scale(panel, x, season, rows, scaling)
         if len(ids):
             center = np.where(known >= 0, scaling.center[known], center)
             scale = np.where(known >= 0, scaling.scale[known], scale)
@@ -278,26 +280,22 @@ def _encoded(
         scale = paths.unit[known]
     else:
         x = in_model_unit(panel, scaling.of_gaps(season), scaling.unit)
-        _, scale = own_scale(panel, x, season, rows, typical(scaling))
+        _, scale = own_scale(panel, x, season, rows, scaling)
         scale = np.where(known >= 0, paths.unit[known], scale) if len(ids) else scale
     return encoded(paths, panel.covariates, panel, scale)
 
 
-def typical(scaling: Scaling) -> float:
-    """The median scale of the series that were learned; 0 without any."""
-    return float(np.median(scaling.scale)) if len(scaling.scale) else 0.0
-
-
 def own_scale(
-    panel: Panel, x: Array, season: int, rows: Any = None, typical: float = 0.0
+    panel: Panel, x: Array, season: int, rows: Any = None, learned: Scaling | None = None
 ) -> tuple[Array, Array]:
     """(S,) mean and scale of each series.
 
     The scale is the root mean square change from one season to the next, so that series count by how hard
-    they are to forecast, and at least a fifth of the distance from the level. A constant series gets a hundredth of
-    what is typical: of `typical`, or else of the others, or else of its own size.
+    they are to forecast, and at least a fifth of the distance from the level. Of few changes it is drawn to what is
+    typical of series of that size, for a few rows may be alike by chance. A constant series gets a hundredth of what is
+    typical, or else its own size. Typical are the series that were `learned`, or else the others.
     """
-    center, scale = np.zeros(len(panel)), np.zeros(len(panel))
+    center, scale, spreads, changes = np.zeros((4, len(panel)))
     stops = panel.offsets[:-1] + (panel.lengths if rows is None else np.minimum(rows, panel.lengths))
     for s, (a, b) in enumerate(zip(panel.offsets[:-1], stops, strict=True)):
         if a == b:
@@ -309,12 +307,31 @@ def own_scale(
         level = (sums[m:] - sums[:-m]) / m + center[s]
         spread = float(np.sqrt(np.mean((part[m - 1 :] - level) ** 2))) if m > 1 else float(part.std())
         change = float(np.sqrt(np.mean((part[m:] - part[:-m]) ** 2))) if len(part) > m else spread
+        spreads[s] = spread
+        changes[s] = max(len(part) - m, int(m > 1))
         scale[s] = max(change, FLOOR * spread)
         if scale[s] <= 1e-12 * abs(center[s]):  # relative: a unit may be small
             scale[s] = 0.0
+    whole = (changes >= MEASURED) & (scale > 0)
+    known = (center[whole], scale[whole]) if learned is None else (learned.center, learned.scale)
+    if len(known[1]) and (changes < MEASURED).any():
+        like = _alike(np.abs(center), *known)
+        if learned is None:  # of less than a season nobody knows the season
+            apart = _alike(np.abs(center), center[whole], np.maximum(scale, spreads)[whole])
+            like = np.where(stops - panel.offsets[:-1] < season, apart, like)
+        drawn = np.sqrt((changes * scale**2 + PRIOR * like**2) / (changes + PRIOR))
+        scale = np.where(changes < MEASURED, drawn, scale)
     still = scale == 0
     if still.any():
-        typical = typical or (0.0 if still.all() else float(np.median(scale[~still])))
+        others = known[1] if len(known[1]) else scale[~still]
         size = np.where(center == 0, 1.0, np.abs(center))
-        scale = np.where(still, STILL * typical if typical else size, scale)
+        scale = np.where(still, STILL * np.median(others) if len(others) else size, scale)
     return center, scale
+
+
+def _alike(sizes: Array, center: Array, scale: Array) -> Array:
+    """(S,) the scale that is typical of series of these sizes, by that of others; without rows the median."""
+    size = float(np.median(np.abs(center)))
+    share = np.clip(sizes / size, STILL, 1 / STILL) if size > 0 else np.ones(len(sizes))
+    like: Array = float(np.median(scale)) * np.where(sizes == 0, 1.0, share)
+    return like

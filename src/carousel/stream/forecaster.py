@@ -13,7 +13,7 @@ from carousel.errors import ArgumentError, DataError, FormatError, check_shape
 from carousel.network.forecaster import ForecastModel
 from carousel.series.autoregression import row_size
 from carousel.series.calendar import Frequency
-from carousel.series.conformal import interval_errors, quantile_errors, shuffled_errors
+from carousel.series.conformal import drawn_errors, interval_errors, quantile_errors
 from carousel.series.covariates import Seen, correction, encode
 from carousel.series.features import CalendarTable, phases
 from carousel.series.filling import filled
@@ -64,7 +64,11 @@ class ForecasterModel:
         self._sampler = None
         if value.deepar is not None:
             self._sampler = PathSampler(
-                value.deepar, value.scaling, self._calendar, value.season, value.horizon
+                value.deepar,
+                value.scaling.first(value.deepar.fitted),
+                self._calendar,
+                value.season,
+                value.horizon,
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -99,6 +103,7 @@ class ForecasterModel:
                 covariates that are not of these rows.
             DataError: rows that are no numbers, or too few of them.
         """
+        _check_named("covariates", covariates)
         if (y is None) != (ds is None):
             raise ArgumentError(
                 "`y` and `ds` must be given together: rows, and the time of the first of each."
@@ -214,6 +219,7 @@ class ForecasterModel:
                 that are none, or values that are not finite, or too large or too small to count with.
         """
         self._check_state(state)
+        _check_named("covariates", covariates)
         B = len(state)
         stamps = self._one_each(ds, B)
         try:
@@ -345,10 +351,12 @@ class ForecasterModel:
             future: of a model with future covariates: arrays (B, K) of the rows to forecast, by name.
 
         Raises:
-            ArgumentError: `context` is not a state of this model, or a level that is not from 1 to below 100.
+            ArgumentError: `context` is not a state of this model, a level that is not from 1 to below 100, or
+                `future` is no dictionary.
             DataError: a future covariate is missing.
         """
         self._check_state(context)
+        _check_named("future", future)
         if self.covariates is not None:
             context = self.covariates.complete(context, future)
         return self._around(self._point(context), context, level)
@@ -438,10 +446,12 @@ class ForecasterModel:
                 "none; fit again on more rows, or ask for quantiles."
             )
         rng = np.random.default_rng(seed)
-        spread = quantile_errors(c.scores, c.counts, (np.arange(number) + 0.5) / number, c.sided)
+        count = min(max(number, 100), 1000)
+        levels = (np.arange(count) + 0.5) / count
+        spread = quantile_errors(c.scores, c.counts, levels, c.sided)
         errors = np.zeros((number, len(unit), self.value.horizon))
         for b in range(len(unit)):
-            errors[:, b] = unit[b] * shuffled_errors(spread, c.paths, rng)
+            errors[:, b] = unit[b] * drawn_errors(number, levels, spread, c.paths, rng)
         return self._with_errors(forecast, errors)
 
     def _with_errors(self, forecast: Forecast, errors: Array) -> Array:
@@ -477,6 +487,14 @@ class ForecasterModel:
             assert self._recurrent is not None
             x = x + scale * v.recurrent.shrink * self._recurrent.run(past, future)[:, : v.horizon]
         return x
+
+
+def _check_named(argument: str, given: Any) -> None:
+    """Refuses a frame, whose rows have times and ids that nobody would look at."""
+    if not (given is None or isinstance(given, Mapping)):
+        raise ArgumentError(
+            f"`{argument}` must be a dictionary of arrays by name, got {type(given).__name__}."
+        )
 
 
 def _frequency(value: ForecastModel) -> Frequency:
