@@ -249,6 +249,37 @@ def test_times_that_a_fit_reads(models):
     assert answers(run(models / "months", dotted)) == answers(run(models / "months", iso))
 
 
+def test_blank_lines_before_the_header_are_none(models):
+    text = panel(models, 6)
+    wanted = answers(run(models / "months", text))
+    done = run(models / "months", "\n \r\n" + text)
+    assert [a | {"line": a["line"] - 2} for a in answers(done)] == wanted
+    assert done.stderr == b""
+    assert answers(run(models / "network", "\n\na,b,c\n1,2,3\n"))[0]["line"] == 4
+
+
+def test_going_on_without_a_header_says_how_columns_are_read(models, tmp_path):
+    """The header of before stood in another file, and may have had another order."""
+    future, path = tmp_path / "future.csv", tmp_path / "state"
+    future.write_text("unique_id,ds,promo\n" + "".join(f"s0,2024-03-0{d},{d % 2}\n" for d in range(1, 8)))
+    options = ("--future", future, "--state", path)
+    first = run(models / "promo", "unique_id,ds,promo,y\ns0,2024-03-01,1,100\n", *options)
+    assert (len(answers(first)), first.stderr) == (1, b"")
+    said = b"carousel: line 2: it is no header: columns are read as unique_id, ds, y, promo.\n"
+    kept = path.read_bytes()
+    for text, remark in (
+        ("\ns0,2024-03-02,101,0\n", said), ("\nds,unique_id,y,promo\n2024-03-02,s0,101,0\n", b""),
+    ):  # fmt: skip
+        path.write_bytes(kept)
+        done = run(models / "promo", text, *options, "--continue")
+        assert done.stderr == b"carousel: goes on from %s: 1 series, 0 lines.\n" % bytes(path) + remark
+        assert len(answers(done)) == 1
+    assert run(models / "promo", "s0,2024-03-01,100,1\n", "--future", future).stderr == b""
+    for _ in range(2):
+        done = run(models / "network", "1,2,3\n", "--state", tmp_path / "net", "--continue")
+    assert b"columns" not in done.stderr
+
+
 def test_rows_that_are_missing_are_observed_as_missing(models):
     lines = panel(models, 15).splitlines()
     left_out = [line for line in lines if line not in (lines[4], lines[7])]  # two of s0
@@ -284,6 +315,7 @@ def test_rows_that_are_missing_are_observed_as_missing(models):
         ),
         ("", ("--out", "out.jsonl.gz"), "or in none, got out.jsonl.gz"),
         ("", ("--save-every", "nan"), "nan is not a finite number"),
+        ("", ("--save-every", "x"), "'x' is not a valid number of seconds"),
         ("", ("--state", "{other}"), "is not the state of a stream, but Network"),
     ],
 )

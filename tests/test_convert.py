@@ -72,6 +72,11 @@ REFUSED = {
     "damaged": (("bad.onnx", "b.keras"), "bad.onnx: it is no ONNX model"),
     "wrong ending": (("a", "a.h5"), "a.h5: .h5 is only read"),
     "an ending of others": (("a", "a.tflite"), "a.tflite: TensorFlow Lite cannot be written"),
+    "a compressed file": (
+        ("a", "a.onnx.gz"),
+        "a.onnx.gz: compressed files cannot be written; give a name that",
+    ),
+    "a table": (("a", "a.parquet"), "a.parquet: Parquet cannot be written"),
     "itself": (("a", "a"), "would overwrite another file"),
     "directory": (("a", "."), "must be a file"),
     "nowhere": (("a", "no/b.onnx"), "lies in a directory that does not exist"),

@@ -78,9 +78,19 @@ def test_the_trial_notices_a_wrong_gate(rng, monkeypatch):
     [
         (lambda p: p.pop("bf"), "must have the names Wf Wi Wo Wc bf bi bo bc; or W_r"),
         (lambda p: p.update(Wy=np.ones(3)), "got .* Wy"),
-        (lambda p: p.update(Wi=np.ones((5, 7))), r"`layers\[0\]`: `weights\[1\]` must have shape"),
+        (
+            lambda p: p.update(Wi=np.ones((5, 7))),
+            r"`layers\[0\]`: `Wi` must have shape \(5, 8\), as most .* \(5, 7\)",
+        ),
+        (
+            lambda p: p.update(Wf=np.ones((4, 8))),
+            r"`layers\[0\]`: `Wf` must have shape \(5, 8\), as most .* \(4, 8\)",
+        ),
         (lambda p: p.update(bc=np.full(5, np.nan)), "must be finite"),
-        (lambda p: p.update(bc=np.ones(4)), r"`biases\[3\]` must have shape"),
+        (
+            lambda p: p.update(bc=np.ones(4)),
+            r"`layers\[0\]`: `bc` must have shape \(5,\) or \(5, 1\), got \(4,\)",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(rng, change, text):

@@ -549,6 +549,21 @@ def test_lengths_of_some_nodes_only_are_refused_by_name(rng, tmp_path, without):
     refused(kept(model, tmp_path / "m.onnx"), UnsupportedError, text[without])
 
 
+@pytest.mark.parametrize(
+    ("index", "text"),
+    [(("Gather", ["z", "last"]), "from the end of the axis, whatever `sequence_lens` says; the last state, Y_h"),
+     (("Slice", ["z", "last", "least", "zero", "last"]), "from the end of the axis, whatever `sequence_lens`")],
+)  # fmt: skip
+def test_steps_from_the_end_of_the_axis_beside_lengths_are_refused(rng, tmp_path, index, text):
+    """A LastStep takes the last step of a row, and a Reverse turns it within its length; these do not."""
+    arrays = drawn(rng, "GRU") | {"one": np.array([1]), "zero": np.array([0]), "last": np.array([-1])}
+    arrays |= {"least": np.array([-(2**63)])}
+    nodes = [helper.make_node("Squeeze", ["Y", "one"], ["z"]), helper.make_node(index[0], index[1], ["y"])]
+    given = {"X": ["T", "B", I], "sequence_lens": ["B"]}
+    model = node_model("GRU", arrays, given, ("Y",), nodes, ("y",), hidden_size=H)
+    refused(kept(model, tmp_path / "m.onnx"), UnsupportedError, text)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 @pytest.mark.parametrize("direction", ["forward", "reverse"])
 def test_a_row_without_steps_ends_with_the_state_it_began_with(rng, tmp_path, kind, direction):

@@ -1,5 +1,6 @@
 """torch modules to Network and back: the same weights, the same numbers, or a refusal."""
 
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -418,6 +419,91 @@ def test_files_and_state_dicts(tmp_path):
         ("module.1 (Dropout)", "nothing"),
         ("module.2 (Linear)", "Dense"),
     )
+
+
+OTHERS = {  # modules whose weights have torch's names, and do something else
+    "reset before": (lambda: nn.GRU(3, 4, reset="before"), r"GRU\(3, 4, reset='before'\)"),
+    "coupled": (lambda: nn.LSTM(3, 4, coupled_gates=True), r"LSTM\(3, 4, coupled_gates=True\)"),
+    "clip": (lambda: nn.LSTM(3, 4, clip=0.1), r"LSTM\(3, 4, clip=0\.1\)"),
+    "zoneout": (lambda: nn.GRU(3, 4, zoneout=0.3), r"GRU\(3, 4, zoneout=0\.3\)"),
+    "residual": (lambda: nn.Stack(3, [3, 3], residual=True), r"Stack\(3, \[3, 3\], residual=True\)"),
+    "dense": (lambda: nn.Stack(3, [4, 4], dense=True), r"Stack\(3, \[4, 4\], dense=True\)"),
+    "dilation": (lambda: nn.Stack(3, [4, 4], dilation=[1, 3]), r"Stack\(3, \[4, 4\], dilation=\[1, 3\]\)"),
+    "merge": (lambda: nn.Stack(3, [4], bidirectional=True, merge="sum"), r"Stack\(3, \[4\], merge=\['sum'\]\)"),
+    "within": (lambda: torch.nn.Sequential(nn.GRU(3, 4, clip=1.0)), r"GRU\(3, 4, clip=1\.0\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_weights_of_layers_that_compute_something_else_are_refused(name, tmp_path):
+    make, said = OTHERS[name]
+    state = make().state_dict()
+    torch.save(state, tmp_path / "m.pt")
+    torch.save({"epoch": 3, "model": state}, tmp_path / "checkpoint.pt")
+    for given in (state, tmp_path / "m.pt", tmp_path / "checkpoint.pt"):
+        with pytest.raises(
+            UnsupportedError, match=rf"the weights.* carousel\.nn\.{said}, which computes something"
+        ):
+            load(given)
+    first, again, x = make().eval(), make().eval(), torch.randn(6, 2, 3)
+    first.load_state_dict(state)
+    again.load_state_dict(torch.load(tmp_path / "m.pt", weights_only=True))
+    torch.testing.assert_close(again(x), first(x))
+
+
+@pytest.mark.parametrize("metadata", [5, {3: {"carousel": "x" * 999}}, {"": {"carousel": [1]}}, {"": 3}])
+def test_metadata_of_a_file_may_be_anything(metadata, tmp_path):
+    module = lstm()
+    state = module.state_dict()
+    state._metadata = metadata
+    torch.save(state, tmp_path / "m.pt")
+    if isinstance(metadata, dict) and any(isinstance(told, dict) for told in metadata.values()):
+        with pytest.raises(UnsupportedError, match=r"the weights.* are those of carousel\.nn\.") as refused:
+            load(tmp_path / "m.pt")
+        assert len(str(refused.value)) < 600
+    else:
+        assert load(tmp_path / "m.pt") == load(module)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.LSTM(3, 4, num_layers=2, dropout=0.5),
+        lambda: nn.LSTM(3, 4, recurrent_dropout=0.1, recompute=True),
+        lambda: nn.Stack(3, [4, 5], cell=["lstm", "gru"], dropout=0.1),
+        lambda: nn.Stack(3, [4, 5], bidirectional=True),
+    ],
+)
+def test_weights_of_layers_that_compute_what_torchs_do_are_read(make, tmp_path):
+    module = make().eval()
+    torch.save(module.state_dict(), tmp_path / "m.pt")
+    x = torch.randn(6, 2, 3)
+    y = stream.Model(load(tmp_path / "m.pt")).run(x.numpy())
+    np.testing.assert_allclose(y, module(x)[0].detach().numpy(), rtol=0, atol=1e-6)
+
+
+def test_a_state_dict_has_torchs_keys_whatever_the_options():
+    for theirs, ours in (
+        (torch.nn.GRU(3, 4, 2), nn.GRU(3, 4, 2, reset="before")),
+        (torch.nn.LSTM(3, 4), nn.LSTM(3, 4, clip=0.1, zoneout=0.1)),
+    ):
+        assert [*ours.state_dict()] == [*theirs.state_dict()]
+        theirs.load_state_dict(ours.state_dict())
+        ours.load_state_dict(theirs.state_dict())
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_weight_norm_of_old_is_refused_in_a_sentence(wrapped):
+    module = torch.nn.GRU(3, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.nn.utils.weight_norm(module, "weight_hh_l0")
+    with pytest.raises(
+        UnsupportedError, match=r"^`module` cannot be copied, .*torch\.nn\.utils\.weight_norm"
+    ):
+        load(torch.nn.Sequential(module) if wrapped else module)
+    torch.nn.utils.remove_weight_norm(module, "weight_hh_l0")
+    load(module)
 
 
 @pytest.mark.parametrize("make", [torch.nn.LSTM, torch.nn.GRU])

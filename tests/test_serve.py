@@ -208,6 +208,9 @@ WRONG = [
     ({"inputs": [GOOD], "outputs": [{"name": "z"}]}, "`outputs` must be of y, got 'z'"),
     ({"inputs": [GOOD], "outputs": ["y"]}, "`outputs` must be a list of objects"),
     ({"inputs": [GOOD], "id": 3}, "`id` must be a text"),
+    ({"inputs": [GOOD], "id": "\ud800"}, "`id` holds half of a character"),
+    ({"inputs": [GOOD], "parameters": {"sequence_id": "a\ud800"}}, "`sequence_id` holds half of a character"),
+    ({"inputs": [GOOD], "parameters": {"sequenceid": 1}}, "`parameters` must be of sequence_id, .*, got 'sequenceid'"),
 ]  # fmt: skip
 
 
@@ -216,6 +219,44 @@ def test_bodies_that_are_refused(client):
         response = client.post("/v2/models/net/infer", content=body)
         assert response.status_code == 400, (body[:200], response.text)
         assert re.search(text, response.json()["error"]), response.text
+
+
+def test_parameters_that_clients_of_the_protocol_send_to_any_server_are_taken(client):
+    infer(client, "net", [GOOD], binary_data_output=True, priority=1, timeout=5)
+
+
+@pytest.mark.parametrize("id", [7, "7", "meter ü"])
+def test_a_sequence_id_comes_back_as_it_was_given(client, id):
+    parameters = {"sequence_id": id, "sequence_start": True}
+    body = {"inputs": [GOOD], "parameters": parameters}
+    assert client.post("/v2/models/net/infer", json=body).json()["parameters"] == {"sequence_id": id}
+    with client.websocket_connect("/v2/models/net/stream") as socket:
+        socket.send_json({"x": [1, 2, 3], **parameters})
+        assert socket.receive_json()["sequence_id"] == id
+        socket.send_json({"x": [1, 2], "sequence_id": id})
+        reply = socket.receive_json()
+        assert "I = 3" in reply["error"]
+        assert reply["sequence_id"] == id
+
+
+def test_rows_of_another_series_are_not_observed_in_a_sequence(client, values):
+    """As those of the first one they would be nonsense; each series has a sequence of its own."""
+    begin = {"sequence_id": "a", "sequence_start": True, "unique_id": "s1"}
+    before = infer(client, "months", rows([90.0]), **begin)["mean"]
+    said = infer(client, "months", rows([900.0]), 409, sequence_id="a", unique_id="s2")
+    assert said == "`unique_id`: the sequence is of 's1', got 's2'; give each series a `sequence_id`."
+    assert "must be a series that was fitted" in infer(
+        client, "months", [], 404, sequence_id="a", unique_id="s9"
+    )
+    for same in ({}, {"unique_id": "s1"}):
+        np.testing.assert_array_equal(infer(client, "months", [], sequence_id="a", **same)["mean"], before)
+    with client.websocket_connect("/v2/models/months/stream") as socket:
+        for name, error in (("s0", False), ("s2", True), ("s0", False)):
+            socket.send_json({"y": 90, "unique_id": name})
+            assert ("the sequence is of 's0'" in socket.receive_json().get("error", "")) == error
+        again = {"sequence_id": "a", "sequence_start": True, "y": 90}
+        socket.send_json(again | {"unique_id": "s2"})
+        assert "error" not in socket.receive_json()
 
 
 def test_what_a_model_refuses(client):
@@ -369,6 +410,41 @@ def test_a_connection_begins_when_there_is_room(paths):
             assert reply["y"] == first
 
 
+@pytest.mark.parametrize("swept", [True, False])
+def test_a_connection_that_was_idle_is_told_so_once_and_begins_anew(paths, swept):
+    app = create_app({"net": paths["net"]}, limits=Limits(idle=50))
+    now, sequences = 0.0, app.state.served["net"].what.sequences
+    sequences._clock = lambda: now
+    with testclient.TestClient(app) as client, client.websocket_connect("/v2/models/net/stream") as socket:
+
+        def reply():
+            socket.send_json({"x": [1.0, 2.0, 3.0]})
+            return socket.receive_json()
+
+        first, second = reply()["y"], reply()["y"]
+        assert first != second
+        now = 60.0
+        if swept:
+            sequences.evict()
+        assert "the sequence of this connection was forgotten; the next message begins it" in reply()["error"]
+        assert [reply()["y"], reply()["y"]] == [first, second]
+
+
+def test_messages_behind_one_that_is_refused_begin_the_connections_sequence(client):
+    """Sent before its answer came: the first that can be served begins it, and all others follow in order."""
+    good, early = {"y": 90, "unique_id": "s1"}, {"y": 90, "unique_id": "s1", "ds": "1999-01"}
+    with client.websocket_connect("/v2/models/months/stream") as socket:
+        for _ in range(3):
+            socket.send_json(good)
+        wanted = [socket.receive_json()["carousel"] for _ in range(3)]
+    with client.websocket_connect("/v2/models/months/stream") as socket:
+        for k, message in enumerate((early, {"y": "a"}, early, good, early, good, good)):
+            socket.send_json(message | {"id": k})
+        replies = {reply["id"]: reply for reply in (socket.receive_json() for _ in range(7))}
+    assert [replies[k]["carousel"] for k in (3, 5, 6)] == wanted
+    assert all("`ds`: the next row is" in replies[k]["error"] for k in (0, 2, 4))
+
+
 # Batches
 
 
@@ -465,6 +541,52 @@ def test_steps_over_a_websocket(client, values):
     assert 'carousel_sequences{model="net"} 0.0' in client.get("/metrics").text
     with client.websocket_connect("/v2/models/zoo/stream") as socket:
         assert "is not served" in socket.receive_json()["error"]
+
+
+def test_ids_that_no_reply_could_carry_are_refused(client):
+    """And their step is not counted."""
+    with client.websocket_connect("/v2/models/net/stream") as socket:
+        socket.send_json({"x": [1, 2, 3], "id": 2**70})
+        first = socket.receive_json()
+        assert first["id"] == 2**70
+    with client.websocket_connect("/v2/models/net/stream") as socket:
+        for id, said in [
+            ("\ud800", "`id` holds half of a character"), ("x" * 257, "at most 256 characters, got a text"),
+            (1.5, "`id` must be a text .*, got a number"), ([1], "got a list"), (True, "got true"),
+        ]:  # fmt: skip
+            socket.send_json({"x": [1, 2, 3], "id": id})
+            reply = socket.receive_json()
+            assert re.search(said, reply["error"])
+            assert "id" not in reply
+        socket.send_json({"x": [1, 2, 3], "sequence_id": "\ud800", "sequence_start": True, "id": "a"})
+        assert socket.receive_json() == {"id": "a", "error": "`sequence_id` holds half of a character."}
+        socket.send_json({"x": [1, 2, 3], "id": None})
+        assert socket.receive_json() == {"y": first["y"]}
+
+
+@pytest.mark.parametrize(("unit", "y", "title"), [("log", 0.0, "logarithm"), ("root", -2.0, "square root")])
+def test_a_value_that_a_model_cannot_see_is_said_to_be_missing(tmp_path, unit, y, title):
+    value, _ = forecast_model(
+        np.random.default_rng(8), freq="MS", season=12, lookback=24, horizon=4, length=60, series=1, unit=unit
+    )
+    network.save(value, tmp_path / "m")
+    said = f"{y:g} has no {title}, which this model sees: counted as missing"
+    with testclient.TestClient(create_app({"m": tmp_path / "m"})) as client:
+
+        def answer(values, **more):
+            parameters = {"sequence_id": 1, "sequence_start": True, **more}
+            body = {"inputs": rows(values), "parameters": parameters}
+            return client.post("/v2/models/m/infer", json=body).json()
+
+        lost, missing = answer([100.0, y]), answer([100.0, None])
+        assert lost["outputs"] == missing["outputs"]
+        assert lost["parameters"] == {"sequence_id": 1, "remark": said}
+        assert missing["parameters"] == {"sequence_id": 1}
+        with client.websocket_connect("/v2/models/m/stream") as socket:
+            socket.send_json({"y": y})
+            assert socket.receive_json()["remark"] == said
+            socket.send_json({"y": None})
+            assert "remark" not in socket.receive_json()
 
 
 def test_rows_over_a_websocket(client, values):
@@ -581,28 +703,49 @@ def test_after_a_crash_no_sequence_goes_on_from_the_last_stop(paths, tmp_path):
             assert "begin it with `sequence_start`" in infer(after, "net", step, 404, sequence_id="a")
 
 
+def test_a_directory_that_cannot_be_written_is_refused_at_the_start(paths, tmp_path, monkeypatch):
+    """And not when the server stops, with all sequences in its memory."""
+    (tmp_path / "net.state").mkdir()
+    (tmp_path / "file").touch()
+    models = {"net": paths["net"]}
+    for state, error in (("", IsADirectoryError), ("none", FileNotFoundError), ("file", NotADirectoryError)):
+        with pytest.raises(error, match=r"net\.state|none|file"):
+            create_app(models, state=tmp_path / state)
+    (tmp_path / "net.state").rmdir()
+    create_app(models, state=tmp_path)
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not mode & os.W_OK)
+    with pytest.raises(PermissionError, match=re.escape(str(tmp_path))):
+        create_app(models, state=tmp_path)
+
+
+def test_states_that_cannot_be_saved_lose_no_others(paths, tmp_path):
+    app = create_app({name: paths[name] for name in ("net", "last", "months")}, state=tmp_path)
+    with testclient.TestClient(app) as client:
+        for name in ("net", "last"):
+            infer(client, name, [x_input(np.ones((1, 1, 3)))], sequence_id="a", sequence_start=True)
+        infer(client, "months", [], sequence_id="s0", sequence_start=True)
+        (tmp_path / "net.state" / "in the way").mkdir(parents=True)
+        assert app.state.unsaved == []
+    (sentence,) = app.state.unsaved
+    assert sentence.startswith("the states of 'net' were not saved: ")
+    assert network.load(tmp_path / "last.state").ids == ("a",)
+    assert network.load(tmp_path / "months.state").ids == ("s0",)
+
+
 @pytest.mark.parametrize("name", ["", "a/b", "..", "a b"])
 def test_names_that_no_address_can_have(paths, name):
     with pytest.raises(ArgumentError, match="A model's name must be letters"):
         create_app({name: paths["net"]})
 
 
-def test_the_command(paths, tmp_path):
-    """Without torch: it says where it is, answers, and saves when it is told to stop."""
+@pytest.fixture
+def started(paths, tmp_path):
+    """The command, without torch, that serves `n` and `months` and has answered; its states go to `tmp_path` / "s"."""
     pytest.importorskip("uvicorn")
     program = "import sys; sys.modules['torch'] = None; from carousel.cli import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        program,
-        "serve",
-        f"n={paths['net']}",
-        str(paths["months"]),
-        "--port",
-        "0",
-        "--state",
-        str(tmp_path / "s"),
-    ]
+    command = [sys.executable, "-c", program, "serve", f"n={paths['net']}", str(paths["months"])]
+    command += ["--port", "0", "--state", str(tmp_path / "s")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     try:
         address, _, names = process.stderr.readline().decode().partition(" serves ")
@@ -617,14 +760,30 @@ def test_the_command(paths, tmp_path):
                 break
             except ConnectionError:
                 assert time.monotonic() < give_up
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0, process.stderr.read()
-        assert process.stderr.read() == b""
+        yield process
     finally:
         process.kill()
         process.wait()
         process.stderr.close()
+
+
+def test_the_command(started, tmp_path):
+    """It says where it is, answers, and saves when it is told to stop."""
+    started.send_signal(signal.SIGTERM)
+    assert started.wait(60) == 0, started.stderr.read()
+    assert started.stderr.read() == b""
     assert network.load(tmp_path / "s" / "n.state").ids == ("1",)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_that_cannot_save_is_said_and_exits_with_1(started, tmp_path, number):
+    (tmp_path / "s" / "n.state" / "in the way").mkdir(parents=True)
+    started.send_signal(number)
+    assert started.wait(60) == 1
+    said = started.stderr.read().decode()
+    assert said.startswith("carousel: the states of 'n' were not saved: ")
+    assert said.count("\n") == 1
+    assert network.load(tmp_path / "s" / "months.state").ids == ()
 
 
 @pytest.mark.parametrize(
@@ -633,14 +792,16 @@ def test_the_command(paths, tmp_path):
         (["{net}", "{net}"], "Two models are called 'net'"),
         (["nowhere"], "nowhere: no such file or directory"),
         (["{net}", "--state", "{net}"], "--state must be a directory"),
+        (["in.the.way={net}", "--state", "{folder}"], "in.the.way.state: is a directory"),
         (["{net}", "--host", "203.0.113.1"], "--host 203.0.113.1 --port 8000 cannot be listened on"),
     ],
 )
-def test_what_the_command_refuses(paths, options, said, capsys):
+def test_what_the_command_refuses(paths, tmp_path, options, said, capsys):
     from carousel.cli import main
 
     pytest.importorskip("uvicorn")
+    (tmp_path / "in.the.way.state").mkdir()
     with pytest.raises(SystemExit) as left:
-        main(["serve", *(o.format(net=paths["net"]) for o in options)])
+        main(["serve", *(o.format(net=paths["net"], folder=tmp_path) for o in options)])
     assert left.value.code == 2
     assert said.lower() in capsys.readouterr().err.lower()

@@ -80,6 +80,57 @@ def test_covariates_come_with_the_rows(shop):
     )
 
 
+@pytest.mark.parametrize(
+    ("categories", "spellings"),
+    [
+        (("none", "open"), ["open", " open", "open "]),
+        (("false", "true"), ["true", "True", "TRUE"]),
+        (("1", "2"), ["2", "2.0", "+2"]),
+    ],
+)
+def test_categories_are_what_they_are_in_the_library(shop, tmp_path, categories, spellings):
+    """As texts, however they are spelt; one that is unknown, or missing in a row, is none of them."""
+    value = shop[0].value
+    columns = tuple(
+        replace(column, categories=categories) if column.name == "shop" else column
+        for column in value.covariates.columns
+    )
+    network.save(replace(value, covariates=replace(value.covariates, columns=columns)), tmp_path / "m")
+    model = stream.load(tmp_path / "m")
+    first, second = categories
+    with testclient.TestClient(create_app({"m": tmp_path / "m"})) as client:
+        for spelt, own in [(text, second) for text in spellings] + [("hail", "hail"), ("", None)]:
+            state = model.start(["s1"])
+            given = {"news": [2.0], "mood": ["good"], "promo": [1.0], "shop": [own]}
+            state = model.observe(state.next, [101.0], state, given)
+            coming = [own or first, first, second]
+            wanted = model.forecast(state, future={"promo": [[1.0] * 3], "shop": [coming]}).mean[0]
+            texts = [spelt, spelt or first, first, spellings[-1]]
+            inputs = [*rows([101.0]), *beside([2.0], ["good"], [1.0] * 4, texts)]
+            begin = {"sequence_id": "a", "sequence_start": True, "unique_id": "s1"}
+            np.testing.assert_allclose(infer(client, "m", inputs, **begin)["mean"], wanted)
+            with client.websocket_connect("/v2/models/m/stream") as socket:
+                given = {"news": 2.0, "mood": "good", "promo": [1.0] * 4, "shop": [spelt or None, *texts[1:]]}
+                socket.send_json({"y": 101.0, "unique_id": "s1", "covariates": given})
+                np.testing.assert_allclose(socket.receive_json()["carousel"], wanted)
+
+
+@pytest.mark.parametrize("text", ["", " ", "<NA>"])
+def test_a_category_to_come_that_is_blank_is_refused_and_spoils_no_other_request(shop, text):
+    model, client = shop
+    given = beside([], [], [1.0] * 3, ["open", text, "open"])
+    said = infer(client, "shop", given, 400, unique_id="s0")
+    assert said == "the covariate 'shop' must be known for all of the 3 next rows."
+    served = ServedForecaster(model, Limits())
+    inputs = [
+        {"promo": np.ones(3), "shop": np.array(["open", shop, "open"], object)} for shop in (text, "open")
+    ]
+    jobs = [served.job(InferRequest(None, one, {"unique_id": "s0"}, None)) for one in inputs]
+    refused, forecast = served.run(jobs)
+    assert str(refused) == said
+    assert forecast.mean.shape == (1, 3)
+
+
 def test_rows_of_several_sequences_with_covariates_share_a_call(shop):
     """However many rows each brings: what each would get alone."""
     model, _ = shop

@@ -148,6 +148,75 @@ def test_lines_are_answered_as_the_library_does(model, case, only):
         np.testing.assert_allclose(fields["carousel"], forecast.mean[0], rtol=1e-9)
 
 
+KINDS = {  # of a column: the values of a fit, and what a row may call the second of them
+    "texts": (["rain", "sun "], ["sun ", "sun", " sun"]),
+    "flags": ([False, True], [True, "True", "TRUE", " true "]),
+    "numbers": ([1.0, 2.0], [2.0, 2, "2", "2.0", "+2"]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_categories_are_coded_as_in_predict(kind, tmp_path):
+    """However a frame, a program or a line writes them: as columns change their type between files and frames."""
+    pytest.importorskip("torch")
+    pd = pytest.importorskip("pandas")
+    from carousel import Forecaster
+
+    names, spellings = KINDS[kind]
+    rng, n = np.random.default_rng(0), 200
+    second = rng.random(n) < 0.5
+    frame = pd.DataFrame(
+        {"ds": pd.date_range("2024-01-01", periods=n), "y": 50 + 20 * second + rng.normal(size=n)}
+    )
+    w = [names[k] for k in second.astype(int)]
+    w[180:184] = [names[1], names[1], names[0], names[1]]
+    frame["w"] = w if kind == "texts" else pd.Categorical(w)
+    quick = {"epochs": 1, "max_steps": 2, "hidden_size": 4, "progress": False}
+    forecaster = Forecaster(3, **quick).fit(frame[:180], future="w")
+    assert "w" in [column.name for column in forecaster.model_.covariates.columns]
+    wanted = forecaster.predict(frame[:181], future=frame[["ds", "w"]][181:184])["carousel"].to_numpy()
+    model, y = stream.Model(forecaster.model_), frame["y"][180]
+    before = model.start()
+    for spelt in spellings:
+        state = model.observe(before.next, y, before, {"w": [spelt]})
+        found = model.forecast(state, future={"w": [[spelt, names[0], spelt]]}).mean[0]
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        path = tmp_path / "plan.csv"
+        days = [str(day)[:10] for day in model.frequency.grid(before.next[0], 4)]
+        known = zip(days[1:], [spelt, names[0], spelt], strict=True)
+        path.write_text("ds,w\n" + "".join(f"{day},{name}\n" for day, name in known))
+        ((fields, remark),) = answered(
+            rows(model, "auto", None, str(path)), ["ds,y,w", f"{days[0]},{y},{spelt}"]
+        )
+        np.testing.assert_allclose(fields["carousel"], wanted, rtol=1e-5)
+        assert not remark
+
+
+@pytest.mark.parametrize("given", ["hail", None, float("nan"), " "])
+def test_categories_that_are_unknown_or_missing_are_none_of_them_as_in_predict(given):
+    pytest.importorskip("torch")
+    pd = pytest.importorskip("pandas")
+    from carousel import Forecaster
+
+    rng, n = np.random.default_rng(0), 200
+    second = rng.random(n) < 0.5
+    frame = pd.DataFrame({
+        "ds": pd.date_range("2024-01-01", periods=n), "y": 50 + 20 * second + rng.normal(size=n),
+        "w": np.array(["rain", "sun"], object)[second.astype(int)],
+    })  # fmt: skip
+    forecaster = Forecaster(3, epochs=1, max_steps=2, hidden_size=4, progress=False).fit(
+        frame[:180], future="w"
+    )
+    frame.loc[180, "w"] = given
+    future = frame[["ds", "w"]][181:184]
+    wanted = forecaster.predict(frame[:181], future=future)["carousel"].to_numpy()
+    model = stream.Model(forecaster.model_)
+    state = model.start()
+    state = model.observe(state.next, frame["y"][180], state, {"w": [given]})
+    found = model.forecast(state, future={"w": [future["w"].tolist()]}).mean[0]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
 def test_covariates_that_no_path_counts_with_are_refused(model):
     state, given = model.start(["s0"]), {"news": [1.0], "mood": ["good"], "promo": [1.0], "shop": ["open"]}
     for value, said in (
@@ -217,6 +286,56 @@ def test_a_row_of_which_the_future_is_not_known_says_so(model, case):
     assert first.startswith(f"{said}; the future covariate 'promo' is not known at ")
     assert second == said
     assert len(fields["carousel"]) == K
+
+
+@pytest.mark.parametrize("text", ["", " ", "<NA>"])
+def test_a_category_that_is_nowhere_to_be_found_is_none_of_those_there_are(model, case, text):
+    columns, stamps, y, path, _ = case
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *lines[2:]]) + "\n")
+    taken = rows(model, "auto", None, str(path))
+    header, row = csv(columns, stamps[:1], y=y)
+    unknown = row.rpartition(",")[0]
+    ((fields, remark),) = answered(taken, [header, f"{unknown},{text}"])
+    assert remark == "shop of this row is not known: taken as none of the categories"
+    ((other, none),) = answered(rows(model, "auto", None, str(path)), [header, f"{unknown},never seen"])
+    assert none == ""
+    assert fields == other
+
+
+def test_an_empty_cell_does_not_hide_what_was_known_ahead(model, case):
+    columns, stamps, y, path, wanted = case
+    taken = rows(model, "auto", None, str(path))
+    lines = csv({**columns, "promo": [np.nan] * len(y), "shop": [np.nan] * len(y)}, stamps[: len(y)], y=y)
+    for (fields, remark), forecast in zip(answered(taken, lines), wanted, strict=True):
+        assert remark == ""
+        np.testing.assert_allclose(fields["carousel"], forecast.mean[0], rtol=1e-9)
+
+
+def test_a_frame_is_no_dictionary_of_arrays(model):
+    pd = pytest.importorskip("pandas")
+    state = model.start(["s0"])
+    for call in (
+        lambda frame: model.forecast(state, future=frame),
+        lambda frame: model.observe(state.next, [1.0], state, frame),
+        lambda frame: model.start(["a"], y=[np.ones(30)], ds=np.datetime64("2024-01-01"), covariates=frame),
+    ):
+        for frame in (pd.DataFrame(), pd.DataFrame({"promo": [1.0] * K, "shop": ["open"] * K})):
+            with pytest.raises(ArgumentError, match="must be a dictionary of arrays by name, got DataFrame"):
+                call(frame)
+
+
+def test_no_series_have_no_forecasts(model):
+    nothing = {name: np.zeros((0, K)) for name in ("promo", "shop")}
+    forecast = model.forecast(model.start([]), future=nothing)
+    assert forecast.mean.shape == (0, K)
+
+
+def test_blank_lines_before_the_header_of_the_file_are_none(model, case):
+    columns, stamps, y, path, wanted = case
+    path.write_text("\n\n" + path.read_text().replace(",", ";"))
+    found = answered(rows(model, "auto", None, str(path)), csv(columns, stamps[: len(y)], y=y))
+    np.testing.assert_allclose(found[-1][0]["carousel"], wanted[-1].mean[0], rtol=1e-9)
 
 
 def test_rows_that_are_missing_have_what_was_known_ahead(model, case):

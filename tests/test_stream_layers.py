@@ -201,6 +201,46 @@ def test_lengths_hold_beside_masks_of_the_layers(rng, x):
             np.testing.assert_allclose(state.h[0][row], alone.h[0][0], **CLOSE)
 
 
+def test_what_is_beyond_a_row_is_not_read(rng, x):
+    """Whatever stands between, each row is as it would be alone: not even NaN beyond its end spoils it."""
+    lengths = [9, 3, 1, 5]
+    dense = Dense(rng.normal(size=(I, I)), rng.normal(size=I), activation="tanh")
+    gru, both = layer_of(rng, "gru"), layer_of(rng, "lstm", 2)
+    turned = layer_of(rng, "gru", reverse=True)
+    padded = x.copy()
+    for row, steps in enumerate(lengths):
+        padded[steps:, row] = np.nan
+    for layers in [
+        (dense, LastStep()), (Reverse(), dense, LastStep()), (Reverse(), gru, LastStep()), (gru, Reverse(), LastStep()),
+        (turned, Reverse()), (Reverse(), dense, both), (dense, Masking(0.3), Reverse(), gru, LastStep()),
+        (Masking(-7.5), Reverse(), gru), (gru, LastStep(), Dense(rng.normal(size=(2, H)))),
+    ]:  # fmt: skip
+        model = Model(Network(layers))
+        y, state = model.run_from(padded, model.start(B), lengths)
+        for row, steps in enumerate(lengths):
+            wanted, after = model.run_from(x[:steps, row : row + 1], model.start(1))
+            found = y[:steps, row] if model.network.per_step else y[row]
+            np.testing.assert_allclose(found, wanted[:, 0] if model.network.per_step else wanted[0], **CLOSE)
+            for h, alone in zip(state.h, after.h, strict=True):
+                np.testing.assert_allclose(h[row], alone[0], **CLOSE)
+
+
+def test_a_last_step_after_ids_is_that_of_the_row(rng):
+    ids = rng.integers(1, 7, size=(T, B))
+    model = Model(Network((Embedding(rng.normal(size=(7, I))), LastStep())))
+    y, _ = model.run_from(ids, model.start(B), [9, 3, 1, 5])
+    np.testing.assert_array_equal(y, model.network.layers[0].W[ids[[8, 2, 0, 4], range(B)]])
+
+
+def test_a_length_that_cannot_be_is_named_shortly(rng):
+    model = Model(Network((layer_of(rng, "gru"),)))
+    x = np.zeros((T, 5000, I))
+    with pytest.raises(ArgumentError, match=r"between 0 and T = 9, got 0 to 10\.$"):
+        model.run_from(x, model.start(5000), np.arange(5000) % 11)
+    with pytest.raises(ArgumentError, match=r"between 0 and T = 9, got float64\.$"):
+        model.run_from(x, model.start(5000), np.ones(5000))
+
+
 def test_embedding_takes_ids_and_masks_zero(rng):
     table, lstm = rng.normal(size=(7, I)), layer_of(rng, "lstm")
     ids = rng.integers(0, 7, size=(T, B))

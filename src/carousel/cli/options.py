@@ -32,7 +32,7 @@ class Whole(click.IntRange):
 class Seconds(click.FloatRange):
     """A finite number of at least `min`, which NaN would pass, too."""
 
-    name = "seconds"
+    name = "number of seconds"
 
     def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> Any:
         number = super().convert(value, param, context)

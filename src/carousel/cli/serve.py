@@ -76,7 +76,11 @@ def serve(
             server_header=False,
         )
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again when all is done
-        uvicorn.Server(config).run(sockets=[listening])
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        except KeyboardInterrupt:
+            if not app.state.unsaved:
+                raise
     for sentence in app.state.unsaved:
         say(f"carousel: {sentence}", err=True)
     if app.state.unsaved:

@@ -366,7 +366,9 @@ def summary(parts: list[Part], panel: Panel, plan: Plan, columns: Columns, fits:
         for name in parts[0].stages
         if all(name in part.stages for part in parts)
     }
-    answer = to_frame(frame, columns.frame, columns.zone, columns.unit, every=True)
+    answer = to_frame(
+        frame, columns.frame, columns.zone, columns.unit, True, not panel.frequency.within_a_day
+    )
     return Backtest(answer, scores, said, len(origins), gains, fits, worth, cutoff)
 
 

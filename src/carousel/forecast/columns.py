@@ -16,7 +16,7 @@ from carousel.errors import DataError
 from carousel.forecast.dates import integer_dates, looks_like_dates, offset_of, parse_dates
 from carousel.forecast.table import Origin
 from carousel.network.forecaster import TimeUnit
-from carousel.series.zones import canonical
+from carousel.series.zones import canonical, days_of
 from carousel.stream.sizes import LARGEST, SMALLEST
 
 __all__ = ["Columns", "shown"]
@@ -249,13 +249,13 @@ class Columns:
             raise DataError(f"{self.at(row, name)}{_A_DATE}, got nothing{several}.")
         stamps = np.asarray(series.to_numpy())
         exact: Array = stamps.astype("datetime64[us]", copy=False)
-        finer = exact != stamps
+        finer = exact != stamps if stamps.dtype.kind == "M" else np.zeros(0, bool)
         if finer.any():
             row = int(finer.argmax())
             raise DataError(
                 f"{self.at(row, name)}expected a time of whole microseconds, got {stamps[row]}; round it."
             )
-        return exact
+        return days_of(exact, zone) if zone else exact
 
     def _whole(self, numbers: Array) -> Array:
         dates = integer_dates(numbers)

@@ -296,7 +296,7 @@ def future_rows(
                 f"{moment(grid[s][again[0]])} of series {ids[s]!r}; remove one of them."
             )
         out[s, step], given[s, step] = values[rows], True
-    _fill(out, left_out(grid, ahead.zone) & ~given)
+    _fill(out, left_out(grid, ahead.zone, ahead.frequency) & ~given)
     _check_complete(out, given, wanted, ahead, origin.prefix())
     return out
 

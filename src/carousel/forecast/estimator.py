@@ -325,7 +325,7 @@ class Forecaster:
             columns = quantile_columns(forecast, values, check_quantiles(quantiles), ids, model.columns)
         else:
             columns = forecast_columns(forecast, ids, model.columns)
-        return to_frame(columns, kind, zone, unit)
+        return to_frame(columns, kind, zone, unit, days=not self._runner.frequency.within_a_day)
 
     def backtest(
         self,

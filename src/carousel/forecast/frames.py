@@ -107,6 +107,7 @@ def to_frame(
     zone: str | None = None,
     unit: TimeUnit | None = None,
     every: bool = False,
+    days: bool = False,
 ) -> Any:
     """A frame of that kind: pandas, polars or pyarrow.
 
@@ -115,6 +116,7 @@ def to_frame(
         zone: that the times are given back in; rows at an hour that its clock leaves out are none.
         unit: of the times, where that can hold them; in pandas dates are Python's, in a column of objects.
         every: keeps them, without a time.
+        days: rows are days or longer, none of which a clock leaves out.
     """
     import pyarrow as pa
 
@@ -126,8 +128,9 @@ def to_frame(
         elif zone is None or values.dtype.kind != "M" or (found := instants(values, zone)) is None:
             arrays[name] = pa.array(values)
         else:
-            arrays[name] = pa.array(found[0], pa.timestamp("us", zone), mask=~found[1])
-            shown &= found[1]
+            exists = found[1] | days
+            arrays[name] = pa.array(found[0], pa.timestamp("us", zone), mask=~exists)
+            shown &= exists
         if values.dtype.kind == "M" and unit is not None:
             times = arrays[name]
             with suppress(pa.ArrowInvalid):  # a time that the unit does not reach or cannot part

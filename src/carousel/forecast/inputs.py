@@ -206,7 +206,9 @@ def continued(reading: Reading, model: ForecastModel) -> Panel:
     day = np.timedelta64(1, "D")  # no clock leaves out more
     for s in np.flatnonzero((panel.starts > due) & (panel.starts <= due + day)):
         count = int(panel.frequency.positions(due[s], panel.starts[s : s + 1])[0])
-        if left_out(panel.frequency.shift(due[s], np.arange(count)), model.columns.zone).all():
+        if left_out(
+            panel.frequency.shift(due[s], np.arange(count)), model.columns.zone, panel.frequency
+        ).all():
             before[s] = count
     return panel.preceded(before) if before.any() else panel
 

@@ -445,7 +445,16 @@ class _Walk:
         """The last step, its axis `instead` of T."""
         if letter != "T":
             raise _OtherAxes(f"{title} takes the last of another axis than that of the steps")
+        self._check_all_steps(title)
         return {node.output[0]: x.then((*x.layers, LastStep()), x.axes.replace("T", instead))}
+
+    def _check_all_steps(self, title: str) -> None:
+        """Refuses what counts steps from the end of the axis: layers of ours count from the end of a row."""
+        if any(self._lengths.values()):
+            raise UnsupportedError(
+                f"{title} takes steps from the end of the axis, whatever `sequence_lens` says; the last state, Y_h, "
+                "is that of each row"
+            )
 
     def _sliced(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -468,6 +477,7 @@ class _Walk:
             )
         if letter != "T":
             raise _OtherAxes(f"{title} turns another axis round than that of the steps")
+        self._check_all_steps(title)
         return {node.output[0]: x.then((*x.layers, Reverse()))}
 
     def _gemm(

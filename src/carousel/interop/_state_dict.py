@@ -185,13 +185,14 @@ def _is_recurrent(named: dict[str, Any]) -> bool:
 
 def _check_metadata(state: Any) -> None:
     """Refuses weights of layers of `carousel.nn` that compute something else than torch's with the same names."""
-    for name, told in (getattr(state, "_metadata", None) or {}).items():
+    metadata = getattr(state, "_metadata", None)  # of a file: it may be anything
+    for name, told in metadata.items() if isinstance(metadata, dict) else ():
         if isinstance(told, dict) and "carousel" in told:
-            of = f" of {name[:60]!r}" if name else ""
+            of = f" of {str(name)[:60]!r}" if name else ""
             raise UnsupportedError(
                 f"the weights{of} are those of carousel.nn.{printable(str(told['carousel']), 160)}, which computes "
-                "something else than torch's layers of these names; build that module, load its state_dict, and use "
-                "carousel.interop.torch.load"
+                "something else than torch's layers of these names; build that module and load its state_dict: "
+                "carousel.interop.torch.load takes the module where a Network can be that"
             )
 
 

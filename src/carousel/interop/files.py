@@ -35,6 +35,12 @@ OTHERS = {
     ".npy": "NumPy arrays",
     ".json": "JSON",
     ".csv": "CSV",
+    ".parquet": "Parquet",
+    ".txt": "texts",
+    ".html": "HTML",
+    ".ort": "ONNX Runtime's own format",
+    ".pte": "ExecuTorch",
+    **dict.fromkeys((".gz", ".bz2", ".xz", ".zst", ".zip", ".7z", ".tar", ".tgz"), "compressed files"),
 }
 
 

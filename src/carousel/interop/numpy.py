@@ -9,6 +9,7 @@ reset gate acts before the product. Every `load` and `save` ends with a trial of
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -95,6 +96,7 @@ def _layer(k: int, layer: Layer) -> Recurrent:
             f"`layers[{k}]` must have the names {wanted}, got {' '.join(map(str, layer))[:160] or 'none'}."
         )
     arrays = [np.asarray(layer[name]) for name in _NAMES[cell]]
+    _check_shapes(k, _NAMES[cell], arrays)
     count = len(arrays) // 2
     try:
         made = layout.from_gates(cast(Any, cell), arrays[:count], arrays[count:])
@@ -103,6 +105,17 @@ def _layer(k: int, layer: Layer) -> Recurrent:
         return Recurrent(cast(Any, cell), (Weights(*made),), reset="before" if cell == "gru" else "after")
     except CarouselError as error:
         raise FormatError(f"`layers[{k}]`: {error}") from None
+
+
+def _check_shapes(k: int, names: Sequence[str], arrays: Sequence[Array]) -> None:
+    """Names the array that does not fit the others: the shape of most weights is taken for that of the layer."""
+    weights = len(names) // 2
+    ((shape, _),) = Counter(array.shape for array in arrays[:weights]).most_common(1)
+    for place, (name, array) in enumerate(zip(names, arrays, strict=True)):
+        fits = (shape,) if place < weights else ((*shape[:1],), (*shape[:1], 1))
+        if array.shape not in fits:
+            wanted = f"{shape}, as most weights have" if place < weights else " or ".join(map(str, fits))
+            raise FormatError(f"`layers[{k}]`: `{name}` must have shape {wanted}, got {array.shape}.")
 
 
 def _gates(layer: Recurrent) -> dict[str, Array]:

@@ -135,9 +135,10 @@ def _document(file: BinaryIO, size: int) -> tuple[dict[str, Any], dict[str, NDAr
 def _value(document: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Any:
     """The value of a document, sealed and complete."""
     if document["format"] not in FORMATS:
+        newer = "; a newer one may read it" * (document["format"] > FORMATS[-1])
         raise FormatError(
-            f"the file has format {document['format']}, this version of carousel reads formats 1 to {FORMATS[-1]}; "
-            "a newer one may read it"
+            f"the file has format {document['format']}, this version of carousel reads formats 1 to {FORMATS[-1]}"
+            f"{newer}"
         )
     if [*document] != ["format", "sha256", "value"]:
         raise FormatError("the document must have format, sha256 and value, in this order")

@@ -265,6 +265,11 @@ class Frequency:
         return self.seasons[0]
 
     @property
+    def within_a_day(self) -> bool:
+        """Whether a day has several rows, of which a clock may leave some out."""
+        return self.unit in ("us", "open") and self.step < DAY
+
+    @property
     def segment(self) -> int:
         """Rows of one natural sub-period, the stretch that a recurrent step reads at once.
 

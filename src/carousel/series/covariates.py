@@ -273,7 +273,7 @@ def category_codes(values: Iterable[Any], categories: Sequence[str]) -> Array:
 
     def code(value: Any) -> float:
         text = "" if value is None else str(value).strip()
-        if not text or (isinstance(value, float) and value != value) or text in ("<NA>", "NaT"):
+        if not text or (isinstance(value, float | np.floating) and value != value) or text in ("<NA>", "NaT"):
             return float("nan")
         return codes.get(text, meant.get(_meaning(text), float(len(codes))))
 

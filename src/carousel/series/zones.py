@@ -1,6 +1,7 @@
 """Time zones: rows are counted by the wall clock, and forecasts given back in the zone of the rows.
 
-The hour that a clock leaves out in spring is no row; that which it shows twice in autumn is the first of the two.
+The hour that a clock leaves out in spring is no row; that which it shows twice in autumn is the first of the two. A day
+is a row, also where it begins with the hour that is left out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,18 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-__all__ = ["canonical", "in_zone", "instants", "is_twice", "left_out", "minutes_ahead", "wall_clock"]
+from carousel.series.calendar import Frequency
+
+__all__ = [
+    "canonical",
+    "days_of",
+    "in_zone",
+    "instants",
+    "is_twice",
+    "left_out",
+    "minutes_ahead",
+    "wall_clock",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -72,10 +84,19 @@ def instants(stamps: Array, zone: str) -> tuple[Array, Array] | None:
     return (unique - offsets)[inverse], shown[inverse]
 
 
-def left_out(stamps: Array, zone: str | None) -> Array:
-    """Which wall clock times (N,) the clock of a zone leaves out; none without a zone, or of one unknown here."""
-    found = instants(stamps, zone) if zone is not None and stamps.dtype.kind == "M" else None
+def left_out(stamps: Array, zone: str | None, frequency: Frequency) -> Array:
+    """Which rows (N,) are at times that the clock of a zone leaves out; none without a zone, or of one unknown here."""
+    hours = stamps.dtype.kind == "M" and frequency.within_a_day
+    found = instants(stamps, zone) if zone is not None and hours else None
     return np.zeros(stamps.shape, bool) if found is None else ~found[1].reshape(stamps.shape)
+
+
+def days_of(stamps: Array, zone: str) -> Array:
+    """Days (N,) of which some begin later, for the clock leaves out midnight, at midnight; other times as they are."""
+    days = stamps.astype("datetime64[D]").astype("datetime64[us]")
+    late = np.flatnonzero(stamps != days)
+    found = instants(days[late], zone) if 0 < 2 * len(late) < len(stamps) else None
+    return stamps if found is None or found[1].any() else days
 
 
 def is_twice(stamp: Any, zone: str | None) -> bool:

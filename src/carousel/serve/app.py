@@ -45,13 +45,13 @@ def create_app(
         models: paths by name.
         limits: of the clients.
         state: directory where the states of the sequences are kept from a stop to the next start; a server that
-            runs has no file there.
+            runs has no file there. What could not be saved at the stop is told by `app.state.unsaved`, sentences.
 
     Raises:
         ArgumentError: no model, or a name that no address can have.
         FormatError: a file is no model, or the states are of another one.
         UnsupportedError: a forecaster that reads a covariate called `y` or `ds`.
-        OSError: the system could not read.
+        OSError: the system could not read, or there can be no file in `state`.
     """
     limits, metrics = limits or Limits(), Metrics()
     for name in models:
@@ -242,7 +242,9 @@ class _Conversation:
     async def _own_step(self, tree: Mapping[str, Any]) -> dict[str, Any]:
         """The reply to a message of the connection's own sequence, which begins with the first one that is served."""
         async with self._turn:
-            known = self._own in self._model.what.sequences
+            sequences = self._model.what.sequences
+            sequences.evict()
+            known = self._own in sequences
             if self._begun and not known:
                 self._begun = False
                 raise RequestError(

@@ -10,6 +10,7 @@ import numpy as np
 
 from carousel.errors import CarouselError, DataError, UnsupportedError
 from carousel.network.forecaster import Covariate
+from carousel.series.covariates import category_codes
 from carousel.series.history import Context
 from carousel.series.unit import TITLES, without
 from carousel.series.zones import left_out
@@ -195,10 +196,6 @@ class ServedForecaster:
             values = _as_numbers(values, column)
         elif any(type(value) is not str and value == value for value in values.tolist()):
             raise RequestError(f"the covariate {column.name!r} must be texts, or null where missing.")
-        if coming and any(value != value for value in values[N:].tolist()):
-            raise RequestError(
-                f"the covariate {column.name!r} must be known for all of the {coming} next rows."
-            )
         return values
 
     def _times(self, ds: Array) -> Array:
@@ -251,7 +248,7 @@ class ServedForecaster:
 
     def outputs(self, forecast: Forecast) -> dict[str, Array]:
         """A result by the names of `metadata`."""
-        there = ~left_out(forecast.ds[0], self._zone)
+        there = ~left_out(forecast.ds[0], self._zone, self.model.frequency)
         ds = forecast.ds[0][there]
         return {
             "ds": np.array(shown(ds), object if ds.dtype.kind == "M" else np.int64),
@@ -271,7 +268,7 @@ class ServedForecaster:
 
     def reply(self, forecast: Forecast) -> dict[str, Any]:
         """A result for a message: the columns of a forecast's table."""
-        return forecast_fields(forecast, self._zone)
+        return forecast_fields(forecast, self._zone, self.model.frequency)
 
     @property
     def series(self) -> tuple[str, ...]:
@@ -307,8 +304,9 @@ class ServedForecaster:
         else:
             state = self.sequences.get(sequence.id)
             self._check_series(state, job.series)
-        if job.ds is not None and len(job.ds):
-            job = self._on_grid(job, job.ds, state)
+        if len(job.y) and (job.ds is not None or self._zone is not None):
+            job = self._on_grid(job, state)
+        self._check_known(job, state)
         self.model.check_values("`y`", job.y, state)
         if sequence is not None and sequence.start and not sequence.end:
             self.sequences.begin(sequence.id, state)
@@ -325,18 +323,20 @@ class ServedForecaster:
                 409,
             )
 
-    def _on_grid(self, job: ForecasterJob, ds: Array, state: Context) -> ForecasterJob:
+    def _on_grid(self, job: ForecasterJob, state: Context) -> ForecasterJob:
         """The job with missing rows at the hours that the clock of the model leaves out.
 
         Raises:
             RequestError: its rows are not the next ones.
         """
-        grid = self.model.frequency.grid(state.next[0], len(ds))
-        if (grid == ds).all():
+        N, frequency = len(job.y), self.model.frequency
+        grid = frequency.grid(state.next[0], N)
+        if job.ds is not None and (grid == job.ds).all():
             return job
-        while (wanted := len(ds) - int((~(never := left_out(grid, self._zone))).sum())) > 0:
-            grid = self.model.frequency.grid(state.next[0], len(grid) + wanted)
+        while (wanted := N - int((~(never := left_out(grid, self._zone, frequency))).sum())) > 0:
+            grid = frequency.grid(state.next[0], len(grid) + wanted)
         due = grid[~never]
+        ds = due if job.ds is None else job.ds
         wrong = np.flatnonzero(due != ds)
         if len(wrong):
             w = int(wrong[0])
@@ -345,13 +345,32 @@ class ServedForecaster:
                 "a row that is missing is observed as null.",
                 409,
             )
-        places = np.flatnonzero(~never)
+        if not never.any():
+            return job
         spread = {}
         for name, values in {"y": job.y, **job.covariates}.items():
             rows = np.full(len(grid), np.nan, values.dtype)
-            rows[places] = values[: len(ds)]
-            spread[name] = np.concatenate([rows, values[len(ds) :]])
+            rows[~never] = values[:N]
+            spread[name] = np.concatenate([rows, values[N:]])
         return replace(job, y=spread.pop("y"), ds=grid, covariates=spread)
+
+    def _check_known(self, job: ForecasterJob, state: Context) -> None:
+        """Refuses future covariates that are missing in a row to forecast; hours that a clock leaves out are none.
+
+        Raises:
+            RequestError: one is missing.
+        """
+        K, frequency = self.model.value.horizon, self.model.frequency
+        for column in self._future:
+            values = job.covariates[column.name][-K:]
+            if column.categories is not None:
+                values = category_codes(values.tolist(), column.categories)
+            if (lost := np.isnan(values)).any():
+                times = frequency.grid(state.next[0], len(job.y) + K)[-K:]
+                if (lost & ~left_out(times, self._zone, frequency)).any():
+                    raise RequestError(
+                        f"the covariate {column.name!r} must be known for all of the {K} next rows."
+                    )
 
     def _to_come(self, jobs: list[ForecasterJob]) -> dict[str, list[Array]] | None:
         """The future covariates of the rows to forecast, (B, K) by name; None for a model without."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from errno import EACCES, EISDIR
+from errno import EACCES, EISDIR, ENOENT, ENOTDIR
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,12 @@ class Served:
 
 def _check_writable(path: Path) -> None:
     """An OSError now, and not when the server stops, if there can be no file at `path`."""
-    if path.is_dir():
-        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
-    if path.parent.is_dir() and not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PermissionError(EACCES, os.strerror(EACCES), str(path.parent))
+    folder = path.parent
+    for wrong, number, where in (
+        (path.is_dir(), EISDIR, path),
+        (not folder.exists(), ENOENT, folder),
+        (not folder.is_dir(), ENOTDIR, folder),
+        (not os.access(folder, os.W_OK | os.X_OK), EACCES, folder),
+    ):
+        if wrong:
+            raise OSError(number, os.strerror(number), str(where))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from carousel.errors import DataError
-from carousel.stream.cells import Dialect, place, stamp
+from carousel.stream.cells import Dialect, has_offset, place, stamp
 from carousel.stream.forecaster import ForecasterModel
 
 __all__ = ["AheadRows"]
@@ -43,6 +43,7 @@ class AheadRows:
             "the time": tuple(filter(None, (fitted.time, "ds"))),
         }
         self._dated = fitted.time is not None
+        self.offsets = False  # whether a time in it carries one from UTC
         self._version = self._stamp()
         self._rows = self._read()
 
@@ -74,7 +75,8 @@ class AheadRows:
         with open(self._path, newline="", encoding="utf-8-sig") as file:
             reader: Any = csv.reader(())
             try:
-                dialect = Dialect.of(file.readline().encode(), self._known)
+                first = next((line for line in file if line.strip()), "")
+                dialect = Dialect.of(first.encode(), self._known)
                 file.seek(0)
                 reader = csv.reader(file, strict=True, delimiter=dialect.separator)
                 for name, time, values in self._parsed(reader, dialect):
@@ -102,7 +104,7 @@ class AheadRows:
     def _parsed(self, reader: Any, dialect: Dialect) -> Iterator[tuple[str, int, Values]]:
         """Name of the series, time and values of each row."""
         ids = self._model.value.ids
-        header = [cell.strip() for cell in next(reader, [])]
+        header = [cell.strip() for cell in next(filter(any, reader), [])]
         named = len(ids) > 1 or bool(set(self._names["the series"]) & set(header))
         of_id = place(header, self._names["the series"], "the series") if named else None
         of_time = place(header, self._names["the time"], "the time") if self._dated else None
@@ -120,7 +122,9 @@ class AheadRows:
             if of_time is None:
                 due[name] = self._model.frequency.shift(time, np.int64(1))
             else:
-                at = stamp(cells[of_time].strip(), time.dtype, self._model.value.columns.zone)
+                cell = cells[of_time].strip()
+                at = stamp(cell, time.dtype, self._model.value.columns.zone)
+                self.offsets = self.offsets or has_offset(cell)
                 time = self._model.frequency.placed(np.asarray(at).astype(time.dtype))
             given = (cells[p] for p in places)
             yield name, int(time.astype(np.int64)), tuple(map(dialect.covariate, given, self.columns))

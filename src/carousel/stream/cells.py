@@ -14,6 +14,7 @@ import numpy as np
 
 from carousel.errors import DataError
 from carousel.network.forecaster import Covariate
+from carousel.series.covariates import category_codes
 from carousel.series.zones import in_zone, minutes_ahead
 from carousel.stream.covariates import check_covariate
 from carousel.stream.lines import LINE_LIMIT
@@ -96,7 +97,8 @@ class Dialect:
         """
         cell = cell.strip()
         if column.categories is not None:
-            return cell or float("nan")  # "none" may be a category
+            missing = np.isnan(category_codes([cell], column.categories)[0])  # "none" may be a category
+            return float("nan") if missing else cell
         flag = _FLAGS.get(cell.lower())
         number = self.number(cell, f"the covariate {column.name!r}") if flag is None else flag
         check_covariate(column, np.array([number]))
@@ -147,8 +149,8 @@ def stamp(cell: str, dtype: np.dtype[Any], zone: str | None = None) -> Any:
 
 
 def has_offset(cell: str) -> bool:
-    """Whether a time carries an offset from UTC."""
-    match = _TIME.fullmatch(cell)
+    """Whether a text that `stamp` reads carries an offset from UTC."""
+    match = _TIME.fullmatch(_year_first(cell))
     return match is not None and match[7] is not None
 
 

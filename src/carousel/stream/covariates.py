@@ -126,7 +126,7 @@ class CovariateReader:
         """
         seen, (B, K, F) = _of(context), future.shape
         rows = encode(self.paths.of("future"), future.reshape(B * K, F), np.repeat(np.arange(B) * K, K))
-        whole = np.concatenate([seen.future[:, : self._lookback], rows.reshape(B, K, -1)], 1)
+        whole = np.concatenate([seen.future[:, : self._lookback], rows.reshape(B, K, rows.shape[1])], 1)
         return replace(context, covariates=replace(seen, future=whole))
 
     def complete(self, context: Context, future: Given | None) -> Context:
@@ -145,7 +145,11 @@ class CovariateReader:
         raw = coded(columns, self._with_holidays(future or {}, stamps), shape)
         for c, column in enumerate(columns):
             check_covariate(column, raw[..., c])
-        missing = np.argwhere(np.isnan(raw) & ~left_out(stamps, self._zone)[..., None])
+        lost, never = np.isnan(raw), left_out(stamps, self._zone, self._frequency)
+        # What is no row, and gets no forecast, is as the one before, as in `Forecaster.predict`.
+        for b, k in np.argwhere(never & lost.all(-1)):
+            raw[b, k] = raw[b, k - 1] if k else 0.0
+        missing = np.argwhere(lost & ~never[..., None])
         if len(missing):
             b, k, c = missing[0]
             raise DataError(

@@ -121,7 +121,9 @@ class NetworkModel:
         Args:
             x: (T, B, I).
             state: as `start` gives it; stays as it is.
-            lengths: (B,) integers, the steps of each row; those beyond are left out, as by a mask. None is T.
+            lengths: (B,) integers, the steps of each row; None is T. What is beyond is not read, and states stay;
+                a Reverse turns a row within its length, and a LastStep takes its last step, of a row of length 0
+                what the layers make of its state.
 
         Raises:
             ShapeError: `x`, `state` or `lengths` does not fit.
@@ -139,9 +141,7 @@ class NetworkModel:
             got = f"{steps.min()} to {steps.max()}" if B and steps.dtype.kind in "iu" else f"{steps.dtype}"
             raise ArgumentError(f"`lengths` must be integers between 0 and T = {T}, got {got}.")
         y = self._empty(T, B)
-        Pipeline(self.network.layers, self._low).run(
-            x, state.h, state.c, y, np.arange(T)[:, None] < steps.astype(np.int64)
-        )
+        Pipeline(self.network.layers, self._low).run(x, state.h, state.c, y, steps.astype(np.int64))
         return y, state
 
     def start(self, batch: int = 1) -> State:

@@ -29,8 +29,10 @@ from carousel.stream.layers import compiled
 __all__ = ["Pipeline", "is_plain", "stack"]
 
 Array = NDArray[Any]
-Part = Callable[[Array, Array | None, Sequence[Array], Sequence[Array | None]], tuple[Array, Array | None]]
-"""(x, mask (T, B) of the steps that count, h, c) -> (y, mask); h and c are overwritten."""
+Part = Callable[
+    [Array, Array | None, Array | None, Sequence[Array], Sequence[Array | None]], tuple[Array, Array | None]
+]
+"""(x, mask (T, B) of the steps that count, lengths (B,), h, c) -> (y, mask); h and c are overwritten."""
 
 
 def is_plain(layer: Layer) -> bool:
@@ -53,14 +55,18 @@ class Pipeline:
             self._parts.append((_part(layer, low_precision), count))
 
     def run(
-        self, x: Array, h: Sequence[Array], c: Sequence[Array | None], y: Array, mask: Array | None = None
+        self, x: Array, h: Sequence[Array], c: Sequence[Array | None], y: Array, lengths: Array | None = None
     ) -> bool:
-        """As `_core.Stack.run`; `mask` (T, B) is False where a step is left out, whatever the layers' own masks say."""
-        done, counts = 0, mask
+        """As `_core.Stack.run`; steps beyond `lengths` (B,) are left out, whatever the layers' own masks say."""
+        within = None
+        if lengths is not None:
+            within = np.arange(len(x))[:, None] < lengths
+            x = np.where(within if x.ndim == 2 else within[..., None], x, x.dtype.type(0))
+        done, mask = 0, within
         for part, count in self._parts:
-            x, counts = part(x, counts, h[done : done + count], c[done : done + count])
-            if counts is not None and mask is not None:
-                counts = counts & mask
+            x, mask = part(x, mask, lengths, h[done : done + count], c[done : done + count])
+            if mask is not None and within is not None:
+                mask = mask & within
             done += count
         y[...] = x
         return True
@@ -77,23 +83,38 @@ def _part(layer: Layer, low_precision: bool) -> Part:
     if isinstance(layer, Recurrent):
         return _recurrent(layer, low_precision)
     if isinstance(layer, Masking):
-        return lambda x, mask, h, c: _masked(layer, x)
+        return lambda x, mask, lengths, h, c: _masked(layer, x)
     if isinstance(layer, Embedding):
-        return lambda ids, mask, h, c: (layer.W[ids], ids != 0 if layer.mask_zero else mask)
+        return lambda ids, mask, lengths, h, c: (layer.W[ids], ids != 0 if layer.mask_zero else mask)
     if isinstance(layer, LastStep):
-        return lambda x, mask, h, c: (x[-1], None)
+        return lambda x, mask, lengths, h, c: (_last(x, lengths), None)
+    if isinstance(layer, Reverse):
+        return lambda x, mask, lengths, h, c: (_reversed(x, lengths), mask)
     function = _function(layer)
-    return lambda x, mask, h, c: (function(x), mask)
+    return lambda x, mask, lengths, h, c: (function(x), mask)
 
 
-def _function(layer: Dense | Activation | Normalization | Reverse) -> Callable[[Array], Array]:
+def _last(x: Array, lengths: Array | None) -> Array:
+    """The last step of each row; of one without steps that which a recurrent layer gives for its state."""
+    y: Array = x[-1] if lengths is None else x[np.maximum(lengths, 1) - 1, np.arange(x.shape[1])]
+    return y
+
+
+def _reversed(x: Array, lengths: Array | None) -> Array:
+    """Every row turned round, within its length; what is beyond stays where it is."""
+    if lengths is None:
+        return x[::-1]
+    t = np.arange(len(x))[:, None]
+    y: Array = x[np.where(t < lengths, lengths - 1 - t, t), np.arange(x.shape[1])]
+    return y
+
+
+def _function(layer: Dense | Activation | Normalization) -> Callable[[Array], Array]:
     """What a layer computes that knows neither masks nor states."""
     if isinstance(layer, Dense):
         return _dense(layer)
     if isinstance(layer, Activation):
         return _ACTIVATIONS[layer.function]
-    if isinstance(layer, Reverse):
-        return lambda x: x[::-1]
     mean, scale = layer.mean, layer.scale
     return (lambda x: mean + x * scale) if layer.invert else (lambda x: (x - mean) / scale)
 
@@ -118,7 +139,7 @@ def _recurrent(layer: Recurrent, low_precision: bool) -> Part:
     ]
 
     def recurrent(
-        x: Array, mask: Array | None, h: Sequence[Array], c: Sequence[Array | None]
+        x: Array, mask: Array | None, _: Array | None, h: Sequence[Array], c: Sequence[Array | None]
     ) -> tuple[Array, Array | None]:
         x = np.require(x, requirements=["C", "A"])
         if plain is not None and mask is None:

@@ -15,9 +15,10 @@ import numpy as np
 
 from carousel.errors import ArgumentError, DataError
 from carousel.network.forecaster import Covariate
+from carousel.series.calendar import Frequency
 from carousel.series.history import Context
 from carousel.series.unit import TITLES, without
-from carousel.series.zones import left_out
+from carousel.series.zones import in_zone, left_out
 from carousel.stream.ahead import NAN, AheadRows
 from carousel.stream.cells import Dialect, has_offset, place, stamp
 from carousel.stream.forecast import Forecast
@@ -168,7 +169,9 @@ class ForecasterRows:
             model.covariates.check_holidays()
             self._past, self._future = model.covariates.past, model.covariates.future
         self._ahead = _ahead(model, self._future, id, future)
-        self._dated, self._zone, self._offsets_said = columns.time is not None, columns.zone, False
+        self._dated, self._zone = columns.time is not None, columns.zone
+        nothing = np.array([], "M8[us]")
+        self._says_offsets = in_zone(nothing, np.array([], np.int64), columns.zone) is None  # once
         self._names = {
             "id": tuple(filter(None, (id or columns.id, "unique_id"))),
             "ds": tuple(filter(None, (columns.time, "ds"))),
@@ -236,15 +239,13 @@ class ForecasterRows:
             gap = self._gap(ds, state)
         self.model.check_values("the value", np.array([y]), state)
         remarks = [] if self._ahead is None else [*filter(None, [self._ahead.renew()])]
-        if self._dated and self._zone is None and not self._offsets_said and has_offset(value["ds"]):
-            self._offsets_said = True
+        ahead = self._ahead is not None and self._ahead.offsets
+        dropped = self._dated and self._says_offsets and (ahead or has_offset(value["ds"]))
+        if dropped:
             remarks.append(
                 "UTC offsets are dropped here and below: times are read as the wall clock shows them"
             )
-        lost = (
-            gap - int(left_out(self.model.frequency.grid(state.next[0], gap), self._zone).sum()) if gap else 0
-        )
-        if lost:
+        if gap and (lost := self._there(gap, state)):
             remarks.append(f"{lost} row{'s' * (lost > 1)} before it {'are' if lost > 1 else 'is'} missing")
         for _ in range(gap):
             state = self.model.observe(state.next, np.nan, state, self._covariates(name, state, None))
@@ -266,6 +267,7 @@ class ForecasterRows:
         unit = self.model.value.scaling.unit
         if without(np.array(y), unit):
             remarks.append(f"{y:g} has no {TITLES[unit]}, which this model sees: counted as missing")
+        self._says_offsets &= not dropped
         return Answer(_json(fields | answer), name, state, "; ".join(remarks))
 
     def keep(self, answer: Answer) -> None:
@@ -273,7 +275,8 @@ class ForecasterRows:
         self.states[answer.stream] = answer.state
 
     def _forecast(self, state: Context, future: Any) -> dict[str, Any]:
-        return forecast_fields(self.model.forecast(state, future=future), self._zone)
+        forecast = self.model.forecast(state, future=future)
+        return forecast_fields(forecast, self._zone, self.model.frequency)
 
     def _covariates(self, name: str, state: Context, cells: list[str] | None) -> dict[str, list[float | str]]:
         """Those of the next row, whose cells these are: what it does not say is what was known ahead, or missing."""
@@ -284,9 +287,7 @@ class ForecasterRows:
             for column in self._past + self._future:
                 if column.name in self._beside:
                     value = self._dialect.covariate(cells[self._beside[column.name]], column)
-                    if (
-                        value == value or column.name not in given
-                    ):  # an empty cell does not hide what was known ahead
+                    if value == value:  # an empty cell does not hide what was known ahead
                         given[column.name] = [value]
         return given
 
@@ -295,7 +296,8 @@ class ForecasterRows:
         if self._ahead is None:
             return None, ""
         times = self.model.frequency.grid(state.next[0], self.model.value.horizon)
-        values, no_hour = self._ahead.values(name, times), left_out(times, self._zone)
+        values = self._ahead.values(name, times)
+        no_hour = left_out(times, self._zone, self.model.frequency)
         for column, of_column in values.items():
             for time, value, never in zip(times, of_column, no_hour, strict=True):
                 if value != value and not never:
@@ -334,6 +336,11 @@ class ForecasterRows:
             )
         return gap
 
+    def _there(self, gap: int, state: Context) -> int:
+        """How many of the next `gap` rows the clock of the model does not leave out."""
+        times = self.model.frequency.grid(state.next[0], gap)
+        return gap - int(left_out(times, self._zone, self.model.frequency).sum())
+
 
 def _ahead(
     model: ForecasterModel, columns: tuple[Covariate, ...], id: str | None, future: str | None
@@ -349,13 +356,14 @@ def _ahead(
     return None if future is None else AheadRows(future, model, id)
 
 
-def forecast_fields(forecast: Forecast, zone: str | None) -> dict[str, Any]:
+def forecast_fields(forecast: Forecast, zone: str | None, frequency: Frequency) -> dict[str, Any]:
     """The forecast of one series for JSON: `ds`, `carousel`, and the bounds as in a forecast's table.
 
     Args:
         zone: of the model; there is no row at an hour that its clock leaves out.
+        frequency: of its rows.
     """
-    there = ~left_out(forecast.ds[0], zone)
+    there = ~left_out(forecast.ds[0], zone, frequency)
     fields: dict[str, Any] = {
         "ds": shown(forecast.ds[0][there]),
         "carousel": _floats(forecast.mean[0][there]),
