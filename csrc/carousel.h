@@ -12,7 +12,8 @@
 //
 // What the options change in these equations is in docs/options.md. Sequences are addressed by element strides for time
 // and batch; features are contiguous, so time-major, batch-major and one half of a bidirectional output are all the same
-// call. No function throws, allocates, or keeps a pointer; each returns a status. Arrays never overlap unless said so.
+// call. No function throws, allocates, or keeps a pointer, but that a build without OpenMP makes the threads of every call
+// anew, fewer where the system refuses them. Each returns a status. Arrays never overlap unless said so.
 // Results have the same bits for any number of threads, and a row's result is the same whatever the other rows are.
 #ifndef CAROUSEL_H
 #define CAROUSEL_H
@@ -109,7 +110,7 @@ typedef struct carousel_forward_arrays {
   void* reserve;                // NULL: no backward pass will follow. Begins with the gates after their activations,
                                 // [T, B, G*H], a GRU's [T, B, 4H] with R_n h + b_Rn last; then, 64-byte aligned, the
                                 // LSTM's cells [T, B, H]; rows and steps are those of y. An RNN leaves its activations,
-                                // [T, B, H], where an option is on
+                                // [T, B, H], where zoneout_h is on
   void* scratch;
 } carousel_forward_arrays;
 
@@ -126,7 +127,7 @@ typedef struct carousel_backward_arrays {
   const void* dy;               // [T, B, P] by strides; NULL: zeros
   int64_t dy_step, dy_row;
   const void *dh_n, *dc_n;      // [B, P], [B, H] contiguous; NULL: zeros
-  const void *dgates, *dcells;  // gradients of what reserve holds, laid out like it; NULL: zeros
+  const void *dgates, *dcells;  // gradients of what reserve holds, laid out like it; NULL: zeros, as where it holds none
   void* dx;                     // [T, B, I] by strides; NULL: not wanted, as for every output below
   int64_t dx_step, dx_row;
   void *dh_0, *dc_0;            // [B, P], [B, H]: of the state before step `first`

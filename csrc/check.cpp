@@ -89,6 +89,8 @@ carousel_status check(const carousel_options& options, const carousel_sizes& siz
     return CAROUSEL_NULL_POINTER;
   if (options.products != CAROUSEL_PRODUCTS_FULL) return CAROUSEL_BAD_OPTION;
   if ((a.dgates || a.dcells) && !(options.first == 0 && options.last == 0)) return CAROUSEL_BAD_OPTION;
+  const bool rnn = options.cell == CAROUSEL_RNN_TANH || options.cell == CAROUSEL_RNN_RELU;
+  if (a.dgates && rnn && !(options.zoneout_h > 0)) return CAROUSEL_BAD_OPTION;  // reserve holds no gates
   if (const carousel_status status = check_options(options, sizes, a); status != CAROUSEL_OK) return status;
   return check_weights(options, sizes, a.weights);
 }

@@ -110,8 +110,8 @@ carousel_status carousel_backward(const carousel_options* options, const carouse
   const LayerTable* layer;
   if (const carousel_status status = find(options, sizes, layer); status != CAROUSEL_OK) return status;
   if (!arrays) return CAROUSEL_NULL_POINTER;
-  carousel_memory memory;
-  layer->memory(*options, *sizes, memory);
+  carousel_memory memory{};
+  if (!arrays->reserve) layer->memory(*options, *sizes, memory);
   if (const carousel_status status = check(*options, *sizes, *arrays, memory.reserve > 0); status != CAROUSEL_OK) return status;
   layer->backward(*options, *sizes, *arrays, useful_threads(*options, *sizes, layer->gates));
   return CAROUSEL_OK;

@@ -34,7 +34,7 @@ struct Case {
   bool lstm() const { return cell == CAROUSEL_LSTM || cell == CAROUSEL_LSTM_COUPLED; }
   bool rnn() const { return cell == CAROUSEL_RNN_TANH || cell == CAROUSEL_RNN_RELU; }
   int64_t gates() const { return cell == CAROUSEL_LSTM ? 4 : rnn() ? 1 : 3; }
-  int64_t kept_gates() const { return lstm() ? gates() : rnn() ? 1 : 4; }  // blocks of H that reserve holds
+  int64_t kept_gates() const { return lstm() ? gates() : rnn() ? zoneout > 0 : 4; }  // blocks of H that reserve holds
   int64_t width() const { return projected > 0 ? projected : hidden; }
 
   std::string name() const {
@@ -381,7 +381,7 @@ class Run {
     a.dy = dy_.data(), a.dy_step = dy_.step(), a.dy_row = dy_.row();
     a.dh_n = or_null(found.dh_0), a.dc_n = or_null(found.dc_0);
     if (c_.gate_gradients) {
-      a.dgates = dreserve.data();
+      a.dgates = c_.kept_gates() > 0 ? dreserve.data() : nullptr;
       a.dcells = c_.lstm() ? static_cast<char*>(dreserve.data()) + cells_at() : nullptr;
     }
     Results<T> here;

@@ -2,6 +2,7 @@
 
     python tests/kernels.py PROBLEM ...           judges each, prints what differs, exits 1 if anything does
     python tests/kernels.py --guard PROBLEM ...   arrays end at, then begin behind, a page that faults
+    python tests/kernels.py --bounds PROBLEM ...  sums and cells just inside, at and just beyond the bounds of clips
     ... -                                         problems from standard input, one a line
 
 The strings are those of problems.py. CAROUSEL_ISA picks the instruction set, OMP_NUM_THREADS the threads.
@@ -18,7 +19,7 @@ from dataclasses import replace
 import numpy as np
 
 from carousel import _core
-from carousel.reference import Options, gru, lstm, rnn
+from carousel.reference import Options, Weights, gru, lstm, rnn
 from carousel.reference.stack import turn
 from problems import CELLS, DTYPES, ZONEOUT, Data, Problem
 
@@ -307,6 +308,40 @@ def judge(problem: Problem, allocate: Allocate = plain) -> list[str]:
     return lines
 
 
+def near_bounds(problem: Problem, factor: float) -> Data:
+    """Data in which every sum is `factor` times ±clip, or else the first cell that times ±cclip, to the bit.
+
+    Only biases, or only the first cell, make them; a clip must be a power of two, which float32 has exactly.
+    """
+    data, G = problem.data(), problem.gates * problem.H
+    signs = np.where(np.arange(G) % 3 == 0, -1, 1).astype(data.x.dtype)
+    norm, peephole = data.options.layer_norm, data.options.peephole
+    if norm is not None:
+        norm = norm._replace(gain_x=0 * norm.gain_x, gain_h=0 * norm.gain_h)
+    w = Weights(*(0 * value for value in data.w))._replace(b_W=factor * problem.clip * signs)
+    options = data.options._replace(layer_norm=norm, peephole=None if peephole is None else 0 * peephole)
+    c_0 = data.c_0  # halved by f = σ(0), and i ∘ g = 0
+    if problem.cclip:
+        c_0 = np.tile(2 * factor * problem.cclip * signs[: problem.H], (problem.B, 1))
+    return data._replace(w=w, c_0=c_0, options=options)
+
+
+def judge_bounds(problem: Problem) -> list[str]:
+    """What is wrong about the bounds of a clip, from which on no gradient passes."""
+    lines = []
+    for factor in (1 - 2**-6, 1.0, 1 + 2**-6):
+        data = near_bounds(problem, factor)
+        found = by_address(problem, data)
+        lines += [
+            f"{factor} times the bound: {line}"
+            for line in differences(problem, found, reference(problem, data, found["y"].astype(np.float64)))
+        ]
+        stopped = [found["db_W"]] if problem.clip else [found["dc_0"]] if problem.T == 1 else []
+        if factor >= 1 and any(gradient.any() for gradient in stopped):
+            lines.append(f"{problem}: a gradient passes {factor} times the bound [{_core.isa()}]")
+    return lines
+
+
 # ---- guard pages ----
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -364,7 +399,8 @@ def judge_guarded(problem: Problem) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     guard = "--guard" in arguments
-    texts = [text for text in arguments if text != "--guard"]
+    judged = judge_bounds if "--bounds" in arguments else judge_guarded if guard else judge
+    texts = [text for text in arguments if not text.startswith("--")]
     if texts == ["-"]:
         texts = sys.stdin.read().split()
     if not texts:
@@ -375,7 +411,7 @@ def main(arguments: list[str]) -> int:
         problem = Problem.parse(text)
         if guard:
             print(problem, flush=True)  # the last one printed is the one that faulted
-        for line in (judge_guarded if guard else judge)(problem):
+        for line in judged(problem):
             wrong += 1
             print(line)
     print(f"{len(texts)} problems on {_core.isa()}, {wrong} differences")

@@ -186,6 +186,49 @@ def test_a_forked_child_finishes(sizes, python):
     assert done.returncode == 0, f"{done.returncode} {done.stderr}"
 
 
+REFUSED = """
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include "team.h"
+
+static int left;  // threads that the system still gives
+
+extern "C" int pthread_create(pthread_t* thread, const pthread_attr_t* how, void* (*start)(void*), void* argument) {
+  if (left-- <= 0) return EAGAIN;
+  using Create = int (*)(pthread_t*, const pthread_attr_t*, void* (*)(void*), void*);
+  return reinterpret_cast<Create>(dlsym(RTLD_NEXT, "pthread_create"))(thread, how, start, argument);
+}
+
+int main(int, char** arguments) {
+  left = std::atoi(arguments[1]);
+  int seen[4] = {};
+  carousel_team_run(4, [](const Team* team, void* seen) {
+    static_cast<int*>(seen)[team->member] = team->size;
+    team->barrier();
+  }, seen);
+  std::printf("%d %d %d %d", seen[0], seen[1], seen[2], seen[3]);
+}
+"""
+
+
+def test_where_the_system_refuses_threads_fewer_do_the_work(tmp_path):
+    """In a build without OpenMP, whose teams are made anew in each call: no exception leaves it, and nobody waits."""
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("no C++ compiler")
+    source, program = tmp_path / "refused.cpp", tmp_path / "refused"
+    source.write_text(REFUSED, encoding="utf-8")
+    flags, team = ["-std=c++20", f"-I{ROOT / 'csrc'}", "-pthread"], ROOT / "csrc/team_std.cpp"
+    subprocess.run([compiler, *flags, source, team, "-o", program, "-ldl"], check=True)
+    for given, sizes in ((3, "4 4 4 4"), (2, "3 3 3 0"), (1, "2 2 0 0"), (0, "1 0 0 0")):
+        done = subprocess.run([program, str(given)], capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, sizes), done.stderr
+
+
 def test_sums_have_one_order():
     """No OpenMP reduction and no float atomic anywhere: their order depends on who comes first."""
     forbidden = re.compile(r"omp\b[^\n]*\breduction|omp atomic|atomic(_ref)?<\s*(float|double|T)\b")

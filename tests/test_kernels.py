@@ -119,6 +119,28 @@ def test_a_missing_instruction_set_is_an_error_that_lists_those_present(python):
     )
 
 
+BOUNDED = [
+    Problem.parse(f"{cell}:T{T},B3,H19,{words},{dtype}")
+    for cell, each in {
+        "lstm": ("clip0.5", "ln,clip0.5", "peep,proj7,clip0.5", "coupled,clip0.5", "cclip0.5", "coupled,ln,cclip0.5"),
+        "gru": ("clip0.5", "ln,clip0.5"),
+        "gru_reset_before": ("clip0.5", "ln,clip0.5"),
+        "rnn_tanh": ("clip0.5", "ln,clip0.5", "zone,clip0.5"),
+        "rnn_relu": ("clip0.5", "ln,clip0.5"),
+    }.items()
+    for words in each
+    for T in (1, 4)
+    for dtype in ("f32", "f64")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("isa", _core.isas())
+def test_no_gradient_passes_from_the_bound_of_a_clip_on(isa, python):
+    done = python("kernels.py", "--bounds", "-", isa=isa, text="\n".join(map(str, BOUNDED)))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr
+    assert done.stdout == f"{len(BOUNDED)} problems on {isa}, 0 differences\n"
+
+
 # Tails of every kind: H and I below, at and just above a register; rows left over from a tile.
 GUARDED = [
     str(Problem(cell, 3, B, I, H, reverse, True, True, layout, dtype))
@@ -338,8 +360,29 @@ def test_sizes_that_cannot_be_are_refused():
             _core.Layers(1, 0, 1, 1, **refused)
     with pytest.raises(ValueError, match="missing"):
         layer.forward(1, 1, 0, 0, 0, 0, 0, [0] * 4, [], 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
+    some, rnn = np.zeros(1, np.float32).ctypes.data, _core.Layers(3, 0, 1, 1)
+    with pytest.raises(ValueError, match="does not offer"):  # gradients of gates that an RNN does not leave
+        rnn.backward(1, 1, some, 1, 1, 0, 0, [some] * 2, [], some, 1, 1, 0, 0, 0, False, 0, 0, some, 1, 1,
+                     0, 0, some, 0, 0, 0, 0, 0, [some] * 2)  # fmt: skip
     with pytest.raises(ValueError, match="number of addresses"):
         layer.forward(1, 1, 0, 0, 0, 0, 0, [0] * 11, [], 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
+
+
+@both
+def test_what_a_forward_pass_leaves(dtype):
+    """Bytes: gates, cells, and what options add to them. Of a clip nothing; of an RNN nothing that y does not hold."""
+    T, B, H, item = 10, 4, 32, 4 if dtype == "f32" else 8
+
+    def left(cell, **options):
+        return _core.Layers(cell, int(dtype == "f64"), 16, H, **options).reserve_bytes(T, B)
+
+    row = T * B * H * item
+    assert [left(cell) for cell in range(6)] == [5 * row, 4 * row, 4 * row, 0, 0, 4 * row]
+    for cell in range(6):
+        assert left(cell, clip=1.0) == left(cell)
+        assert left(cell, zoneout_h=0.5) == max(left(cell), row)
+        assert left(cell, normalized=True) >= left(cell) + 2 * row
+    assert left(0, cell_clip=1.0) == left(0)
 
 
 def test_a_wrong_result_is_noticed():

@@ -232,6 +232,23 @@ def test_a_dispatch_mode_sees_torchs_operations():
     assert len(seen) > 3
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"])
+def test_under_fake_tensors(kind):
+    """Which have no memory: a known call is not one like them, although the tensors are the same."""
+    from torch._subclasses import FakeTensor, FakeTensorMode
+
+    ours = getattr(carousel.nn, kind)(3, 5)
+    x = X[0] if kind.endswith("Cell") else X
+    for _ in range(3):
+        ours(x)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert not ours._again.holds(ours, x, (), list(ours.parameters()))
+        first = tensors(ours(x))[0]
+    assert isinstance(first, FakeTensor)
+    assert first.shape == (*x.shape[:-1], 5)
+    assert type(tensors(ours(x))[0]) is torch.Tensor
+
+
 @pytest.mark.filterwarnings("ignore:`torch.jit.script`")  # torch's own, for its forward mode
 def test_transforms():
     true, ours = pair()

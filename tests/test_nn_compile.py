@@ -1,4 +1,4 @@
-"""torch.compile takes our layers whole, with nothing set by the user: one graph for every T and B, and gradients."""
+"""torch.compile takes our layers whole, nothing set by the user: one graph for every T and B from 2 on; gradients."""
 
 import subprocess
 import sys
@@ -82,6 +82,17 @@ def test_one_graph_for_every_length_and_batch(form, given):
         with torch.compiler.set_stance("fail_on_recompile" if k else "default"):
             found = outcome(compiled, module, x, hx)
         assert_close(found, outcome(module, module, x, hx))
+
+
+@forms
+def test_sizes_of_one_are_right(form):
+    """torch makes graphs of their own for them."""
+    kind, options = FORMS[form]
+    module = module_of(kind, **options)
+    compiled = torch.compile(module, backend="aot_eager", fullgraph=True, dynamic=True)
+    for T, B in ((7, 11), (1, 11), (7, 1), (1, 1)):
+        x, hx = arguments_of(module, T, B)
+        assert_close(outcome(compiled, module, x, hx), outcome(module, module, x, hx))
 
 
 def test_without_dynamic_the_second_shape_makes_it_so():
@@ -173,6 +184,64 @@ def test_misuse_is_told_in_torchs_words():
                 call(wrong)
             seen.append(str(caught.value))
         assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_gates_break_the_graph_and_are_right(kind, backend):
+    """In a model, as its whole, and for modules of several sizes in one process."""
+
+    class Model(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x, hx):
+            y, state, gates = self.layer(x.sin(), hx, return_gates=True)
+            return (y.cos(), state, *(gate for gate in gates if gate is not None))
+
+    for layers in (1, 2):
+        module = module_of(kind, num_layers=layers)
+        x, hx = arguments_of(module)
+        compiled = torch.compile(Model(module), backend=backend)
+        assert_close(outcome(compiled, module, x, hx), outcome(Model(module), module, x, hx))
+        *_, found = torch.compile(module, backend=backend)(x, hx, return_gates=True)
+        *_, right = module(x, hx, return_gates=True)
+        assert_close(found, right)
+
+
+def test_gates_in_a_graph_that_may_not_break_are_refused():
+    compiled = torch.compile(nn.GRU(3, 5), backend="eager", fullgraph=True)
+    with pytest.raises(torch._dynamo.exc.Unsupported, match="`return_gates=True` has no place in a graph"):
+        compiled(torch.zeros(6, 4, 3), return_gates=True)
+
+
+def gates(module, x):
+    torch.compile(module, backend="eager")(x, return_gates=True)
+
+
+def another_width(module, x):
+    with pytest.raises(RuntimeError, match="Expected 3, got 2"):
+        torch.compile(module, backend="eager")(x[..., :2])
+
+
+def broken_lengths(module, x):
+    with pytest.raises(ArgumentError, match="`lengths` must be whole numbers"):
+        torch.compile(module, backend="eager")(x, lengths=[1.5] * 4)
+
+
+@pytest.mark.parametrize("call", [gates, another_width, broken_lengths])
+def test_what_breaks_a_graph_spoils_no_other(call):
+    """Dynamo leaves out a function that has raised, and compiles those that it calls one by one."""
+    x = torch.randn(7, 4, 3)
+    module = nn.LSTM(3, 8)
+    for _ in range(3):
+        module(x)  # which notes what it has checked
+    call(module, x)
+    for other in (module, nn.LSTM(3, 16), nn.LSTM(3, 8, 2, zoneout=0.5).eval(), nn.GRU(3, 9, 2)):
+        compiled = torch.compile(other, backend="aot_eager", fullgraph=True)
+        for lengths in (None, [7, 1, 2, 3]):
+            torch.testing.assert_close(compiled(x, lengths=lengths)[0], other(x, lengths=lengths)[0])
 
 
 def test_a_packed_sequence_breaks_the_graph_and_is_right():

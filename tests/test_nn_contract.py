@@ -253,6 +253,20 @@ def test_a_whole_module_needs_trust(kind):
     assert torch.equal(flat(loaded(inputs(kind)))[0], flat(module(inputs(kind)))[0])
 
 
+@layers
+def test_a_whole_module_with_options_needs_no_more_trust(kind):
+    """Whoever allows the layer by name need not name the classes of its options."""
+    module, file = getattr(nn, kind)(3, 5, layer_norm=True, zoneout=0.1, recompute=2).eval(), io.BytesIO()
+    torch.save(module, file)
+    file.seek(0)
+    from torch.serialization import safe_globals
+
+    with safe_globals([getattr(nn, kind)]):
+        loaded = torch.load(file)
+    assert repr(loaded) == repr(module)
+    assert torch.equal(loaded(inputs(kind))[0], module(inputs(kind))[0])
+
+
 # ---- torch.jit.script ----
 
 

@@ -152,3 +152,34 @@ def test_second_derivatives(kind, names):
     inputs = (x, *states, *named.values())
     assert torch.autograd.gradcheck(function, inputs, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("options", [{}, {"layer_norm": True}, {"recompute": 2}], ids=str)
+@pytest.mark.parametrize(
+    ("kind", "bound"),
+    [("LSTM", "clip"), ("LSTM", "cell_clip"), ("GRU", "clip"), ("RNN", "clip"), ("relu", "clip")],
+)
+def test_no_gradient_passes_at_a_bound(kind, bound, options):
+    """Of sums, or of a first cell, that are the bound to the bit; nor in a pass that can be differentiated again."""
+    given = {"nonlinearity": "relu"} if kind == "relu" else {}
+    module = module_of("RNN" if kind == "relu" else kind, **{bound: 1.0}, **options, **given)
+    x, hx = arguments_of(module, T=1 if bound == "cell_clip" else 7)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if not name.startswith("gain_ch"):
+                parameter.zero_()
+        if bound == "clip":
+            module.bias_ih_l0.fill_(1.0)[::3] = -1.0
+        else:
+            hx[1].fill_(2.0)[..., ::3] = -2.0  # halved by f = σ(0)
+    stopped = hx[1] if bound == "cell_clip" else module.bias_ih_l0
+    sources, seen = [stopped, *module.parameters()], []
+    y = module(x, hx)[0]
+    for again in (False, True):
+        found = torch.autograd.grad(
+            y.sum(), sources, create_graph=again, retain_graph=True, materialize_grads=True
+        )
+        assert not found[0].any()
+        seen.append([gradient.detach() for gradient in found])
+    for first, second in zip(*seen, strict=True):
+        torch.testing.assert_close(second, first, rtol=0, atol=TOLERANCE)

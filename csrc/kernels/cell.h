@@ -17,11 +17,15 @@ struct Traits {
   bool one_bias;             // b_W and b_R only ever appear as their sum
   bool has_cells;
   bool inference_gates;      // the second phase reads what the first one kept
+  bool shows_gate;           // its one gate is its output, and kept only where zoneout changes that
   Blocks input, recurrent;   // of da that go through W, and through R
   Blocks candidate;          // of a second phase, whose product reads r ∘ h
   int groups;                // gates whose sums a layer normalisation takes together
   double scales[4];          // what the weights of each gate are multiplied by, for its activation (math.h)
 };
+
+// Whether a training pass leaves gates.
+inline bool keeps_gates(const Traits& cell, double zoneout_h) { return !cell.shows_gate || zoneout_h > 0; }
 
 // A layer pays for what it asks: its equations only, those with options, or row by row with normalised products.
 enum Mode { plain, optioned, normalized };

@@ -93,7 +93,8 @@ struct Equations {
       if (e.clip > 0) return clamp<T>(t, -bound(scale), bound(scale));
     return t;
   }
-  // The gradient of a sum; none passes where its gate has reached σ or tanh of a bound.
+  // The gradient of a sum; none passes from the bound on, where its gate is that of a bound: "at" and "beyond" leave the
+  // same gate.
   CAROUSEL_INLINE Vec<T> passed(Vec<T> gradient, Vec<T> gate, bool is_tanh) const {
     if constexpr (On)
       if (e.clip > 0) {
@@ -127,7 +128,7 @@ struct Equations {
   }
   CAROUSEL_INLINE Vec<T> passed_cell(Vec<T> gradient, Vec<T> c) const {
     if constexpr (On)
-      if (e.cell_clip > 0) return (c > splat(e.cell_clip)) | (c < splat(-e.cell_clip)) ? Vec<T>{} : gradient;
+      if (e.cell_clip > 0) return (c >= splat(e.cell_clip)) | (c <= splat(-e.cell_clip)) ? Vec<T>{} : gradient;
     return gradient;
   }
   // d ∘ old + (1 - d) ∘ c; what stays whole stays to the bit.

@@ -17,7 +17,7 @@ namespace {
 struct GruResetAfter {
   static constexpr int gates = 3;
   // Blocks of da: n r z q, so that those of W x (n r z) and those of R h (r z q) are both contiguous.
-  static constexpr Traits traits{3,  1, 4, 4, false, false, false, {0, 3, {2, 0, 1, 0}}, {1, 3, {0, 1, 2, 0}},
+  static constexpr Traits traits{3,  1, 4, 4, false, false, false, false, {0, 3, {2, 0, 1, 0}}, {1, 3, {0, 1, 2, 0}},
                                  {}, 2, {sigmoid_scale, sigmoid_scale, tanh_scale}};
 
   template <class T, int Phase, bool Whole>
@@ -87,7 +87,7 @@ struct GruResetAfter {
 // Two phases, because every unit's r must be known before any unit's n.
 struct GruResetBefore {
   static constexpr int gates = 3;
-  static constexpr Traits traits{3,    2, 4, 3, true, false, true, {0, 3, {0, 1, 2, 0}}, {0, 2, {0, 1, 0, 0}},
+  static constexpr Traits traits{3,    2, 4, 3, true, false, true, false, {0, 3, {0, 1, 2, 0}}, {0, 2, {0, 1, 0, 0}},
                                  {2, 1, {2, 0, 0, 0}}, 2, {sigmoid_scale, sigmoid_scale, tanh_scale}};
 
   template <class T, int Phase, bool Whole>

@@ -33,7 +33,7 @@ struct LstmCell {
   static constexpr int gates = At::count;
   static constexpr Blocks all{0, gates, {0, 1, 2, 3}};
   static constexpr double second = Coupled ? tanh_scale : sigmoid_scale, third = Coupled ? sigmoid_scale : tanh_scale;
-  static constexpr Traits traits{gates, 1,   gates, gates, true, true, false,
+  static constexpr Traits traits{gates, 1,   gates, gates, true, true, false, false,
                                  all,   all, {},    1,     {sigmoid_scale, second, third, sigmoid_scale}};
 
   template <class T, int Phase, bool Whole>

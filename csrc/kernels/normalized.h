@@ -255,7 +255,7 @@ void normalized_row(const Rnn<Activation>&, const Forward<T>& f, int64_t s, int6
     const Vec<T> t = (load(x + j, left) + h(j, left)) * splat(T(Activation::scale));
     const Vec<T> fresh = Activation::template value<T>(Equations<T, true>{f.extras}.clipped(t, Activation::scale));
     store(f.y(s, b) + j, fresh, left);
-    if (f.training) store(f.gates(s, b) + j, fresh, left);
+    if (f.gates.data) store(f.gates(s, b) + j, fresh, left);
   });
 }
 

@@ -1,5 +1,5 @@
 // The plain recurrent network (Elman 1990):  h' = tanh(W x + R h + b)  or  max(W x + R h + b, 0).
-// Its backward pass needs h' only, or where an option changes h', the activation.
+// Its backward pass needs h' only, or where zoneout changes h', the activation.
 #ifndef CAROUSEL_KERNELS_RNN_H
 #define CAROUSEL_KERNELS_RNN_H
 
@@ -36,7 +36,7 @@ struct Relu {
 template <class Activation>
 struct Rnn {
   static constexpr int gates = 1;
-  static constexpr Traits traits{1,  1, 1, 1, true, false, false, {0, 1, {0, 0, 0, 0}}, {0, 1, {0, 0, 0, 0}},
+  static constexpr Traits traits{1,  1, 1, 1, true, false, false, true, {0, 1, {0, 0, 0, 0}}, {0, 1, {0, 0, 0, 0}},
                                  {}, 1, {Activation::scale}};
 
   template <class T, int Phase, bool Whole>
@@ -57,7 +57,7 @@ struct Rnn {
       const Units at(rows, m, M, j, left);
       const Vec<T> fresh = Activation::template value<T>(with.clipped(at.sum(a, 0), Activation::scale));
       at.write(fresh, [](const Line<T>& row) { return row.output; });
-      if (On && f.training)  // y may become another thing at the end of the step
+      if (On && f.gates.data)  // y becomes another thing at the end of the step
         at.write(fresh, [](const Line<T>& row) { return row.gates; });
     }
   }
@@ -66,7 +66,7 @@ struct Rnn {
   static CAROUSEL_INLINE Vec<T> sum_gradient(const Backward<T>& f, int64_t s, int64_t b, const BackLine<T>& row, int64_t j,
                                             int64_t left) {
     const Equations<T, On> with{f.extras};
-    const Vec<T> h = load((On ? row.gates : row.y) + j, left);
+    const Vec<T> h = load((On && row.gates ? row.gates : row.y) + j, left);
     const Vec<T> dh = with.with_gate_gradient(row.output_gradient(j, left), 0, s, b, f.hidden, j, left);
     const Vec<T> da = Activation::template gradient<T>(h, dh);
     if constexpr (On)

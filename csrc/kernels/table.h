@@ -177,7 +177,7 @@ Forward<T> forward_layout(const Traits& cell, const carousel_options& options, c
   f.mode = mode_of(options, sizes, a);
   const int64_t gates = cell.reserve_blocks * H;
   if (training) {
-    f.gates = layout.template reserved<T>(reserve, gates);
+    if (keeps_gates(cell, options.zoneout_h)) f.gates = layout.template reserved<T>(reserve, gates);
     if (cell.has_cells) f.cells = layout.template reserved<T>(reserve, H);
   } else {
     f.gates = {cell.inference_gates ? arena.take<T>(B * gates) : nullptr, 0, gates};
@@ -235,7 +235,7 @@ Backward<T> backward_layout(const Traits& cell, const carousel_options& options,
   f.c_0 = layout.template constant<T>(a.c_0, H, zeros);
   const int64_t gates = cell.reserve_blocks * H;
   const auto kept = [](Sequence<T> s) { return Sequence<const T>{s.data, s.step, s.row, s.rows}; };
-  f.gates = kept(layout.template reserved<T>(reserve, gates));
+  if (keeps_gates(cell, options.zoneout_h)) f.gates = kept(layout.template reserved<T>(reserve, gates));
   if (cell.has_cells) f.cells = kept(layout.template reserved<T>(reserve, H));
   f.extras = extras_of<T>(options, sizes, a, layout);
   f.extras.dgates = a.dgates ? layout.strided(static_cast<const T*>(a.dgates), B * gates, gates) : Sequence<const T>{};

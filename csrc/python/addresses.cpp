@@ -68,9 +68,8 @@ class Layers {
                int64_t last) const {
     check(weights, given_masks);
     const int64_t rows = rows_of(T, B, lengths);
-    int64_t kernel = 0;
-    for (int layer = 0; layer < std::min(layers_, 2); ++layer)
-      kernel = std::max(kernel, rounded_up(memory_of(options_, sizes(layer, T, B)).forward_scratch));
+    const carousel_memory needed = memory_of_any(T, B, last > 0 ? last - first : T);
+    const int64_t kernel = needed.forward_scratch;
     const int at_once = directions_ == 2 && carousel_max_threads() == 2 ? 2 : 1;
     const int64_t outputs = block || layers_ == 1 ? 0 : 2 * output_bytes(rows);
     const Scratch scratch(kernel * at_once + outputs);
@@ -82,7 +81,7 @@ class Layers {
       for (int layer = 0; layer < layers_ && status == CAROUSEL_OK; ++layer) {
         Rows to{y, y_step, y_row};
         if (layer < layers_ - 1)
-          to = {block ? output_of(block, layer, rows, last > 0 ? last - first : T, B)
+          to = {block ? output_of(block, layer, rows, needed.reserve)
                       : Address(memory + kernel * at_once + layer % 2 * output_bytes(rows)),
                 B * directions_ * width_, directions_ * width_};
         carousel_forward_arrays calls[2];
@@ -97,7 +96,7 @@ class Layers {
           set_weights(weights, given_masks, k, a);
           a.y = at(to.data, d * width_ * item_), a.y_step = to.step, a.y_row = to.row;
           a.h_n = at(h_n, k * B * width_ * item_), a.c_n = at(c_n, k * B * hidden_ * item_);
-          a.reserve = at(block, k * reserve_bytes(last > 0 ? last - first : T, B));
+          a.reserve = at(block, k * needed.reserve);
           a.scratch = memory + d % at_once * kernel;
         }
         const carousel_sizes size = sizes(layer, T, B);
@@ -115,10 +114,9 @@ class Layers {
                 int64_t dx_row, Address dh_0, Address dc_0, const Addresses& dweights) const {
     check(weights, given_masks);
     check(dweights, {});
-    const int64_t rows = rows_of(T, B, lengths);
-    int64_t kernel = 0;
-    for (int layer = 0; layer < std::min(layers_, 2); ++layer)
-      kernel = std::max(kernel, rounded_up(memory_of(options_, sizes(layer, T, B)).backward_scratch));
+    const int64_t rows = rows_of(T, B, lengths), steps = last > 0 ? last - first : T;
+    const carousel_memory needed = memory_of_any(T, B, steps);
+    const int64_t kernel = needed.backward_scratch;
     const int at_once = directions_ == 2 && carousel_max_threads() == 2 ? 2 : 1;
     const int64_t between = layers_ > 1 ? output_bytes(rows) : 0;  // dy of a layer that is not the last
     const int64_t second = directions_ == 2 ? std::max(between, dx ? rounded_up(rows * inputs_ * item_) : 0) : 0;
@@ -128,12 +126,12 @@ class Layers {
     carousel_status status = CAROUSEL_OK;
     {
       nb::gil_scoped_release released;
-      const int64_t steps = last > 0 ? last - first : T, wide = directions_ * width_;
+      const int64_t wide = directions_ * width_;
       Rows out{y, y_step, y_row}, dout{dy, dy_step, dy_row};
       for (int layer = layers_ - 1; layer >= 0 && status == CAROUSEL_OK; --layer) {
         const bool lowest = layer == 0;
         const Rows in = lowest ? Rows{x, x_step, x_row}
-                               : Rows{output_of(block, layer - 1, rows, steps, B), B * wide, wide};
+                               : Rows{output_of(block, layer - 1, rows, needed.reserve), B * wide, wide};
         const Rows din = lowest ? Rows{dx, dx_step, dx_row}
                                 : Rows{Address(memory + kernel * at_once + layer % 2 * between), B * wide, wide};
         const int64_t features = lowest ? inputs_ : wide;
@@ -148,12 +146,12 @@ class Layers {
           a.lengths = at<const int64_t>(lengths);
           set_weights(weights, given_masks, k, a);
           a.y = at(out.data, d * width_ * item_), a.y_step = out.step, a.y_row = out.row;
-          a.reserve = at(block, k * reserve_bytes(steps, B));
+          a.reserve = at(block, k * needed.reserve);
           a.dy = at(dout.data, d * width_ * item_), a.dy_step = dout.step, a.dy_row = dout.row;
           a.dh_n = at(dh_n, k * B * width_ * item_), a.dc_n = at(dc_n, k * B * hidden_ * item_);
           if (dblock) {
-            a.dgates = at(dblock, k * reserve_bytes(steps, B));
-            if (has_cells()) a.dcells = at(dblock, k * reserve_bytes(steps, B) + gate_bytes(steps, B));
+            a.dgates = at(dblock, k * needed.reserve);
+            if (has_cells()) a.dcells = at(dblock, k * needed.reserve + gate_bytes(steps, B));
           }
           if (d == 0) {
             a.dx = at(din.data), a.dx_step = din.step, a.dx_row = din.row;
@@ -192,8 +190,20 @@ class Layers {
     return {T, B, layer == 0 ? inputs_ : directions_ * width_, hidden_, projected_};
   }
   int64_t output_bytes(int64_t rows) const { return rounded_up(rows * directions_ * width_ * item_); }
-  Address output_of(Address block, int layer, int64_t rows, int64_t steps, int64_t B) const {
-    return block + Address(layers_ * directions_ * reserve_bytes(steps, B) + layer * output_bytes(rows));
+  Address output_of(Address block, int layer, int64_t rows, int64_t reserve) const {
+    return block + Address(layers_ * directions_ * reserve + layer * output_bytes(rows));
+  }
+  // Scratch for any of the layers, and what a direction of any of them leaves of so many steps, in whole cache lines.
+  carousel_memory memory_of_any(int64_t T, int64_t B, int64_t steps) const {
+    carousel_memory all{};
+    for (int layer = 0; layer < std::min(layers_, 2); ++layer) {
+      const carousel_memory one = memory_of(options_, sizes(layer, T, B));
+      all.forward_scratch = std::max(all.forward_scratch, rounded_up(one.forward_scratch));
+      all.backward_scratch = std::max(all.backward_scratch, rounded_up(one.backward_scratch));
+      all.reserve = rounded_up(one.reserve);  // in which no inputs are
+    }
+    if (steps != T) all.reserve = reserve_bytes(steps, B);
+    return all;
   }
   int64_t rows_of(int64_t T, int64_t B, Address lengths) const {
     if (!options_.packed_sequence) return T * B;

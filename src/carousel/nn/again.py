@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from carousel.nn.call import Seen, given_states
 from carousel.nn.function import run_as
@@ -19,6 +20,9 @@ from carousel.nn.kernels import plan_of
 from carousel.nn.spec import Batch, Outputs, Spec
 
 __all__ = ["Again", "Known", "again", "remember"]
+
+# Bound once: they are asked in every call.
+_dispatch_modes, _function_modes = torch._C._len_torch_dispatch_stack, torch._C._len_torch_function_stack
 
 # What a module may change between calls, besides its parameters.
 _settings = itemgetter(
@@ -31,8 +35,8 @@ class Known:
     """Whether a call is like one before: tensors of the same kind, a module with the same settings.
 
     The guard of torch.compile compares type, dtype, device, layout, sizes, strides, requires_grad and pending
-    operations of all tensors, and the modes of torch that dispatch; it holds no reference to them. Not those of
-    functions and of forward differentiation, nor whether gradients are enabled.
+    operations of all tensors; it holds no reference to them. It does not see every mode of torch: not FakeTensorMode
+    among those that dispatch, nor those of functions and of forward differentiation, nor whether gradients are enabled.
     """
 
     def __init__(
@@ -51,14 +55,14 @@ class Known:
         self.states = len(states)
 
     def holds(self, module: Any, x: Any, states: Sequence[Any], weights: Sequence[Any]) -> bool:
-        """Whether a call is like the one before. No mode that the guard does not see may be on."""
+        """Whether a call is like the one before. No mode of torch may be on."""
         return (
             self.settings == self.settings_of(module.__dict__)
             and self.states == len(states)
             and not any(map(_is_nested, (x, *states)))  # of whose sizes the guard could ask
             and bool(self.guard.check(x, *states, *weights))
-            and torch._C._len_torch_function_stack() == 0
-            and torch.autograd.forward_ad._current_level < 0
+            and not (_dispatch_modes() or _function_modes())
+            and forward_ad._current_level < 0
         )
 
 

@@ -9,12 +9,13 @@ torch._dynamo takes seconds to import; it is prepared when somebody else imports
 
 from __future__ import annotations
 
+from inspect import signature
 from types import ModuleType
 from typing import Any
 
 from carousel.importing import when_imported
 
-__all__ = ["admit"]
+__all__ = ["admit", "keep_out"]
 
 _BUILDER = "torch._dynamo.variables.builder"
 
@@ -22,6 +23,19 @@ _BUILDER = "torch._dynamo.variables.builder"
 def admit(layer: type) -> None:
     """From now on Dynamo traces instances of `layer` and of classes derived from it."""
     when_imported(_BUILDER, lambda builder: _prepare(builder, layer))
+
+
+def keep_out(namespace: dict[str, Any], name: str, reason: str) -> None:
+    """From now on Dynamo calls the function `name` of a module as it is, with all that it calls, and traces none of it.
+
+    A graph breaks there; where it may not (`fullgraph=True`), Dynamo refuses and gives `reason`.
+    """
+
+    def prepare(dynamo: ModuleType) -> None:
+        told = "reason" in signature(dynamo.disable).parameters  # not in torch 2.6
+        namespace[name] = dynamo.disable(namespace[name], **({"reason": reason} if told else {}))
+
+    when_imported("torch._dynamo", prepare)
 
 
 def _prepare(builder: ModuleType, layer: type) -> None:

@@ -152,8 +152,13 @@ def _masked(value: Tensor, mask: Tensor | None) -> Tensor:
     return value if mask is None else value * mask
 
 
+def _bounded(a: Tensor, bound: float) -> Tensor:
+    """Limited to [-bound, bound] where there is a bound; unlike clamp's, its gradient is 0 at the bound, too."""
+    return torch.nn.functional.hardtanh(a, -bound, bound) if bound > 0 else a
+
+
 def _clipped(spec: Spec, a: Tensor) -> Tensor:
-    return a.clamp(-spec.options.clip, spec.options.clip) if spec.options.clip > 0 else a
+    return _bounded(a, spec.options.clip)
 
 
 def _normalised(spec: Spec, sums: Tensor, gain: Tensor | None) -> Tensor:
@@ -178,9 +183,7 @@ def _lstm(
     p_i, *p_f, p_o = w["weight_ch"].unbind() if spec.options.peephole else [0] * (spec.gates - 1)
     i, g = torch.sigmoid(_clipped(spec, s_i + p_i * c)), torch.tanh(_clipped(spec, s_g))
     f = 1 - i if spec.options.coupled_gates else torch.sigmoid(_clipped(spec, s_f[0] + p_f[0] * c))
-    c = f * c + i * _masked(g, candidate_mask)
-    if spec.options.cell_clip > 0:
-        c = c.clamp(-spec.options.cell_clip, spec.options.cell_clip)
+    c = _bounded(f * c + i * _masked(g, candidate_mask), spec.options.cell_clip)
     o = torch.sigmoid(_clipped(spec, s_o + p_o * c))
     shown = (
         torch.layer_norm(c, c.shape[-1:], w["gain_ch"], w["shift_ch"], _EPSILON)

@@ -15,7 +15,7 @@ from carousel.nn.again import again, remember
 from carousel.nn.beyond import PLAIN, Beyond
 from carousel.nn.call import HAS_GUARDS, Beside, Seen, are_certain, is_low, path, torch_can, why_not
 from carousel.nn.compute import compute
-from carousel.nn.dynamo import admit
+from carousel.nn.dynamo import admit, keep_out
 from carousel.nn.function import run
 from carousel.nn.gates import Gates
 from carousel.nn.misuse import check_as_torch
@@ -71,6 +71,8 @@ class _Layer:
 
 
 admit(_Layer)
+# Plain values, that who allows a layer's class to torch.load(weights_only=True) need not name its options' too.
+torch.serialization.add_safe_globals([Beyond, Options])
 
 
 class LSTM(_Layer, torch.nn.LSTM):
@@ -100,7 +102,7 @@ class LSTM(_Layer, torch.nn.LSTM):
                 last. No order is needed.
             return_gates: a third result, `Gates`, the gates and cells of all steps.
         """
-        return _forward(self, input, hx, lengths, return_gates)
+        return (_with_gates if return_gates else _forward)(self, input, hx, lengths, return_gates)
 
 
 class GRU(_Layer, torch.nn.GRU):
@@ -116,7 +118,7 @@ class GRU(_Layer, torch.nn.GRU):
 
     def forward(self, input: Any, hx: Any = None, *, lengths: Any = None, return_gates: bool = False) -> Any:
         """As `torch.nn.GRU.forward`: (T, B, I) in, (T, B, D*H) and h_n of (L*D, B, H) out; keywords as in `LSTM`."""
-        return _forward(self, input, hx, lengths, return_gates)
+        return (_with_gates if return_gates else _forward)(self, input, hx, lengths, return_gates)
 
 
 class RNN(_Layer, torch.nn.RNN):
@@ -151,8 +153,6 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
     compiling = torch.compiler.is_compiling()
     certain = not compiling and are_certain(module._seen, spec, getattr(x, "dtype", None), weights)
     reason = why_not(spec, input, hx, () if certain else weights, low)
-    if return_gates and compiling and reason is None:
-        reason = "torch.compile"
     as_torch = own is PLAIN and lengths is None and not return_gates
     if reason is not None:
         if as_torch and torch_can((x, *weights)):
@@ -178,6 +178,10 @@ def _forward(module: Any, input: Any, hx: Any, lengths: Any, return_gates: bool)
     )
     state = h_n if c_n is None else (h_n, c_n)
     return (y, state, gates) if return_gates else (y, state)
+
+
+_with_gates = _forward
+keep_out(globals(), "_with_gates", "`return_gates=True` has no place in a graph; call the layer outside it.")
 
 
 def _run(

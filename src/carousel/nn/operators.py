@@ -1,7 +1,7 @@
 """The layers as operators of torch's dispatcher, for torch.compile: opaque, of known shapes, with a gradient.
 
 `carousel::layers` and `carousel::layers_backward` are `nn.function.run` over plain arguments. What shape a result has
-follows from the arguments' shapes alone, so that one graph serves every T and B.
+follows from the arguments' shapes alone, so that one graph serves every T and B from 2 on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from carousel.errors import UnsupportedError
 from carousel.nn import kernels
 from carousel.nn.ragged import check_range
 from carousel.nn.spec import Batch, Options, Outputs, Spec
@@ -22,7 +23,13 @@ __all__ = ["run"]
 def run(
     spec: Spec, batch: Batch, x: Tensor, h_0: Tensor | None, c_0: Tensor | None, weights: Sequence[Tensor]
 ) -> Outputs:
-    """`nn.function.run` inside a graph; states are kept, not computed anew, whatever `batch.distance` says."""
+    """`nn.function.run` inside a graph; states are kept, not computed anew, whatever `batch.distance` says.
+
+    Raises:
+        UnsupportedError: the gates are wanted.
+    """
+    if batch.wants_gates:
+        raise UnsupportedError("`return_gates` has no operator; a call with it stays outside the graph.")
     trained = torch.is_grad_enabled() and any(
         t is not None and t.requires_grad for t in (x, h_0, c_0, *weights)
     )
@@ -43,9 +50,10 @@ def _words(spec: Spec) -> tuple[str, str, list[int], list[bool], list[float]]:
 
 
 def _spec(mode: str, reset: str, sizes: Sequence[int], flags: Sequence[bool], rates: Sequence[float]) -> Spec:
-    inputs, hidden, projected, count, directions = sizes
+    # Symbols where Dynamo compiles a function of ours by itself, as it does after an error in what calls it.
+    inputs, hidden, projected, count, directions = map(int, sizes)
     bias, batch_first, layer_norm, peephole, coupled, low = flags
-    options = Options(layer_norm, peephole, coupled, reset, *rates)
+    options = Options(layer_norm, peephole, coupled, reset, *map(float, rates))
     return Spec(mode, inputs, hidden, projected, count, directions, bias, batch_first, options, low)
 
 

@@ -26,13 +26,15 @@ def clip(a: Array, bound: float) -> Array:
     array([-2.,  1.,  2.])
     """
     limit = a.dtype.type(bound)
-    return np.where(a.real > bound, limit, np.where(a.real < -bound, -limit, a))
+    return np.where(a.real >= bound, limit, np.where(a.real <= -bound, -limit, a))
 
 
 def within(a: Array, bound: float) -> Array:
-    """The derivative of `clip`: 1 inside and at the bound, 0 beyond.
+    """The derivative of `clip`: 1 inside, 0 from the bound on; an infinite bound is none.
 
     >>> within(np.array([-3.0, 1.0, 2.0]), 2.0)
-    array([0., 1., 1.])
+    array([0., 1., 0.])
     """
-    return np.where(np.abs(a.real) <= bound, np.ones_like(a), np.zeros_like(a))
+    if np.isinf(bound):
+        return np.ones_like(a)
+    return np.where(np.abs(a.real) < bound, np.ones_like(a), np.zeros_like(a))
