@@ -1,25 +1,17 @@
-"""The server: the protocol, sequences, batches, limits, restarts, and requests that make no sense."""
+"""The server: the protocol, sequences, batches, limits, and requests that make no sense."""
 
 import asyncio
 import json
-import os
 import random
 import re
-import signal
-import subprocess
-import sys
 import threading
-import time
-import urllib.request
 
 import numpy as np
 import pytest
 
-from carousel import network, stream
-from carousel.errors import ArgumentError, FormatError
-from carousel.network import Dense, Embedding, LastStep, Network, Recurrent, Weights
-from forecast_models import forecast_model
-from serve_requests import infer, rows, x_input
+from carousel import stream
+from carousel.errors import ArgumentError
+from serve_requests import GOOD, infer, rows, saved, served_values, x_input
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
@@ -30,31 +22,14 @@ from carousel.serve.batching import Batcher  # noqa: E402
 from carousel.serve.protocol import RequestError, parse_infer  # noqa: E402
 
 
-def lstm(rng, inputs, *after, two=False):
-    shapes = ((20, inputs), (20, 5), (20,), (20,))
-    sides = tuple(Weights(*(rng.normal(size=s).astype("f4") for s in shapes)) for _ in range(1 + two))
-    return Recurrent("lstm", sides), *after
-
-
 @pytest.fixture(scope="module")
 def values():
-    rng = np.random.default_rng(31)
-    months, _ = forecast_model(rng, freq="MS", season=12, lookback=24, horizon=4, length=60)
-    return {
-        "net": Network((*lstm(rng, 3), Dense(rng.normal(size=(2, 5)).astype("f4")))),
-        "last": Network((*lstm(rng, 3), LastStep())),
-        "both": Network(lstm(rng, 3, two=True)),
-        "words": Network((Embedding(rng.normal(size=(7, 4)).astype("f4")), *lstm(rng, 4))),
-        "months": months,
-    }
+    return served_values()
 
 
 @pytest.fixture(scope="module")
 def paths(values, tmp_path_factory):
-    where = tmp_path_factory.mktemp("models")
-    for name, value in values.items():
-        network.save(value, where / f"{name}.carousel")
-    return {name: where / f"{name}.carousel" for name in values}
+    return saved(values, tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
@@ -176,7 +151,6 @@ BAD = [
     (b'{"inputs": NaN}', "NaN is not JSON"),
     (b'{"inputs": [' + b"9" * 5000 + b"]}", "must be a JSON object"),
 ]
-GOOD = {"name": "x", "datatype": "FP32", "shape": [1, 1, 3], "data": [1, 2, 3]}
 WRONG = [
     ({"inputs": 3}, "`inputs` must be a list"),
     ({"input": [GOOD]}, "a request must be of id, .*, inputs, outputs, got 'input'"),
@@ -390,61 +364,6 @@ def test_limits_that_make_no_sense(name, value):
         Limits(**{name: value})
 
 
-def test_a_connection_begins_when_there_is_room(paths):
-    """Refused at first, its own sequence begins with the next message: nobody has named it."""
-    app = create_app({"net": paths["net"]}, limits=Limits(sequences=1))
-    with testclient.TestClient(app) as client, client.websocket_connect("/v2/models/net/stream") as one:
-        one.send_json({"x": [1.0, 2.0, 3.0]})
-        first = one.receive_json()["y"]
-        with client.websocket_connect("/v2/models/net/stream") as two:
-            for _ in range(2):
-                two.send_json({"x": [1.0, 2.0, 3.0]})
-                assert "1 sequences are held" in two.receive_json()["error"]
-            one.close()
-            for _ in range(200):
-                two.send_json({"x": [1.0, 2.0, 3.0]})
-                reply = two.receive_json()
-                if "y" in reply:
-                    break
-                time.sleep(0.05)
-            assert reply["y"] == first
-
-
-@pytest.mark.parametrize("swept", [True, False])
-def test_a_connection_that_was_idle_is_told_so_once_and_begins_anew(paths, swept):
-    app = create_app({"net": paths["net"]}, limits=Limits(idle=50))
-    now, sequences = 0.0, app.state.served["net"].what.sequences
-    sequences._clock = lambda: now
-    with testclient.TestClient(app) as client, client.websocket_connect("/v2/models/net/stream") as socket:
-
-        def reply():
-            socket.send_json({"x": [1.0, 2.0, 3.0]})
-            return socket.receive_json()
-
-        first, second = reply()["y"], reply()["y"]
-        assert first != second
-        now = 60.0
-        if swept:
-            sequences.evict()
-        assert "the sequence of this connection was forgotten; the next message begins it" in reply()["error"]
-        assert [reply()["y"], reply()["y"]] == [first, second]
-
-
-def test_messages_behind_one_that_is_refused_begin_the_connections_sequence(client):
-    """Sent before its answer came: the first that can be served begins it, and all others follow in order."""
-    good, early = {"y": 90, "unique_id": "s1"}, {"y": 90, "unique_id": "s1", "ds": "1999-01"}
-    with client.websocket_connect("/v2/models/months/stream") as socket:
-        for _ in range(3):
-            socket.send_json(good)
-        wanted = [socket.receive_json()["carousel"] for _ in range(3)]
-    with client.websocket_connect("/v2/models/months/stream") as socket:
-        for k, message in enumerate((early, {"y": "a"}, early, good, early, good, good)):
-            socket.send_json(message | {"id": k})
-        replies = {reply["id"]: reply for reply in (socket.receive_json() for _ in range(7))}
-    assert [replies[k]["carousel"] for k in (3, 5, 6)] == wanted
-    assert all("`ds`: the next row is" in replies[k]["error"] for k in (0, 2, 4))
-
-
 # Batches
 
 
@@ -514,294 +433,3 @@ def test_jobs_of_a_batch_get_what_they_get_alone(values, paths):
                     a, b = (a, b) if name == "net" else (a.mean, b.mean)
                     np.testing.assert_allclose(a, b, rtol=1e-5)
             assert isinstance(got[4], RequestError)
-
-
-# WebSocket
-
-
-def test_steps_over_a_websocket(client, values):
-    model = stream.Model(values["net"])
-    x = np.random.default_rng(4).normal(size=(5, 1, 3)).astype("f4")
-    wanted = model.run(x)[:, 0]
-    with client.websocket_connect("/v2/models/net/stream") as socket:
-        for k, row in enumerate(x):
-            socket.send_json({"id": k, "x": row[0].tolist()})
-        for k in range(5):
-            reply = socket.receive_json()
-            assert reply["id"] == k
-            np.testing.assert_allclose(reply["y"], wanted[k], rtol=1e-6)
-        for message, text in [
-            ("{", "must be a JSON object"), ('{"x": 1}', "must be a list of numbers"), ('{"x": [1, 2]}', "I = 3"),
-            ('{"x": [1, 2, 1e999]}', "must be finite"), ('{"x": [1,2,3], "sequence_id": "lost"}', "is not known"),
-        ]:  # fmt: skip
-            socket.send_text(message)
-            assert text in socket.receive_json()["error"]
-        socket.send_json({"x": [0, 0, 0]})
-        assert "y" in socket.receive_json()
-    assert 'carousel_sequences{model="net"} 0.0' in client.get("/metrics").text
-    with client.websocket_connect("/v2/models/zoo/stream") as socket:
-        assert "is not served" in socket.receive_json()["error"]
-
-
-def test_ids_that_no_reply_could_carry_are_refused(client):
-    """And their step is not counted."""
-    with client.websocket_connect("/v2/models/net/stream") as socket:
-        socket.send_json({"x": [1, 2, 3], "id": 2**70})
-        first = socket.receive_json()
-        assert first["id"] == 2**70
-    with client.websocket_connect("/v2/models/net/stream") as socket:
-        for id, said in [
-            ("\ud800", "`id` holds half of a character"), ("x" * 257, "at most 256 characters, got a text"),
-            (1.5, "`id` must be a text .*, got a number"), ([1], "got a list"), (True, "got true"),
-        ]:  # fmt: skip
-            socket.send_json({"x": [1, 2, 3], "id": id})
-            reply = socket.receive_json()
-            assert re.search(said, reply["error"])
-            assert "id" not in reply
-        socket.send_json({"x": [1, 2, 3], "sequence_id": "\ud800", "sequence_start": True, "id": "a"})
-        assert socket.receive_json() == {"id": "a", "error": "`sequence_id` holds half of a character."}
-        socket.send_json({"x": [1, 2, 3], "id": None})
-        assert socket.receive_json() == {"y": first["y"]}
-
-
-@pytest.mark.parametrize(("unit", "y", "title"), [("log", 0.0, "logarithm"), ("root", -2.0, "square root")])
-def test_a_value_that_a_model_cannot_see_is_said_to_be_missing(tmp_path, unit, y, title):
-    value, _ = forecast_model(
-        np.random.default_rng(8), freq="MS", season=12, lookback=24, horizon=4, length=60, series=1, unit=unit
-    )
-    network.save(value, tmp_path / "m")
-    said = f"{y:g} has no {title}, which this model sees: counted as missing"
-    with testclient.TestClient(create_app({"m": tmp_path / "m"})) as client:
-
-        def answer(values, **more):
-            parameters = {"sequence_id": 1, "sequence_start": True, **more}
-            body = {"inputs": rows(values), "parameters": parameters}
-            return client.post("/v2/models/m/infer", json=body).json()
-
-        lost, missing = answer([100.0, y]), answer([100.0, None])
-        assert lost["outputs"] == missing["outputs"]
-        assert lost["parameters"] == {"sequence_id": 1, "remark": said}
-        assert missing["parameters"] == {"sequence_id": 1}
-        with client.websocket_connect("/v2/models/m/stream") as socket:
-            socket.send_json({"y": y})
-            assert socket.receive_json()["remark"] == said
-            socket.send_json({"y": None})
-            assert "remark" not in socket.receive_json()
-
-
-def test_rows_over_a_websocket(client, values):
-    model = stream.Model(values["months"])
-    state = model.start(["s2"])
-    with client.websocket_connect("/v2/models/months/stream") as socket:
-        for y in (100.0, None, 101.0):
-            socket.send_json({"ds": str(state.next[0]), "y": y, "unique_id": "s2"})
-            state = model.observe(state.next, [np.nan if y is None else y], state)
-            reply = socket.receive_json()
-            assert reply["carousel"] == model.forecast(state).mean[0].tolist()
-        socket.send_json({})
-        assert socket.receive_json()["carousel-lo-80"] == model.forecast(state).lower[0, 0].tolist()
-        socket.send_json({"y": "high"})
-        assert "`y` must be a number" in socket.receive_json()["error"]
-
-
-@pytest.mark.parametrize("with_time", [True, False])
-@pytest.mark.parametrize("key", ["value", "Y"])
-def test_a_message_whose_value_is_misspelt_is_no_row(client, values, key, with_time):
-    model = stream.Model(values["months"])
-    state = model.start(["s2"])
-    row = {"ds": str(state.next[0])} if with_time else {}
-    with client.websocket_connect("/v2/models/months/stream") as socket:
-        for message, said in [
-            (
-                row | {key: 500},
-                f"`y` is not there; it must be a number, or null where it is missing, got .*'{key}'",
-            ),
-            (
-                row | {"y": 5, key: 5},
-                f"a message must be of ds, y, covariates, unique_id, id, .*, got '{key}'",
-            ),
-            ({"ds": "1999-01"}, "`y` is not there; .*, got 'ds', 'unique_id'"),
-        ]:
-            socket.send_json(message | {"unique_id": "s2"})
-            assert re.search(said, socket.receive_json()["error"])
-        socket.send_json(row | {"y": 100.0, "unique_id": "s2"})
-        state = model.observe(state.next, [100.0], state)
-        assert socket.receive_json()["carousel"] == model.forecast(state).mean[0].tolist()
-    with client.websocket_connect("/v2/models/net/stream") as socket:
-        socket.send_json({"x": [1, 2, 3], "sequence": "a"})
-        assert "a message must be of x, id, sequence_id" in socket.receive_json()["error"]
-
-
-@pytest.mark.parametrize(
-    ("y", "said"),
-    [
-        (1.7e308, "the square of `y`, 1.7e+308, is beyond what a computer counts"),
-        (-1e-200, "the square of `y`, -1e-200, is beyond what a computer counts"),
-        (1e90, "`y`, 1e+90, is beyond what this model counts"),
-    ],
-)
-def test_values_that_would_spoil_a_sequence_are_refused(client, y, said):
-    begin = {"sequence_id": "a", "sequence_start": True, "unique_id": "s1"}
-    before = infer(client, "months", rows([5.0]), **begin)["mean"]
-    assert said in infer(client, "months", rows([6.0, y]), 400, sequence_id="a")
-    np.testing.assert_array_equal(infer(client, "months", [], sequence_id="a")["mean"], before)
-    with client.websocket_connect("/v2/models/months/stream") as socket:
-        socket.send_json({"y": y, "unique_id": "s1"})
-        assert said in socket.receive_json()["error"]
-        socket.send_json({"y": 5.0, "unique_id": "s1"})
-        assert socket.receive_json()["carousel"] == before.tolist()
-
-
-# The page, restarts, the command
-
-
-def test_the_page_and_what_it_asks_for(client, values):
-    page = client.get("/")
-    assert "live forecasts" in page.text
-    assert "http://www.w3.org/2000/svg" in page.text.replace("src=", "")
-    assert page.text.count("http") == 1, "it loads nothing from elsewhere"
-    infer(client, "months", rows([7.0]), sequence_id="mine", sequence_start=True, unique_id="s0")
-    listed = {m["name"]: m for m in client.get("/page/models").json()}
-    assert listed["months"]["sequences"] == ["mine"]
-    assert listed["months"]["series"] == ["s0", "s1", "s2"]
-    recent = client.get("/page/models/months/recent", params={"stream": "mine"}).json()
-    assert recent["y"][-1] == 7.0
-    assert len(recent["ds"]) == len(recent["y"]) == 24
-    assert client.get("/page/models/months/recent", params={"stream": "zoo"}).status_code == 404
-    assert client.get("/page/models/net/recent", params={"stream": "a"}).status_code == 400
-
-
-def test_sequences_outlive_the_server(paths, values, tmp_path):
-    models = {name: paths[name] for name in ("net", "months")}
-    x = np.random.default_rng(5).normal(size=(1, 4, 3)).astype("f4")
-    wanted = stream.Model(values["net"]).run(np.ascontiguousarray(x.swapaxes(0, 1)))
-    with testclient.TestClient(create_app(models, state=tmp_path)) as client:
-        infer(client, "net", [x_input(x[:, :3])], sequence_id="a", sequence_start=True)
-        infer(client, "months", rows([8.0]), sequence_id="s1", sequence_start=True)
-        forecast = infer(client, "months", [], sequence_id="s1")
-    with testclient.TestClient(create_app(models, state=tmp_path)) as client:
-        np.testing.assert_allclose(
-            infer(client, "net", [x_input(x[:, 3:])], sequence_id="a")["y"][0], wanted[3:, 0], rtol=1e-6
-        )
-        again = infer(client, "months", [], sequence_id="s1")
-        np.testing.assert_array_equal(again["mean"], forecast["mean"])
-    with pytest.raises(FormatError, match=r"net.state holds no states of this model"):
-        create_app({"net": paths["months"]}, state=tmp_path)
-
-
-def test_after_a_crash_no_sequence_goes_on_from_the_last_stop(paths, tmp_path):
-    def app():
-        return testclient.TestClient(create_app({"net": paths["net"]}, state=tmp_path))
-
-    step = [x_input(np.ones((1, 1, 3)))]
-    with app() as client:
-        infer(client, "net", step, sequence_id="a", sequence_start=True)
-    create_app({"net": paths["net"]}, state=tmp_path)  # what never ran takes nothing
-    with app() as client:
-        infer(client, "net", step, sequence_id="a")
-        with app() as after:  # as the first one leaves it, killed now
-            assert "begin it with `sequence_start`" in infer(after, "net", step, 404, sequence_id="a")
-
-
-def test_a_directory_that_cannot_be_written_is_refused_at_the_start(paths, tmp_path, monkeypatch):
-    """And not when the server stops, with all sequences in its memory."""
-    (tmp_path / "net.state").mkdir()
-    (tmp_path / "file").touch()
-    models = {"net": paths["net"]}
-    for state, error in (("", IsADirectoryError), ("none", FileNotFoundError), ("file", NotADirectoryError)):
-        with pytest.raises(error, match=r"net\.state|none|file"):
-            create_app(models, state=tmp_path / state)
-    (tmp_path / "net.state").rmdir()
-    create_app(models, state=tmp_path)
-    access = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: access(path, mode) and not mode & os.W_OK)
-    with pytest.raises(PermissionError, match=re.escape(str(tmp_path))):
-        create_app(models, state=tmp_path)
-
-
-def test_states_that_cannot_be_saved_lose_no_others(paths, tmp_path):
-    app = create_app({name: paths[name] for name in ("net", "last", "months")}, state=tmp_path)
-    with testclient.TestClient(app) as client:
-        for name in ("net", "last"):
-            infer(client, name, [x_input(np.ones((1, 1, 3)))], sequence_id="a", sequence_start=True)
-        infer(client, "months", [], sequence_id="s0", sequence_start=True)
-        (tmp_path / "net.state" / "in the way").mkdir(parents=True)
-        assert app.state.unsaved == []
-    (sentence,) = app.state.unsaved
-    assert sentence.startswith("the states of 'net' were not saved: ")
-    assert network.load(tmp_path / "last.state").ids == ("a",)
-    assert network.load(tmp_path / "months.state").ids == ("s0",)
-
-
-@pytest.mark.parametrize("name", ["", "a/b", "..", "a b"])
-def test_names_that_no_address_can_have(paths, name):
-    with pytest.raises(ArgumentError, match="A model's name must be letters"):
-        create_app({name: paths["net"]})
-
-
-@pytest.fixture
-def started(paths, tmp_path):
-    """The command, without torch, that serves `n` and `months` and has answered; its states go to `tmp_path` / "s"."""
-    pytest.importorskip("uvicorn")
-    program = "import sys; sys.modules['torch'] = None; from carousel.cli import main; main()"
-    command = [sys.executable, "-c", program, "serve", f"n={paths['net']}", str(paths["months"])]
-    command += ["--port", "0", "--state", str(tmp_path / "s")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    try:
-        address, _, names = process.stderr.readline().decode().partition(" serves ")
-        assert names == "n, months\n"
-        body = {"inputs": [GOOD], "parameters": {"sequence_id": 1, "sequence_start": True}}
-        give_up = time.monotonic() + 60
-        while True:
-            try:
-                request = urllib.request.Request(f"{address}/v2/models/n/infer", json.dumps(body).encode())
-                with urllib.request.urlopen(request, timeout=30) as response:
-                    assert len(json.load(response)["outputs"][0]["data"]) == 2
-                break
-            except ConnectionError:
-                assert time.monotonic() < give_up
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def test_the_command(started, tmp_path):
-    """It says where it is, answers, and saves when it is told to stop."""
-    started.send_signal(signal.SIGTERM)
-    assert started.wait(60) == 0, started.stderr.read()
-    assert started.stderr.read() == b""
-    assert network.load(tmp_path / "s" / "n.state").ids == ("1",)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_that_cannot_save_is_said_and_exits_with_1(started, tmp_path, number):
-    (tmp_path / "s" / "n.state" / "in the way").mkdir(parents=True)
-    started.send_signal(number)
-    assert started.wait(60) == 1
-    said = started.stderr.read().decode()
-    assert said.startswith("carousel: the states of 'n' were not saved: ")
-    assert said.count("\n") == 1
-    assert network.load(tmp_path / "s" / "months.state").ids == ()
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["{net}", "{net}"], "Two models are called 'net'"),
-        (["nowhere"], "nowhere: no such file or directory"),
-        (["{net}", "--state", "{net}"], "--state must be a directory"),
-        (["in.the.way={net}", "--state", "{folder}"], "in.the.way.state: is a directory"),
-        (["{net}", "--host", "203.0.113.1"], "--host 203.0.113.1 --port 8000 cannot be listened on"),
-    ],
-)
-def test_what_the_command_refuses(paths, tmp_path, options, said, capsys):
-    from carousel.cli import main
-
-    pytest.importorskip("uvicorn")
-    (tmp_path / "in.the.way.state").mkdir()
-    with pytest.raises(SystemExit) as left:
-        main(["serve", *(o.format(net=paths["net"], folder=tmp_path) for o in options)])
-    assert left.value.code == 2
-    assert said.lower() in capsys.readouterr().err.lower()
