@@ -92,6 +92,16 @@ def test_a_day_that_begins_with_the_hour_that_is_left_out_is_a_day(horizon: int)
     assert len(fitted.predict()) == horizon
 
 
+def test_rows_that_are_regular_in_utc_alone_are_told_the_way_out() -> None:
+    times = pd.date_range("2024-01-01", periods=300, freq="12h", tz="UTC").tz_convert("Europe/Berlin")
+    frame = pd.DataFrame({"ds": times, "y": np.arange(300.0)})
+    with pytest.raises(
+        DataError, match=r"such as 13h.*in UTC all steps are 12h: .*the clock of Europe/Berlin is"
+    ):
+        Forecaster(4, **QUICK).fit(frame)
+    Forecaster(4, **QUICK).fit(frame.assign(ds=frame.ds.dt.tz_convert("UTC")))
+
+
 def test_an_hour_shown_twice_is_the_first() -> None:
     stamps = np.array(["2024-10-27T01:00", "2024-10-27T02:00", "2024-10-27T03:00"], "datetime64[us]")
     answer = instants(stamps, "Europe/Berlin")

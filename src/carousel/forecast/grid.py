@@ -16,6 +16,7 @@ from carousel.forecast.names import Names, like_ids
 from carousel.forecast.table import Origin
 from carousel.series import Frequency, Panel
 from carousel.series.calendar import DAY
+from carousel.series.zones import instants
 
 __all__ = ["Rows", "blamed", "counted", "distinct", "in_order", "on_grid"]
 
@@ -122,14 +123,16 @@ def on_grid(
     freq: str | int | Frequency | None,
     origin: Origin,
     known: Collection[str],
+    zone: str | None = None,
 ) -> tuple[Panel, Array | slice]:
-    """The rows on regular grids, NaN between them, and the place of every row."""
+    """The rows on regular grids, NaN between them, and the place of every row; `zone` is that of their clock."""
     offsets = np.searchsorted(rows.code, np.arange(len(ids) + 1, dtype=rows.code.dtype))
     with blamed(origin):
         try:
             frequency = Frequency.infer(rows.time, offsets) if freq is None else Frequency.parse(freq)
         except DataError as error:
-            raise DataError(f"{str(error).rstrip('.')}{_first_off(rows, ids, origin)}.") from None
+            way_out = _in_utc(rows.time, offsets, zone)
+            raise DataError(f"{str(error).rstrip('.')}{_first_off(rows, ids, origin)}{way_out}.") from None
         if (frequency.unit == "index") != (rows.time.dtype.kind == "i"):
             kind = "whole numbers" if rows.time.dtype.kind == "i" else "dates"
             raise DataError(f"`freq` = {str(frequency)!r} does not fit a time column of {kind}.")
@@ -160,6 +163,18 @@ def on_grid(
     if empty is not None:
         raise DataError(f"{origin.prefix()}series {empty!r} has no value in any row; remove it.")
     return panel, places
+
+
+def _in_utc(times: Array, offsets: Array, zone: str | None) -> str:
+    """What to do where rows are regular in UTC and not by the clock of their zone; "" elsewhere."""
+    found = instants(times, zone) if zone is not None and times.dtype.kind == "M" else None
+    if found is None:
+        return ""
+    try:
+        step = Frequency.infer(found[0], offsets)
+    except DataError:
+        return ""
+    return f'; in UTC all steps are {step}: give the times so (`tz_convert("UTC")`), for the clock of {zone} is changed'
 
 
 def _placed(rows: Rows, frequency: Frequency, ids: tuple[str, ...], origin: Origin) -> Rows:

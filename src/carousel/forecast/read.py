@@ -158,7 +158,7 @@ def read_frame(
     give_back()
     rows, unsorted = in_order(rows)
     rows, averaged = distinct(rows, ids, names, columns, duplicates)
-    panel, places = on_grid(rows, ids, freq, origin, known)
+    panel, places = on_grid(rows, ids, freq, origin, known, names.zone)
     given, kept = _covariates(columns, names, panel, rows, places, wanted, static)
     panel = replace(panel, covariates=given)
     give_back()
