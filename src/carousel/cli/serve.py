@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from carousel.cli.options import Whole
+from carousel.cli.options import Seconds, Whole
 
 __all__ = ["serve"]
 
@@ -27,7 +27,7 @@ __all__ = ["serve"]
 )
 @click.option(
     "--idle",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=3600.0,
     show_default=True,
     metavar="SECONDS",
