@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from carousel import Forecaster
-from carousel.errors import ArgumentError
+from carousel.errors import ArgumentError, DataError
 from carousel.forecast.holdout import backtest_from_start
 from carousel.forecast.read import read_frame
 from carousel.series.history import own_scale
@@ -157,3 +157,16 @@ def test_intervals_of_a_series_with_one_row_are_no_narrower_than_those_of_its_li
     found = widths(fitted.predict())
     assert found["n"] > found["s"]
     pd.testing.assert_frame_equal(fitted.predict(frame), fitted.predict())
+
+
+def test_a_series_too_short_for_an_origin_is_no_hindrance(rng: np.random.Generator) -> None:
+    """What can be fitted can be judged, and reported on."""
+    frame = pd.concat([*(days(rng, f"s{k}", 100) for k in range(3)), days(rng, "new", 100).tail(3)])
+    result = backtest_from_start(Forecaster(4, **QUICK), read_frame(frame))
+    assert set(result.forecasts.unique_id) == {"s0", "s1", "s2"}
+    fitted = Forecaster(4, **QUICK).fit(frame)
+    assert "new" in fitted.report(frame, origins=2)
+    with pytest.raises(
+        DataError, match="No origin has 8 rows before it and 4 after it: the longest series has 3"
+    ):
+        fitted.backtest(frame[frame.unique_id == "new"], start="2023-04-09")

@@ -371,7 +371,7 @@ class Forecaster:
         check_choice("fitted_rows", fitted_rows, ("refuse", "allow"))
         schedule, kind = Schedule(origins, step, start), kind_of(df)
         if not refit:
-            reading = self._read(df, duplicates=duplicates, layout=layout, static=static)
+            reading = self._read(df, duplicates=duplicates, layout=layout, static=static, short=True)
         elif self.__sklearn_is_fitted__():
             reading = self._read_to_fit(df, duplicates=duplicates, layout=layout, static=static)
         else:

@@ -39,6 +39,7 @@ def read_rows(
     layout: Literal["long", "wide"] = "long",
     static: Any = None,
     known: Collection[str] = frozenset(),
+    short: bool = False,
 ) -> Reading:
     """A frame in the columns and at the frequency that were fitted.
 
@@ -46,6 +47,7 @@ def read_rows(
         frame: as for `read_frame`.
         static: a frame of static covariates of series that were not fitted, if the model reads any.
         known: series that need no history in the frame, nor a value.
+        short: takes series that are too short to forecast from.
 
     Raises:
         DataError: the frame cannot be used, or a series is too short to forecast from.
@@ -57,16 +59,16 @@ def read_rows(
     least = min(model.season + 1, model.lookback)
     # A series that was fitted with fewer rows needs no more than these.
     few = model.tail.rows
-    short = {} if few is None else dict(zip(model.ids, map(int, few), strict=True))
+    fitted = {} if few is None else dict(zip(model.ids, map(int, few), strict=True))
     with reading.blamed():
         for name, length in zip(reading.panel.ids, reading.panel.lengths, strict=True):
-            needed = min(least, short.get(name, least))
-            if length < needed and name not in known:
+            needed = min(least, fitted.get(name, least))
+            if length < needed and name not in known and not short:
                 rows = "1 row" if length == 1 else f"{length} rows"
                 raise DataError(f"Series {name!r} has {rows}, but a forecast needs at least {needed}.")
         measured, unit = {*known, *model.ids}, model.scaling.unit
         for name, values in zip(reading.panel.ids, reading.panel, strict=True):
-            if name not in measured and np.count_nonzero(~np.isnan(values)) < 2:
+            if name not in measured and np.count_nonzero(~np.isnan(values)) < 2 and not short:
                 raise DataError(f"Series {name!r} has 1 value, but a forecast needs at least 2.")
             if name not in known and np.isnan(in_unit(values, unit)).all():
                 raise DataError(
