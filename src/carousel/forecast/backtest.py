@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from carousel.series.history import History, Origins
 from carousel.series.panel import Panel
 from carousel.series.unit import from_unit
 from carousel.series.zones import in_zone
-from carousel.stream.cells import has_offset
+from carousel.stream.cells import has_offset, stamp
 from carousel.stream.forecast import Forecast
 from carousel.stream.forecaster import ForecasterModel
 
@@ -191,8 +191,9 @@ def parse_start(start: Any, dtype: Any, zone: str | None = None) -> Any:
         zone: of the rows, whose clock tells a time that is in any zone; without one, its own clock does.
     """
     given = start
-    if isinstance(start, str) and has_offset(start.strip()):
-        start = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", start.strip()))
+    if isinstance(start, str) and dtype != np.int64 and has_offset(start.strip()):
+        with suppress(DataError):  # a day that no calendar has
+            start = stamp(start.strip(), dtype, zone)
     if getattr(start, "tzinfo", None) is not None:  # NumPy would count it in UTC
         ahead = np.array([start.utcoffset() // timedelta(minutes=1)])
         start = np.datetime64(start.replace(tzinfo=None), "us")

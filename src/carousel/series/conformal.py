@@ -203,9 +203,8 @@ def drawn_errors(number: int, levels: Array, spread: Array, paths: Array, rng: n
         paths: (P, K) of `error_paths`.
     """
     P, K = paths.shape
-    tie = np.broadcast_to(
-        rng.random(P)[:, None], paths.shape
-    )  # one number for all steps: equal paths stay paths
+    # Equal paths are told apart by one number for all steps, and so stay paths.
+    tie = np.broadcast_to(rng.random(P)[:, None], paths.shape)
     ranks = np.empty(paths.shape)
     np.put_along_axis(ranks, np.lexsort((tie, paths), axis=0), np.arange(P, dtype=float)[:, None], 0)
     drawn = np.concatenate([rng.permutation(P) for _ in range(-(-number // P))])[:number]

@@ -12,9 +12,9 @@ forecast by ridge regression.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,8 +42,6 @@ __all__ = [
 ]
 
 Array = np.ndarray[Any, Any]
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True)
@@ -284,7 +282,11 @@ def _meaning(text: str) -> str:
     """One spelling for true, for false and for each number."""
     if text.lower() in ("true", "false"):
         return text.lower()
-    return f"{float(text):.17g}" if _NUMBER.fullmatch(text) else text
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return f"{number:.17g}" if isfinite(number) else text
 
 
 def next_row(columns: tuple[Covariate, ...], raw: Array, last: Array) -> Array:
