@@ -8,29 +8,13 @@ import pytest
 
 from carousel import network, stream
 from forecast_models import forecast_model
-from serve_requests import infer, rows, saved, served_values
+from serve_requests import infer, rows
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
 testclient = pytest.importorskip("fastapi.testclient")
 
 from carousel.serve import Limits, create_app  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def values():
-    return served_values()
-
-
-@pytest.fixture(scope="module")
-def paths(values, tmp_path_factory):
-    return saved(values, tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def client(paths):
-    with testclient.TestClient(create_app(paths)) as client:
-        yield client
 
 
 def test_steps_over_a_websocket(client, values):

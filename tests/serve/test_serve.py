@@ -11,7 +11,7 @@ import pytest
 
 from carousel import stream
 from carousel.errors import ArgumentError
-from serve_requests import GOOD, infer, rows, saved, served_values, x_input
+from serve_requests import GOOD, infer, rows, x_input
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
@@ -20,23 +20,6 @@ testclient = pytest.importorskip("fastapi.testclient")
 from carousel.serve import Limits, create_app  # noqa: E402
 from carousel.serve.batching import Batcher  # noqa: E402
 from carousel.serve.protocol import RequestError, parse_infer  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def values():
-    return served_values()
-
-
-@pytest.fixture(scope="module")
-def paths(values, tmp_path_factory):
-    return saved(values, tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def client(paths):
-    with testclient.TestClient(create_app(paths)) as client:
-        yield client
-
 
 # The protocol
 

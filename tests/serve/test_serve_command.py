@@ -14,29 +14,13 @@ import pytest
 
 from carousel import network, stream
 from carousel.errors import ArgumentError, FormatError
-from serve_requests import GOOD, infer, rows, saved, served_values, x_input
+from serve_requests import GOOD, infer, rows, x_input
 
 pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
 testclient = pytest.importorskip("fastapi.testclient")
 
 from carousel.serve import create_app  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def values():
-    return served_values()
-
-
-@pytest.fixture(scope="module")
-def paths(values, tmp_path_factory):
-    return saved(values, tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture
-def client(paths):
-    with testclient.TestClient(create_app(paths)) as client:
-        yield client
 
 
 def test_the_page_and_what_it_asks_for(client, values):
