@@ -74,6 +74,18 @@ def test_a_series_that_ended_long_ago_does_not_age_the_fit_of_the_others(rng: np
     assert "fitted anew" in fitted.report(pd.concat([*live, closed]), origins=3)
 
 
+def test_one_fit_for_any_number_of_moments(rng: np.random.Generator) -> None:
+    """A number that no date can bear, and series whose grids lie between each other's rows."""
+    even, odd = days(rng, "even", 120), days(rng, "odd", 120)
+    even["ds"] = pd.date_range("2023-01-01", periods=120, freq="2h")
+    odd["ds"] = pd.date_range("2023-01-01 01:00", periods=120, freq="2h")
+    forecaster = Forecaster(5, freq="2h", **QUICK)
+    assert [forecaster.backtest(pd.concat([even, odd]), origins=3, refit=k).fits for k in (10**15, 2)] == [
+        1,
+        3,
+    ]
+
+
 def test_a_short_series_that_ended_does_not_forbid_to_fit_anew(rng: np.random.Generator) -> None:
     frame = pd.concat([days(rng, "a", 120), days(rng, "closed", 20)])
     result = Forecaster(5, **QUICK).backtest(frame, refit=5)

@@ -180,9 +180,9 @@ def _tasks(
     panel = reading.panel
     times = panel.frequency.shift(panel.starts[origins.series], origins.row)
     moments = np.unique(times)
-    begin = 0
+    begin, most = 0, min(every * step, int(panel.lengths.max()))  # more than a series has no date may bear
     while begin < len(moments):
-        late = panel.frequency.shift(moments[begin], np.int64(every * step))
+        late = panel.frequency.shift(moments[begin], np.int64(most))
         end = min(begin + every, int(np.searchsorted(moments, late)))
         some = origins[(times >= moments[begin]) & (times <= moments[end - 1])]
         rows = _rows_before(panel, moments[begin])
