@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,8 +137,10 @@ def forecast_bytes(table: pyarrow.Table, path: str | None = None) -> bytes:
 
 def figure_bytes(figure: Figure, path: str) -> bytes:
     """A picture in the format that the suffix of `path` names."""
+    from carousel.forecast.glyphs import save
+
     sink = io.BytesIO()
-    figure.savefig(sink, format=_ending(path)[1:], dpi=150)
+    save(figure, sink, warn=partial(say, err=True), format=_ending(path)[1:], dpi=150)
     return sink.getvalue()
 
 

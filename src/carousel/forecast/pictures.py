@@ -10,6 +10,7 @@ import numpy as np
 
 from carousel.errors import check_choice
 from carousel.forecast.dates import moment
+from carousel.forecast.glyphs import save
 from carousel.forecast.plot import BLUE, GREY, OTHERS
 
 if TYPE_CHECKING:
@@ -162,5 +163,5 @@ def _dates(axes: Axes, times: Array) -> None:
 
 def _done(figure: Figure, path: str | os.PathLike[str] | None) -> Figure:
     if path is not None:
-        figure.savefig(path, dpi=150)
+        save(figure, path, dpi=150)
     return figure

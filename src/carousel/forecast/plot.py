@@ -9,6 +9,7 @@ import numpy as np
 
 from carousel.errors import ArgumentError, check_integer
 from carousel.forecast.baselines import baselines
+from carousel.forecast.glyphs import families, save
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import Spans
 from carousel.forecast.titles import fitting_width, shortened
@@ -81,7 +82,9 @@ def plot(
     titles = shortened([str(ids[s]) for s in shown], fitting_width(width / columns - BESIDE, TITLE))
     for axes, s, title in zip(grid, shown, titles, strict=False):
         _draw(axes, runner, panel or last or runner.last(), s, truth, with_baselines, history, level)
-        axes.set_title(title, loc="left", fontsize=TITLE, fontweight="bold", parse_math=False)
+        axes.set_title(
+            title, loc="left", fontsize=TITLE, fontweight="bold", fontfamily=families(title), parse_math=False
+        )
     if len(shown) < len(ids) and series is None:
         some = f"the first {len(shown)} of {len(ids)} series"
         figure.suptitle(some, x=0.01, ha="left", fontsize=9, color=GREY)
@@ -89,7 +92,7 @@ def plot(
     ncols = len(labels) if width >= 9 else 3
     figure.legend(handles, labels, loc="outside lower center", ncols=ncols, frameon=False, fontsize=9)
     if path is not None:
-        figure.savefig(path, dpi=150)
+        save(figure, path, dpi=150)
     return figure
 
 

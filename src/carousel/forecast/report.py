@@ -13,6 +13,7 @@ import numpy as np
 from carousel import __version__
 from carousel.forecast.backtest import Backtest
 from carousel.forecast.dates import moment
+from carousel.forecast.glyphs import save
 from carousel.forecast.pictures import plot_backtest, plot_parts, plot_training
 from carousel.forecast.plot import plot
 
@@ -197,5 +198,5 @@ def _image(figure: Figure) -> str:
 
     sink = io.BytesIO()
     with rc_context({"svg.hashsalt": "carousel", "text.parse_math": False}):
-        figure.savefig(sink, format="svg", metadata={"Date": None, "Creator": None})
+        save(figure, sink, format="svg", metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + b64encode(sink.getvalue()).decode()

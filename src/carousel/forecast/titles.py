@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 __all__ = ["fitting_width", "shortened"]
 
 ELLIPSIS = "…"
+FULL_WIDTH = "—"  # as wide as a letter of other scripts can be
 
 
 def shortened(names: Sequence[str], fits: Callable[[str], bool]) -> list[str]:
@@ -53,9 +54,13 @@ def fitting_width(inches: float, size: float) -> Callable[[str], bool]:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextToPath
 
+    from carousel.forecast.glyphs import without_glyph
+
     font, measure = FontProperties(weight="bold", size=size), TextToPath()
 
     def fits(text: str) -> bool:
+        for letter in without_glyph(text):
+            text = text.replace(letter, FULL_WIDTH)
         width, _, _ = measure.get_text_width_height_descent(text, font, False)
         return bool(width <= 72 * inches)
 
