@@ -145,11 +145,11 @@ def address(array: np.ndarray | None) -> int:
     return 0 if array is None else array.__array_interface__["data"][0]
 
 
-def strides(array: np.ndarray | None) -> tuple[int, int]:
-    """Elements from step to step and from row to row."""
+def strided(array: np.ndarray | None) -> tuple[int, int, int]:
+    """Where a sequence begins, and elements from step to step and from row to row."""
     if array is None:
-        return 0, 0
-    return array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
+        return 0, 0, 0
+    return address(array), array.strides[0] // array.itemsize, array.strides[1] // array.itemsize
 
 
 def layers(problem: Problem) -> _core.Layers:
@@ -205,14 +205,13 @@ def by_address(
     c_n = allocate((p.B, p.H), dtype) if p.has_cells else None
     block = aligned(kernel.block_bytes(p.T, p.B, p.T * p.B), allocate)
     read_by_both = (
-        p.T, p.B, address(x), *strides(x), address(h_0), address(c_0), [*map(address, weights.values())],
-        [*map(address, masks)], address(y), *strides(y),
+        p.T, p.B, strided(x), address(h_0), address(c_0), [*map(address, weights.values())],
+        [*map(address, masks)], strided(y),
     )  # fmt: skip
+    drawn = {"lengths": address(lengths), "key": p.seed, "drawn": p.zone}
 
     def forward(block: int) -> None:
-        kernel.forward(
-            *read_by_both, address(h_n), address(c_n), block, address(lengths), p.seed, p.zone, 0, 0
-        )
+        kernel.forward(*read_by_both, address(h_n), address(c_n), block, **drawn)
 
     forward(0)
     inference = [array.copy() for array in (y, h_n, c_n) if array is not None]
@@ -234,9 +233,9 @@ def by_address(
     found = {name: allocate(shape, dtype) for name, shape in shapes.items() if is_wanted(name)}
     for _ in range(2):  # twice: what the forward pass left must still be there
         kernel.backward(
-            *read_by_both, address(block), address(lengths), p.seed, p.zone, 0, 0, address(dy), *strides(dy),
-            address(dh_n), address(dc_n), 0, address(dx), *strides(dx), address(found.get("dh_0")),
-            address(found.get("dc_0")), [address(found.get(f"d{name}")) for name in weights],
+            *read_by_both, address(block), strided(dy), address(dh_n), address(dc_n), 0, strided(dx),
+            address(found.get("dh_0")), address(found.get("dc_0")),
+            [address(found.get(f"d{name}")) for name in weights], **drawn,
         )  # fmt: skip
     for now, before in wholes:
         assert now.tobytes() == before.tobytes(), f"{p}: an input was written to"

@@ -358,14 +358,18 @@ def test_sizes_that_cannot_be_are_refused():
     for refused in ({"projected": 3}, {"cell_clip": 1.0}, {"zoneout_c": 0.1}):
         with pytest.raises(ValueError, match="does not offer"):
             _core.Layers(1, 0, 1, 1, **refused)
+    none = (0, 0, 0)
     with pytest.raises(ValueError, match="missing"):
-        layer.forward(1, 1, 0, 0, 0, 0, 0, [0] * 4, [], 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
+        layer.forward(1, 1, none, 0, 0, [0] * 4, [], none, 0, 0, 0)
     some, rnn = np.zeros(1, np.float32).ctypes.data, _core.Layers(3, 0, 1, 1)
+    one = (some, 1, 1)
     with pytest.raises(ValueError, match="does not offer"):  # gradients of gates that an RNN does not leave
-        rnn.backward(1, 1, some, 1, 1, 0, 0, [some] * 2, [], some, 1, 1, 0, 0, 0, False, 0, 0, some, 1, 1,
-                     0, 0, some, 0, 0, 0, 0, 0, [some] * 2)  # fmt: skip
+        rnn.backward(
+            1, 1, one, 0, 0, [some] * 2, [], one, 0, dy=one, dh_n=0, dc_n=0, dblock=some, dx=none, dh_0=0, dc_0=0,
+            dweights=[some] * 2,
+        )  # fmt: skip
     with pytest.raises(ValueError, match="number of addresses"):
-        layer.forward(1, 1, 0, 0, 0, 0, 0, [0] * 11, [], 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
+        layer.forward(1, 1, none, 0, 0, [0] * 11, [], none, 0, 0, 0)
 
 
 @both

@@ -376,12 +376,11 @@ def test_more_than_2_31_elements(threads):
         for space, features in ((y, H), (dx, I)):
             space.fold(4 * steps * B * features, 4 * (T - steps) * B * features)
         read = (
-            T, B, address(x), 0, 0, address(h_0), 0, [*map(address, (W, R, b, None))], [], y.start, B * H, H,
+            T, B, (address(x), 0, 0), address(h_0), 0, [*map(address, (W, R, b, None))], [], (y.start, B * H, H),
         )  # fmt: skip
-        layer.forward(*read, address(h_n), 0, block.start, 0, 0, False, 0, 0)
+        layer.forward(*read, address(h_n), 0, block.start)
         layer.backward(
-            *read, block.start, 0, 0, False, 0, 0, address(dy), 0, 0, 0, 0, 0, dx.start, B * I, I, address(dh_0), 0,
-            [0, 0],
+            *read, block.start, (address(dy), 0, 0), 0, 0, 0, (dx.start, B * I, I), address(dh_0), 0, [0, 0],
         )  # fmt: skip
         last = 4 * (T - steps) * B
         assert (y.array(last * H, steps * B * H) == 1).all()
@@ -425,7 +424,7 @@ def test_sizes_that_nobody_has_are_refused():
         with pytest.raises(ValueError, match="2\\^52 elements"):
             layer.block_bytes(T, B, T * B)
         with pytest.raises(ValueError, match="2\\^52 elements"):
-            layer.forward(T, B, 0, 0, 0, 0, 0, [0] * 4, [], 0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
+            layer.forward(T, B, (0, 0, 0), 0, 0, [0] * 4, [], (0, 0, 0), 0, 0, 0)
     x = torch.zeros(1, 1, 1).expand(2**40, 2**12, 1)
     with pytest.raises(ValueError, match="2\\^52 elements"):
         nn.LSTM(1, 1)(x)

@@ -1,8 +1,10 @@
 // The door for torch: all layers of a module in one call, addresses as integers; the caller has checked every shape.
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "../team.h"
@@ -23,10 +25,13 @@ enum Mask { candidate_mask, state_mask, masks };
 
 using Addresses = std::vector<Address>;
 
-struct Rows {
+// A sequence: where it begins, and elements from one step, one batch row, to the next.
+struct Strided {
   Address data;
-  int64_t step, row;  // elements
+  int64_t step, row;
 };
+using GivenStrided = std::tuple<Address, int64_t, int64_t>;
+Strided strided(const GivenStrided& given) { return std::make_from_tuple<Strided>(given); }
 
 int64_t rounded_up(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 
@@ -62,10 +67,9 @@ class Layers {
     return layers_ * directions_ * reserve_bytes(steps, B) + (layers_ - 1) * output_bytes(rows);
   }
 
-  void forward(int64_t T, int64_t B, Address x, int64_t x_step, int64_t x_row, Address h_0, Address c_0,
-               const Addresses& weights, const Addresses& given_masks, Address y, int64_t y_step, int64_t y_row,
-               Address h_n, Address c_n, Address block, Address lengths, uint32_t key, bool drawn, int64_t first,
-               int64_t last) const {
+  void forward(int64_t T, int64_t B, const GivenStrided& x, Address h_0, Address c_0, const Addresses& weights,
+               const Addresses& given_masks, const GivenStrided& y, Address h_n, Address c_n, Address block,
+               Address lengths, uint32_t key, bool drawn, int64_t first, int64_t last) const {
     check(weights, given_masks);
     const int64_t rows = rows_of(T, B, lengths);
     const carousel_memory needed = memory_of_any(T, B, last > 0 ? last - first : T);
@@ -77,9 +81,9 @@ class Layers {
     carousel_status status = CAROUSEL_OK;
     {
       nb::gil_scoped_release released;
-      Rows below{x, x_step, x_row};
+      Strided below = strided(x);
       for (int layer = 0; layer < layers_ && status == CAROUSEL_OK; ++layer) {
-        Rows to{y, y_step, y_row};
+        Strided to = strided(y);
         if (layer < layers_ - 1)
           to = {block ? output_of(block, layer, rows, needed.reserve)
                       : Address(memory + kernel * at_once + layer % 2 * output_bytes(rows)),
@@ -107,11 +111,10 @@ class Layers {
     raise(status);
   }
 
-  void backward(int64_t T, int64_t B, Address x, int64_t x_step, int64_t x_row, Address h_0, Address c_0,
-                const Addresses& weights, const Addresses& given_masks, Address y, int64_t y_step, int64_t y_row,
-                Address block, Address lengths, uint32_t key, bool drawn, int64_t first, int64_t last, Address dy,
-                int64_t dy_step, int64_t dy_row, Address dh_n, Address dc_n, Address dblock, Address dx, int64_t dx_step,
-                int64_t dx_row, Address dh_0, Address dc_0, const Addresses& dweights) const {
+  void backward(int64_t T, int64_t B, const GivenStrided& x, Address h_0, Address c_0, const Addresses& weights,
+                const Addresses& given_masks, const GivenStrided& y, Address block, const GivenStrided& dy, Address dh_n,
+                Address dc_n, Address dblock, const GivenStrided& dx, Address dh_0, Address dc_0,
+                const Addresses& dweights, Address lengths, uint32_t key, bool drawn, int64_t first, int64_t last) const {
     check(weights, given_masks);
     check(dweights, {});
     const int64_t rows = rows_of(T, B, lengths), steps = last > 0 ? last - first : T;
@@ -119,7 +122,8 @@ class Layers {
     const int64_t kernel = needed.backward_scratch;
     const int at_once = directions_ == 2 && carousel_max_threads() == 2 ? 2 : 1;
     const int64_t between = layers_ > 1 ? output_bytes(rows) : 0;  // dy of a layer that is not the last
-    const int64_t second = directions_ == 2 ? std::max(between, dx ? rounded_up(rows * inputs_ * item_) : 0) : 0;
+    const bool wants_dx = strided(dx).data != 0;
+    const int64_t second = directions_ == 2 ? std::max(between, wants_dx ? rounded_up(rows * inputs_ * item_) : 0) : 0;
     const Scratch scratch(kernel * at_once + 2 * between + second);
     char* const memory = static_cast<char*>(scratch.data());
     char* const second_dx = memory + kernel * at_once + 2 * between;
@@ -127,13 +131,13 @@ class Layers {
     {
       nb::gil_scoped_release released;
       const int64_t wide = directions_ * width_;
-      Rows out{y, y_step, y_row}, dout{dy, dy_step, dy_row};
+      Strided out = strided(y), dout = strided(dy);
       for (int layer = layers_ - 1; layer >= 0 && status == CAROUSEL_OK; --layer) {
         const bool lowest = layer == 0;
-        const Rows in = lowest ? Rows{x, x_step, x_row}
-                               : Rows{output_of(block, layer - 1, rows, needed.reserve), B * wide, wide};
-        const Rows din = lowest ? Rows{dx, dx_step, dx_row}
-                                : Rows{Address(memory + kernel * at_once + layer % 2 * between), B * wide, wide};
+        const Strided in = lowest ? strided(x)
+                                  : Strided{output_of(block, layer - 1, rows, needed.reserve), B * wide, wide};
+        const Strided din = lowest ? strided(dx)
+                                   : Strided{Address(memory + kernel * at_once + layer % 2 * between), B * wide, wide};
         const int64_t features = lowest ? inputs_ : wide;
         carousel_backward_arrays calls[2];
         carousel_options options[2];
@@ -268,7 +272,7 @@ class Layers {
   }
 
   template <class T>
-  void add(const Rows& to, const void* from, int64_t steps, int64_t B, int64_t rows, int64_t features) const {
+  void add(const Strided& to, const void* from, int64_t steps, int64_t B, int64_t rows, int64_t features) const {
     const T* second = static_cast<const T*>(from);
     if (options_.packed_sequence) steps = 1, B = rows;
     for (int64_t s = 0; s < steps; ++s)
@@ -295,6 +299,9 @@ void define_addresses(nb::module_& m) {
       .def("block_bytes", &Layers::block_bytes)
       .def("reserve_bytes", &Layers::reserve_bytes)
       .def("gate_bytes", &Layers::gate_bytes)
-      .def("forward", &Layers::forward)
-      .def("backward", &Layers::backward);
+      .def("forward", &Layers::forward, "T"_a, "B"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "y"_a, "h_n"_a,
+           "c_n"_a, "block"_a, "lengths"_a = 0, "key"_a = 0, "drawn"_a = false, "first"_a = 0, "last"_a = 0)
+      .def("backward", &Layers::backward, "T"_a, "B"_a, "x"_a, "h_0"_a, "c_0"_a, "weights"_a, "masks"_a, "y"_a,
+           "block"_a, "dy"_a, "dh_n"_a, "dc_n"_a, "dblock"_a, "dx"_a, "dh_0"_a, "dc_0"_a, "dweights"_a,
+           "lengths"_a = 0, "key"_a = 0, "drawn"_a = false, "first"_a = 0, "last"_a = 0);
 }

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Array = NDArray[np.floating[Any]]
+_Strided = tuple[int, int, int]  # an address, and elements from one step, one batch row, to the next
 
 def isa() -> str:
     """The instruction set in use. RuntimeError if CAROUSEL_ISA names one that is not available."""
@@ -100,7 +101,7 @@ class Layers:
 
     Weights come as a list of addresses, as many for every direction: W, R, b_W, b_R, projection, peephole,
     gain_x, gain_h, gain_c, shift_c, of which trailing ones may be left out. Masks: none, or for every
-    direction that of the candidate and that of the state.
+    direction that of the candidate and that of the state. 0 is the address of what there is not.
     """
 
     def __init__(
@@ -119,14 +120,13 @@ class Layers:
         """Bytes of the gates."""
 
     def forward(
-        self, T: int, B: int, x: int, x_step: int, x_row: int, h_0: int, c_0: int,
-        weights: Sequence[int], masks: Sequence[int], y: int, y_step: int, y_row: int,
-        h_n: int, c_n: int, block: int, lengths: int, key: int, drawn: bool, first: int, last: int,
+        self, T: int, B: int, x: _Strided, h_0: int, c_0: int, weights: Sequence[int], masks: Sequence[int],
+        y: _Strided, h_n: int, c_n: int, block: int,
+        lengths: int = 0, key: int = 0, drawn: bool = False, first: int = 0, last: int = 0,
     ) -> None: ...  # fmt: skip
     def backward(
-        self, T: int, B: int, x: int, x_step: int, x_row: int, h_0: int, c_0: int,
-        weights: Sequence[int], masks: Sequence[int], y: int, y_step: int, y_row: int,
-        block: int, lengths: int, key: int, drawn: bool, first: int, last: int,
-        dy: int, dy_step: int, dy_row: int, dh_n: int, dc_n: int, dblock: int,
-        dx: int, dx_step: int, dx_row: int, dh_0: int, dc_0: int, dweights: Sequence[int],
+        self, T: int, B: int, x: _Strided, h_0: int, c_0: int, weights: Sequence[int], masks: Sequence[int],
+        y: _Strided, block: int, dy: _Strided, dh_n: int, dc_n: int, dblock: int,
+        dx: _Strided, dh_0: int, dc_0: int, dweights: Sequence[int],
+        lengths: int = 0, key: int = 0, drawn: bool = False, first: int = 0, last: int = 0,
     ) -> None: ...  # fmt: skip

@@ -158,8 +158,8 @@ def forward(
     """
     batch, x, h_0, c_0 = plan.batch, rows(x), contiguous(h_0), contiguous(c_0)
     plan.layers.forward(
-        batch.steps, batch.size, x.data_ptr(), *plan.strides, _address(h_0), _address(c_0),
-        _addresses(plan, weights), plan.masks, y.data_ptr(), *plan.y_strides, _address(h_n), _address(c_n),
+        batch.steps, batch.size, (x.data_ptr(), *plan.strides), _address(h_0), _address(c_0),
+        _addresses(plan, weights), plan.masks, (y.data_ptr(), *plan.y_strides), _address(h_n), _address(c_n),
         _address(block), plan.lengths, int(batch.key), batch.training, first, last,
     )  # fmt: skip
 
@@ -179,12 +179,11 @@ def backward(
     dy, dh_n, dc_n = None if dy is None else rows(dy), contiguous(dh_n), contiguous(dc_n)
     dblock, block = contiguous(dblock), block.resolve_neg().contiguous()
     plan.layers.backward(
-        batch.steps, batch.size, x.data_ptr(), *_strides(plan.spec, x), _address(h_0), _address(c_0),
-        _addresses(plan, weights), plan.masks, y.data_ptr(), *_strides(plan.spec, y), block.data_ptr(),
-        plan.lengths, int(batch.key), batch.training, first, last, _address(dy),
-        *((0, 0) if dy is None else _strides(plan.spec, dy)), _address(dh_n), _address(dc_n),
-        _address(dblock), _address(dx), *plan.dx_strides, _address(dh_0), _address(dc_0),
-        _addresses(plan, dweights),
+        batch.steps, batch.size, _strided(plan.spec, x), _address(h_0), _address(c_0),
+        _addresses(plan, weights), plan.masks, _strided(plan.spec, y), block.data_ptr(),
+        _strided(plan.spec, dy), _address(dh_n), _address(dc_n), _address(dblock),
+        (_address(dx), *plan.dx_strides), _address(dh_0), _address(dc_0), _addresses(plan, dweights),
+        plan.lengths, int(batch.key), batch.training, first, last,
     )  # fmt: skip
 
 
@@ -212,6 +211,11 @@ def _has_rows(tensor: Tensor) -> bool:
 
 def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
+
+
+def _strided(spec: Spec, sequence: Tensor | None) -> tuple[int, int, int]:
+    """Its address and its strides."""
+    return (0, 0, 0) if sequence is None else (sequence.data_ptr(), *_strides(spec, sequence))
 
 
 def _strides(spec: Spec, sequence: Tensor) -> tuple[int, int]:

@@ -67,8 +67,8 @@ def _forward(
     I, H = plan.spec.input_size, plan.spec.hidden_size
     x, h_0, c_0 = x.contiguous(), contiguous(h_0), contiguous(c_0)
     plan.layers.forward(
-        1, plan.rows, x.data_ptr(), 0, I, _address(h_0), _address(c_0), [w.data_ptr() for w in weights], [],
-        y.data_ptr(), 0, H, _address(h), _address(c), _address(block), 0, 0, False, 0, 0,
+        1, plan.rows, (x.data_ptr(), 0, I), _address(h_0), _address(c_0), [w.data_ptr() for w in weights], [],
+        (y.data_ptr(), 0, H), _address(h), _address(c), _address(block),
     )  # fmt: skip
 
 
@@ -109,9 +109,9 @@ class _Step(torch.autograd.Function):
         h_0, c_0, dh, dc = contiguous(h_0), contiguous(c_0), contiguous(dh), contiguous(dc)
         I, H = plan.spec.input_size, plan.spec.hidden_size
         plan.layers.backward(
-            1, plan.rows, x.data_ptr(), 0, I, _address(h_0), _address(c_0), [w.data_ptr() for w in weights], [],
-            y.data_ptr(), 0, H, block.data_ptr(), 0, 0, False, 0, 0, 0, 0, 0, _address(dh), _address(dc), 0,
-            _address(dx), 0, I, _address(dh_0), _address(dc_0), [_address(d) for d in dweights],
+            1, plan.rows, (x.data_ptr(), 0, I), _address(h_0), _address(c_0), [w.data_ptr() for w in weights], [],
+            (y.data_ptr(), 0, H), block.data_ptr(), (0, 0, 0), _address(dh), _address(dc), 0,
+            (_address(dx), 0, I), _address(dh_0), _address(dc_0), [_address(d) for d in dweights],
         )  # fmt: skip
         return None, *found
 

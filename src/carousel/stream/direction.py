@@ -69,8 +69,8 @@ class Direction:
             return y
         h_n, c_n = np.empty_like(h), None if c is None else np.empty_like(c)
         self._kernel.forward(
-            T, B, _address(x), B * I, I, _address(h), _address(c), self._addresses, [], _address(y), B * H, H,
-            _address(h_n), _address(c_n), 0, _address(lengths), 0, False, 0, 0,
+            T, B, (_address(x), B * I, I), _address(h), _address(c), self._addresses, [], (_address(y), B * H, H),
+            _address(h_n), _address(c_n), block=0, lengths=_address(lengths),
         )  # fmt: skip
         h[...] = h_n
         if c is not None:
