@@ -9,6 +9,7 @@ import pytest
 from carousel import network, stream
 from carousel.errors import ArgumentError, DataError, FormatError, ShapeError
 from carousel.series.history import Context
+from carousel.series.panel import Panel
 from forecast_models import forecast_model, rows
 
 KINDS = {
@@ -86,6 +87,43 @@ def test_forecasts_are_those_of_predict(rng, kind):
             found |= {f"carousel-lo-{level}": ours.lower[q], f"carousel-hi-{level}": ours.upper[q]}
         for name, array in found.items():
             np.testing.assert_allclose(array.reshape(-1), theirs[name], rtol=0, atol=SINGLE * scale)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_series_that_begins_late_goes_on_as_one_that_is_given_whole(rng, kind):
+    """What a state makes up before the first row depends on the rows since, and nothing is expected from it."""
+    value, _ = forecast_model(rng, **KINDS[kind])
+    model, m = stream.Model(value), value.season
+    least = min(m + 1, value.lookback)
+    enough = max(value.lookback, value.memory, m + 1)
+    y = rows(rng, enough + 10, m, 100)
+    y[[least + 2, 2 * m + 3, 2 * m + 4]] = np.nan
+    first = model.start().next[0]
+    state = Context.join([model.start(["s1"], y=[y[:least]], ds=first), model.start(["s0"])])[:1]
+    for n in range(least, len(y)):
+        state = model.observe(state.next, y[n], state)
+        if n < least + 4 or n % 7 == 0 or n > enough - 4:
+            whole = model.start(["s1"], y=[y[: n + 1]], ds=first)
+            np.testing.assert_array_equal(state.window, whole.window)
+            np.testing.assert_allclose(state.errors, whole.errors, rtol=1e-6, atol=1e-9)
+            assert state.rows == whole.rows
+            assert (whole.rows is None) == (n + 1 >= enough)
+
+
+def test_a_series_of_a_few_rows_goes_on_as_one_that_is_given_whole(rng):
+    """Fewer rows than a season: the period of what stands before them grows with each."""
+    value, _ = forecast_model(rng, **KINDS["monthly"], recurrent=False)
+    y = rows(rng, 20, 12, 100)
+    begun = stream.Model(value).history(Panel.of([y[:3]], ids=["s1"], starts=["2024-01-01"], freq="MS"))
+    state = begun.context(begun.ends(), value.lookback, value.memory)
+    for n in range(3, 20):
+        state = stream.Model(value).observe(state.next, y[n], state)
+        whole = stream.Model(value).history(
+            Panel.of([y[: n + 1]], ids=["s1"], starts=["2024-01-01"], freq="MS")
+        )
+        expected = whole.context(whole.ends(), value.lookback, value.memory)
+        np.testing.assert_array_equal(state.window, expected.window)
+        np.testing.assert_allclose(state.errors, expected.errors, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)

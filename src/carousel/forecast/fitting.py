@@ -503,7 +503,7 @@ class _Work:
         end = history.context(history.ends(), plan.lookback, memory)
         missing = missing_places(observed_ends(self.panel, plan.lookback))
         lengths = self.panel.lengths
-        rows = lengths if (lengths < max(memory, plan.season, plan.lookback)).any() else None
+        rows = lengths if end.rows is not None else None
         return ForecastModel(
             horizon=plan.horizon,
             frequency=str(plan.frequency),

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from carousel.errors import ArgumentError, DataError
+from carousel.errors import DataError
 from carousel.forecast.dates import moment
 from carousel.forecast.gaps import missing_places, observed_ends
 from carousel.network.forecaster import CovariatePaths, ForecastModel, Tail
 from carousel.series.covariates import Seen
-from carousel.series.history import Context
+from carousel.series.history import ENOUGH, Context, enough
 from carousel.series.panel import Panel
-from carousel.series.unit import from_unit
 from carousel.series.zones import is_twice
 from carousel.stream.forecaster import ForecasterModel
 
@@ -33,7 +32,6 @@ def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -
         notes: on the new rows.
 
     Raises:
-        ArgumentError: a series that is shorter than its season, of a model that reads covariates.
         DataError: rows of a known series that do not begin at its next row.
     """
     model = runner.value
@@ -49,7 +47,7 @@ def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -
     new = history.context(history.ends(), model.lookback, model.memory)
     tail, scaling, L = model.tail, model.scaling, model.lookback
     rows = None if tail.rows is None else np.concatenate([tail.rows, fresh.lengths])
-    whole = max(_enough(model), model.lookback)
+    whole = enough(model.lookback, model.memory, model.season)
     if rows is None and (fresh.lengths < whole).any():
         rows = np.concatenate([np.full(len(model.ids), whole), fresh.lengths])
     if rows is not None:
@@ -136,34 +134,14 @@ def _check_next(model: ForecastModel, panel: Panel, which: Array) -> None:
         )
 
 
-def _enough(model: ForecastModel) -> int:
-    """Rows after which nothing is made up before the first one that a forecast could see."""
-    return max(model.memory, model.season)
-
-
 def _moved(runner: ForecasterModel, panel: Panel, which: Array) -> Context:
     """The states of series `which` of the model after their new rows."""
     state = runner.last()[which]
-    rows = runner.value.tail.rows
-    short = np.zeros(len(which), bool) if rows is None else rows[which] < _enough(runner.value)
     for t in range(int(panel.lengths.max(initial=0))):
-        some = np.flatnonzero((panel.lengths > t) & ~short)
-        if not len(some):
-            continue
+        some = np.flatnonzero(panel.lengths > t)
         beside = _beside(runner.value.covariates, panel, some, t)
         after = runner.observe(state.next[some], panel.values[panel.offsets[some] + t], state[some], beside)
         state = _put(state, some, after)
-    if short.any():
-        if runner.value.covariates is not None:
-            raise ArgumentError(
-                f"Series {panel.ids[int(np.argmax(short))]!r} is shorter than {_enough(runner.value)} rows, and this "
-                "model reads covariates: give all its rows to `predict`, or fit again."
-            )
-        assert rows is not None
-        some = np.flatnonzero(short)
-        state = _put(
-            state, some, _from_the_first_row(runner, panel.select(some), rows[which[some]], state[some])
-        )
     return state
 
 
@@ -187,21 +165,6 @@ def _beside(paths: CovariatePaths | None, panel: Panel, series: Array, row: int)
     return found
 
 
-def _from_the_first_row(runner: ForecasterModel, panel: Panel, rows: Array, state: Context) -> Context:
-    """The states of series so short that the window holds all their rows."""
-    model = runner.value
-    past = [window[len(window) - n :] for window, n in zip(state.window, rows, strict=True)]
-    past = [from_unit(x, model.scaling.unit) for x in past]
-    whole = Panel.of(
-        [np.concatenate([x, panel.series(s)]) for s, x in enumerate(past)],
-        ids=panel.ids,
-        starts=[*panel.frequency.shift(panel.starts, -rows)],
-        freq=panel.frequency,
-    )
-    history = runner.history(whole)
-    return history.context(history.ends(), model.lookback, model.memory)
-
-
 def _put(state: Context, some: Array, after: Context) -> Context:
     return replace(
         state,
@@ -209,7 +172,14 @@ def _put(state: Context, some: Array, after: Context) -> Context:
         errors=_with(state.errors, some, after.errors),
         next=_with(state.next, some, after.next),
         covariates=_put_seen(state.covariates, some, after.covariates),
+        rows=_put_rows(state.rows, some, after.rows),
     )
+
+
+def _put_rows(rows: Array | None, some: Array, after: Array | None) -> Array | None:
+    if rows is None:
+        return None
+    return _with(rows, some, np.full(len(some), ENOUGH) if after is None else after)
 
 
 def _put_seen(seen: Seen | None, some: Array, after: Seen | None) -> Seen | None:

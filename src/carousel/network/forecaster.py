@@ -288,8 +288,8 @@ class Tail:
         window: (S, L) the last rows in the model's unit, missing ones filled.
         errors: (S, M, G) the last errors of the smoothing models.
         next: (S,) the time stamps of the first forecasts.
-        rows: (S,) of every series, where one is shorter than the window, a season or the smoothing's memory: of the
-            last two, rows that come change what was made up before its first one. None where all are long enough.
+        rows: (S,) of every series, where one has had so few that some of what stands here was made up before its first
+            one; None where all have had enough.
         fitted: (S,) the time stamps after the last rows that were fitted; None where that is `next`.
         missing: rising places in the (S, L) window, counted series by series, of rows that were missing; none is
             before the first row of its series. None where no row was missing.

@@ -20,7 +20,17 @@ from carousel.series.smoothing import Mixture
 from carousel.series.smoothing_errors import SmoothingErrors
 from carousel.series.unit import in_unit
 
-__all__ = ["Context", "History", "Origins", "normalise", "without_effect"]
+__all__ = [
+    "ENOUGH",
+    "Context",
+    "History",
+    "Origins",
+    "enough",
+    "few",
+    "normalise",
+    "steps_before",
+    "without_effect",
+]
 
 Array = np.ndarray[Any, Any]
 
@@ -28,6 +38,7 @@ STILL = 0.01  # of a typical scale: of a series that has never changed
 BLOCK = 512  # origins whose smoothing errors are held at a time
 FLOOR = 0.2  # of the spread: a series that repeats its season exactly must not have a scale of 0
 MEASURED = 8  # changes from which on a scale is the series' own
+ENOUGH = 2**62  # rows of a series of which nobody counts them
 PRIOR = 2  # changes that what is typical counts for in a series of fewer
 
 
@@ -63,6 +74,8 @@ class Context:
         scale: (B,) of the series.
         covariates: what is known of them; None for a model without.
         series: (B,) which of the fitted series each is, -1 for none of them; None where nobody asks.
+        rows: (B,) how many rows each has had, where one has had so few that some of what stands here was made up before
+            its first one; None where all have had enough.
     """
 
     window: NDArray[np.float64]
@@ -72,6 +85,7 @@ class Context:
     scale: NDArray[np.float64]
     covariates: Seen | None = later(None, since=3)
     series: NDArray[np.int64] | None = later(None, since=3)
+    rows: NDArray[np.int64] | None = later(None, since=3)
 
     def __post_init__(self) -> None:
         B = len(self.window)
@@ -80,6 +94,7 @@ class Context:
             B == len(self.errors) == len(self.next) == len(self.center) == len(self.scale)
             and (self.covariates is None or len(self.covariates) == B)
             and (self.series is None or self.series.shape == (B,))
+            and (self.rows is None or self.rows.shape == (B,))
         ):
             raise FormatError(
                 "the state of a forecaster: window must be (B, L), errors (B, M, G), the others (B,)."
@@ -95,9 +110,15 @@ class Context:
         joined: dict[str, Any] = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(Context)
-            if f.name != "covariates" and getattr(parts[0], f.name) is not None
+            if f.name not in ("covariates", "rows") and getattr(parts[0], f.name) is not None
         }
-        return Context(**joined, covariates=Seen.join(seen) if seen else None)
+        few = any(part.rows is not None for part in parts)
+        rows = [np.full(len(part), ENOUGH) if part.rows is None else part.rows for part in parts]
+        return Context(
+            **joined,
+            covariates=Seen.join(seen) if seen else None,
+            rows=np.concatenate(rows) if few else None,
+        )
 
     def __getitem__(self, index: Any) -> Context:
         return Context(
@@ -108,6 +129,7 @@ class Context:
             self.scale[index],
             None if self.covariates is None else self.covariates[index],
             None if self.series is None else self.series[index],
+            None if self.rows is None else self.rows[index],
         )
 
 
@@ -189,6 +211,7 @@ class History:
             scale=self.scale[s],
             covariates=seen,
             series=None if self.known is None else self.known[s],
+            rows=few(t, enough(lookback, memory, self.season)),
         )
 
     def smoothed(self, origins: Origins, mixture: Mixture) -> Array:
@@ -221,11 +244,7 @@ class History:
 
     def _before(self, origins: Origins, rows: int) -> Array:
         """(B, rows) indices of the rows before each origin; the first season is repeated backwards."""
-        steps = origins.row[:, None] + np.arange(-rows, 0)
-        early = np.flatnonzero(origins.row < rows)
-        if len(early):
-            some, period = steps[early], np.minimum(self.season, np.maximum(origins.row[early], 1))
-            steps[early] = np.where(some < 0, some % period[:, None], some)
+        steps = steps_before(origins.row, rows, self.season)
         steps += self.panel.offsets[origins.series][:, None]
         return steps
 
@@ -236,6 +255,32 @@ class History:
         if rows == 0:  # a network is trained on windows alone, in many small batches
             return np.zeros((len(origins), 0, len(self.errors.model.weights)))
         return self.errors.before(origins.series, origins.row, rows)
+
+
+def steps_before(row: Array, rows: int, season: int) -> Array:
+    """(B, rows) the rows before row `row[b]` of a series; before its first one, the first season repeated backwards.
+
+    Example:
+        >>> steps_before(np.array([2, 5]), 6, season=4)
+        array([[0, 1, 0, 1, 0, 1],
+               [3, 0, 1, 2, 3, 4]])
+    """
+    steps = row[:, None] + np.arange(-rows, 0)
+    early = np.flatnonzero(row < rows)
+    if len(early):
+        some, period = steps[early], np.minimum(season, np.maximum(row[early], 1))
+        steps[early] = np.where(some < 0, some % period[:, None], some)
+    return steps
+
+
+def enough(lookback: int, memory: int, season: int) -> int:
+    """Rows of a series from which on a forecast sees nothing that was made up before the first one."""
+    return max(lookback, memory, season + 1)
+
+
+def few(rows: Array, whole: int) -> Array | None:
+    """Numbers of rows, `whole` at most; None where all are."""
+    return np.minimum(rows, whole) if (rows < whole).any() else None
 
 
 def normalise(context: Context, season: int) -> tuple[Array, Array]:

@@ -17,7 +17,7 @@ from carousel.series.conformal import drawn_errors, interval_errors, quantile_er
 from carousel.series.covariates import Seen, correction, encode
 from carousel.series.features import CalendarTable, phases
 from carousel.series.filling import filled
-from carousel.series.history import Context, History, Origins, normalise
+from carousel.series.history import Context, History, Origins, enough, few, normalise, steps_before
 from carousel.series.linear import linear_path, sizes
 from carousel.series.panel import Panel
 from carousel.series.segments import segment_inputs, segments
@@ -186,9 +186,14 @@ class ForecasterModel:
             static = encode(paths.of("static"), paths.static, np.arange(len(v.ids)))
             seen = Seen(paths.past, paths.future, static, paths.unit)
         series = np.arange(len(v.ids))
+        rows = None if v.tail.rows is None else few(v.tail.rows, self._enough)
         return Context(
-            v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale, seen, series
+            v.tail.window, v.tail.errors, v.tail.next, v.scaling.center, v.scaling.scale, seen, series, rows
         )
+
+    @cached_property
+    def _enough(self) -> int:
+        return enough(self.value.lookback, self.value.memory, self.value.season)
 
     def missing(self, ds: Any, state: Context) -> Array:
         """(B,) how many rows are missing before rows at `ds`; below 0 where those were observed already.
@@ -248,20 +253,37 @@ class ForecasterModel:
         if missing.any():
             seasonal = v.scaling.of_gaps(m) > 1
             before = filled(state.window[:, -m], last, state.window[:, -1 - m]) if seasonal else last
+            if state.rows is not None:  # no season before the first row
+                before = np.where(state.rows > m, before, last)
             x = np.where(missing, before, x)
-        errors = state.errors
+        errors, rows = state.errors, state.rows
         if v.smoothing is not None:
             e = x[:, None] - expected(v.smoothing, state.window, errors)
+            if rows is not None:  # nor is it expected from rows that were made up
+                e[rows[:, None] < v.smoothing.lags.max(1)] = 0
             errors = np.concatenate([errors[:, 1:], e[:, None]], 1)
+        window = np.concatenate([state.window[:, 1:], x[:, None]], 1)
+        if rows is not None:
+            window, rows = self._made_up(window, rows + 1), few(rows + 1, self._enough)
         return Context(
-            window=np.concatenate([state.window[:, 1:], x[:, None]], 1),
+            window=window,
             errors=errors,
             next=self.frequency.shift(state.next, np.int64(1)),
             center=state.center,
             scale=state.scale,
             covariates=seen,
             series=state.series,
+            rows=rows,
         )
+
+    def _made_up(self, window: Array, rows: Array) -> Array:
+        """Windows in which what stands before the first row is made of the rows that each series has had."""
+        L, m = window.shape[1], self.value.season
+        some = np.flatnonzero(rows <= m)  # of more than a season, the first one is repeated already
+        if len(some):
+            had = np.minimum(rows[some], L)
+            window[some] = np.take_along_axis(window[some], steps_before(had, L, m) + (L - had)[:, None], 1)
+        return window
 
     def check_values(self, what: str, y: Array, state: Context) -> None:
         """Refuses values of the series in `state`, (B,) or (N,) of one, that `observe` could not go on from.
@@ -304,6 +326,7 @@ class ForecasterModel:
             or state.next.dtype.kind != v.tail.next.dtype.kind
             or (state.covariates is None) != (v.covariates is None)
             or not self._knows(state.series)
+            or (state.rows is not None and (state.rows < 1).any())
         ):
             raise ArgumentError("`state` must be of this model: what `start` or `observe` gave.")
 
