@@ -93,6 +93,11 @@ void check(const Case& c, std::initializer_list<int> threads) {
     const std::vector<T> low = Run<T>(data, {}).low_precision();
     near(c, right.y, low, 0.1, "bfloat16");
     if (!same_bits(low, Run<T>(data, {3, 0x3f}).low_precision())) fail(c.name() + ": bfloat16 with 3 threads");
+    if (c.batch > 0 && !c.drawn) {
+      const Data<T> alone = data.row(c.seed % c.batch);
+      if (!same_bits(row_of(low, c.steps, alone.c.steps, c.batch, c.seed % c.batch), Run<T>(alone, {}).low_precision()))
+        fail(c.name() + ": bfloat16 of row " + std::to_string(c.seed % c.batch) + " alone");
+    }
   }
 }
 

@@ -209,3 +209,19 @@ def test_other_halves_are_not_ours():
     assert kernel_path(module.half(), x.half()) == "torch: dtype torch.float16"
     with torch.autocast("cpu", LOW):
         assert kernel_path(module_of("GRU").double(), x.double()) == "torch: autocast"
+
+
+@pytest.mark.parametrize("H", [31, 48, 65])
+@pytest.mark.parametrize(
+    ("kind", "options"), [*((kind, {}) for kind in LAYERS), ("GRU", {"reset": "before"})]
+)
+def test_a_row_alone_has_the_bits_of_any_batch(kind, options, H):
+    torch.manual_seed(4)
+    module = getattr(nn, kind)(8, H, dtype=LOW, **options)
+    x = torch.randn(20, 3, 8).to(LOW)
+    with torch.no_grad():
+        y, _ = module(x)
+        alone = torch.cat([module(row)[0] for row in x.split(1, 1)], 1)
+        ragged, _ = module(x, lengths=torch.tensor([20, 6, 11]))
+    assert torch.equal(alone, y)
+    assert torch.equal(ragged[:, 0], y[:, 0])  # the last row that runs

@@ -23,10 +23,11 @@ struct Line {
   int64_t b;
   const T *x, *h, *operand, *c;
   T *cell, *output, *gates;
+  int64_t unit = 0;  // in the place of the first
   // The same row, its unit `j` in the place of the first.
   Line from_unit(int64_t j) const {
     const auto moved = [j](auto* p) { return p ? p + j : nullptr; };
-    return {b, x, moved(h), operand, moved(c), moved(cell), moved(output), moved(gates)};
+    return {b, x, moved(h), operand, moved(c), moved(cell), moved(output), moved(gates), j};
   }
 };
 

@@ -114,7 +114,9 @@ struct GruResetBefore {
         } else {  // as R will read it
           T row[lanes<T>];
           store(row, q);
-          lower_row(row, left < lanes<T> ? left : lanes<T>, f.precision, gate - j + 3 * H + packed_depth(j, f.precision));
+          const int64_t unit = rows[m].unit + j;  // in pairs the row is half as long
+          T* reset = gate - unit + 3 * H;
+          lower_row(row, left < lanes<T> ? left : lanes<T>, f.precision, reset + packed_depth(unit, f.precision));
         }
       }
     } else {
