@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from carousel.forecast.closed_form import PENALTIES
-from carousel.forecast.moments import Moments
+from carousel.forecast.moments import Moments, refills
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import Spans, thinned
 from carousel.network.forecaster import Scaling
@@ -67,10 +67,15 @@ def _ridge(history: History, plan: Plan, spans: Spans, origins: Origins) -> Arra
     train = thinned(spans, ORIGINS)
     late = train.row > np.quantile(train.row, 0.8)
     early = train[~late] if late.any() and not late.all() else train
-    first = _sums(history, plan, early)
     F, y, _, _ = _rows(history, plan, thinned(train[late] if late.any() else train, 5000))
-    losses = [float(((F @ first.coefficients(p)[0] - y) ** 2).sum()) for p in PENALTIES]
-    A = _sums(history, plan, train).coefficients(PENALTIES[int(np.argmin(losses))])[0]
+    known = ~np.isnan(y)
+    A = np.zeros((plan.lookback + 1, plan.horizon))
+    for _ in range(1 + refills(1 - history.observed.mean())):
+        first = _sums(history, plan, early, A)
+        tried = [first.coefficients(p)[0] for p in PENALTIES]
+        best = int(np.argmin([float(((F @ one - y)[known] ** 2).sum()) for one in tried]))
+        A = tried[best]
+    A = _sums(history, plan, train, A).coefficients(PENALTIES[best])[0]
     forecasts = [np.zeros((0, plan.horizon))]
     for some in _blocks(origins):
         F, _, last, scale = _rows(history, plan, some)
@@ -78,21 +83,23 @@ def _ridge(history: History, plan: Plan, spans: Spans, origins: Origins) -> Arra
     return np.concatenate(forecasts)
 
 
-def _sums(history: History, plan: Plan, origins: Origins) -> Moments:
+def _sums(history: History, plan: Plan, origins: Origins, A: Array) -> Moments:
+    """Sums in which a missing target is what A (L + 1, K) says."""
     moments = Moments.zero(1, plan.lookback + 1, plan.horizon)
     for some in _blocks(origins):
         F, y, _, _ = _rows(history, plan, some)
+        y = np.where(np.isnan(y), F @ A, y)
         moments.add(F, y, np.zeros_like(y), np.zeros(len(F), np.int64))
     return moments
 
 
 def _rows(history: History, plan: Plan, origins: Origins) -> tuple[Array, Array, Array, Array]:
-    """Features (B, L + 1), targets (B, K), last values (B, 1) and scales (B, 1)."""
+    """Features (B, L + 1), targets (B, K), NaN where missing, last values (B, 1) and scales (B, 1)."""
     context = history.context(origins, plan.lookback, 0)
     truth, observed = history.targets(origins, plan.horizon)
     last, scale = context.window[:, -1:], context.scale[:, None]
     F = np.concatenate([(context.window - last) / scale, np.ones((len(last), 1))], 1)
-    return F, np.where(observed, (truth - last) / scale, 0), last, scale
+    return F, np.where(observed, (truth - last) / scale, np.nan), last, scale
 
 
 def _blocks(origins: Origins) -> Iterator[Origins]:

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from carousel.forecast.moments import Moments
+from carousel.forecast.moments import Moments, refills
 from carousel.forecast.plan import Plan
-from carousel.forecast.quarters import Quarter, Selected, moments, quarter_of, quarters, total
+from carousel.forecast.quarters import Fill, Quarter, Selected, moments, quarter_of, quarters, total
 from carousel.forecast.shrinkage import jackknifed
 from carousel.forecast.split import Spans, thinned
 from carousel.forecast.threads import side_by_side
@@ -140,15 +140,34 @@ def choose_linear(
     Args:
         with_year: features of the time of the year may be used.
     """
-    counts = sizes(plan.frequency, plan.season, plan.lookback)
-    upto = len(counts) - 1
     if not len(choose) or not len(train):
         return None, None, ()
+    found = _chosen(history, smoothing, plan, train, choose, with_year, None)
+    for _ in range(refills(1 - history.observed.mean())):
+        choice, _, parts = found
+        if choice is None:
+            break
+        fill = out_of_fold(history, smoothing, plan, train, choice, parts)
+        found = _chosen(history, smoothing, plan, train, choose, with_year, fill)
+    return found
+
+
+def _chosen(
+    history: History,
+    smoothing: Smoothing,
+    plan: Plan,
+    train: Spans,
+    choose: Spans,
+    with_year: bool,
+    fill: Fill | None,
+) -> tuple[LinearChoice | None, LinearPath | None, tuple[Quarter, ...]]:
+    counts = sizes(plan.frequency, plan.season, plan.lookback)
+    upto = len(counts) - 1
     usable = with_year | ~of_the_year(plan.frequency, plan.season, plan.lookback)
-    parts = quarters(history, smoothing, plan, train, upto, judge=True)
+    parts = quarters(history, smoothing, plan, train, upto, judge=True, fill=fill)
     every = total(parts)
     judges = [_Held(part.judging, every, (part.own, part.beside)) for part in parts if part.judging]
-    chosen = moments(history, smoothing, plan, thinned(choose, CHOOSING), upto)
+    chosen = moments(history, smoothing, plan, thinned(choose, CHOOSING), upto, fill=fill)
     judges.append(_Held(Selected(chosen, np.arange(counts[upto])), every))
     judges = [judge.at(_some_steps(plan)) for judge in judges]
     pooled = [judge.pooled() for judge in judges]
@@ -254,6 +273,9 @@ def fit_linear(
     if choice is None:
         return None, ()
     parts = quarters(history, smoothing, plan, train, choice.upto)
+    for _ in range(refills(1 - history.observed.mean())):
+        fill = out_of_fold(history, smoothing, plan, train, choice, parts)
+        parts = quarters(history, smoothing, plan, train, choice.upto, fill=fill)
     return choice.path(total(parts), plan), parts
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from carousel.forecast.closed_form import PENALTIES
-from carousel.forecast.moments import Moments
+from carousel.forecast.moments import Moments, refills
 from carousel.forecast.plan import Plan
 from carousel.forecast.shrinkage import shrink_factor
 from carousel.forecast.split import BLOCKS, Spans, thinned
@@ -207,12 +207,15 @@ def choose_correction(
     """
     if not len(choose[0]) or not len(train[0]):
         return None
-    moments = _moments(history, plan, *train)
     G, rest, observed = _rows(history, plan, *choose)
-    solved = [(penalty, _solved(moments, penalty)) for penalty in PENALTIES]
-    if (best := _best((((penalty, A), G @ A) for penalty, A in solved), rest, observed)) is None:
-        return None
-    (penalty, A), shrink = best
+    A = None
+    for _ in range(1 + refills(1 - history.observed.mean())):
+        moments = _moments(history, plan, *train, A)
+        solved = [(penalty, _solved(moments, penalty)) for penalty in PENALTIES]
+        if (best := _best((((penalty, A), G @ A) for penalty, A in solved), rest, observed)) is None:
+            return None
+        (penalty, A), shrink = best
+    assert A is not None
     return CorrectionChoice(penalty, shrink), replace(paths, path=shrink * A)
 
 
@@ -224,7 +227,10 @@ def fit_correction(
     choice: CorrectionChoice,
 ) -> CovariatePaths:
     """The correction as chosen, fitted on other rows."""
-    A = _solved(_moments(history, plan, *train), choice.penalty)
+    A = None
+    for _ in range(1 + refills(1 - history.observed.mean())):
+        A = _solved(_moments(history, plan, *train, A), choice.penalty)
+    assert A is not None
     return replace(paths, path=choice.shrink * A)
 
 
@@ -233,12 +239,16 @@ def _solved(moments: Moments, penalty: float) -> Array:
     return coefficients
 
 
-def _moments(history: History, plan: Plan, train: Spans, base: Callable[[Origins], Array]) -> Moments:
+def _moments(
+    history: History, plan: Plan, train: Spans, base: Callable[[Origins], Array], A: Array | None
+) -> Moments:
+    """The sums of all these origins; a missing target is what A says, without it the base's."""
     moments, origins = None, thinned(train, FITTED)
     for b in range(0, len(origins), BLOCK):
         G, rest, observed = _rows(history, plan, origins[slice(b, b + BLOCK)], base)
         moments = moments or Moments.zero(1, G.shape[1], plan.horizon)
-        rest = np.where(observed, rest, 0)
+        if not observed.all():
+            rest = np.where(observed, rest, 0 if A is None else G @ A)
         moments.add(G, rest, np.zeros_like(rest), np.zeros(len(G), np.int64))
     assert moments is not None
     return moments

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil, log
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Moments"]
+__all__ = ["Moments", "refills"]
 
 Array = np.ndarray[Any, Any]
+
+SLIGHT = 0.02  # of a fit: what a wrong fill of missing targets may leave
+MOST = 6  # refills
 
 
 @dataclass
@@ -157,3 +161,21 @@ def _places(F: int) -> Array:
     low, high = np.minimum(i, j), np.maximum(i, j)
     places: Array = high * (high + 1) // 2 + low
     return places
+
+
+def refills(missing: float) -> int:
+    """How often a least-squares fit is done again in which missing targets are what the fit before says.
+
+    That goes to the fit of the targets that are there (expectation maximisation, Dempster et al. 1977): what is wrong
+    about the first fill shrinks to the share that is missing every time, here until it is slight, or six times.
+
+    Args:
+        missing: share of the targets, 0 to 1.
+
+    Example:
+        >>> [refills(share) for share in (0.0, 0.01, 0.05, 0.2, 0.5, 1.0)]
+        [0, 0, 1, 2, 5, 6]
+    """
+    if missing <= SLIGHT:
+        return 0
+    return min(MOST, ceil(log(SLIGHT) / log(missing)) - 1) if missing < 1 else MOST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise
@@ -21,9 +21,10 @@ from carousel.series.history import History, Origins, normalise
 from carousel.series.linear import linear_features, of_the_level, sizes
 from carousel.series.smoothing import Mixture
 
-__all__ = ["Quarter", "Selected", "moments", "quarter_of", "quarters", "total"]
+__all__ = ["Fill", "Quarter", "Selected", "moments", "quarter_of", "quarters", "total"]
 
 Array = np.ndarray[Any, Any]
+Fill = Callable[[Origins], Array]  # of B origins (B, K), in the model's unit
 
 ORIGINS = 150_000  # that the linear path is fitted on
 QUARTERS = 4
@@ -87,12 +88,14 @@ def quarters(
     train: Origins | Spans,
     upto: int,
     judge: bool = False,
+    fill: Fill | None = None,
 ) -> tuple[Quarter, ...]:
     """The quarters of the training time.
 
     Args:
         upto: as for `linear_features`.
         judge: with the sums that judge.
+        fill: as for `moments`.
     """
     origins, (*edges, last) = thinned(train, ORIGINS), _edges(train)
     near = min(plan.horizon, int(np.diff(edges).min()) // 2)
@@ -109,7 +112,8 @@ def quarters(
         """A quarter's sums, and those of its pieces near an edge."""
         whole, near_edges = None, {}
         for p in _pieces(k):
-            part = moments(history, smoothing, plan, origins[piece == p], upto, unseen[k] if judge else None)
+            of_unseen = unseen[k] if judge else None
+            part = moments(history, smoothing, plan, origins[piece == p], upto, of_unseen, fill)
             whole = part if whole is None else whole + part
             if p % 3:
                 near_edges[p] = part.of(own)
@@ -185,17 +189,19 @@ def moments(
     origins: Origins,
     upto: int,
     unseen: History | None = None,
+    fill: Fill | None = None,
 ) -> Moments:
-    """The sums of all these origins. A missing target counts as what the smoothing says.
+    """The sums of all these origins.
 
     Args:
         unseen: with other means; the features that change with them stand, as they are there, behind all others.
+        fill: what missing targets count as; without, what the smoothing says.
     """
     counts = sizes(plan.frequency, plan.season, plan.lookback)
     P = plan.phases
     F = counts[upto] + (0 if unseen is None else len(_moved(plan, upto)))
     found = Moments.zero(P, F, plan.horizon)
-    for features, smooth, truth, which in _blocks(history, smoothing, plan, origins, upto, unseen):
+    for features, smooth, truth, which in _blocks(history, smoothing, plan, origins, upto, unseen, fill):
         found.add(features, truth, smooth, which if P > 1 else np.zeros_like(which))
     return found
 
@@ -207,6 +213,7 @@ def _blocks(
     origins: Origins,
     upto: int,
     unseen: History | None,
+    fill: Fill | None,
 ) -> Iterator[Any]:
     """Blocks of features (B, F), smoothing and truth around the level in units of the scale (B, K), phases (B,)."""
     mixture, moved = Mixture.of(smoothing, plan.horizon), _moved(plan, upto)
@@ -217,7 +224,8 @@ def _blocks(
         scale = context.scale[:, None]
         truth, observed = history.targets(some, plan.horizon)
         smooth = history.smoothed(some, mixture)
-        truth = np.where(observed, truth, smooth)
+        if not observed.all():
+            truth = np.where(observed, truth, smooth if fill is None else fill(some))
         features = linear_features(context, plan.frequency, plan.season, upto)
         if unseen is not None:
             other = replace(context, center=unseen.center[some.series])
