@@ -1,7 +1,9 @@
 """`carousel stream`: rows in, a line of JSON for each, bad rows named, and killed at any moment."""
 
+import fcntl
 import hashlib
 import json
+import os
 import random
 import re
 import shlex
@@ -9,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -338,6 +341,91 @@ def test_other_separators(models, separator, header):
     rows = "1,2.5,3\n4,5,6\n" if not header else "a,b,c\n1,2.5,3\n"
     other = rows.replace(",", separator).replace(".", ",")
     assert answers(run(models / "network", other)) == answers(run(models / "network", rows))
+
+
+@pytest.fixture(scope="module")
+def thousands(tmp_path_factory):
+    """A counted series around 2000."""
+    model, _ = forecast_model(np.random.default_rng(24), freq=1, season=7, lookback=21, length=60, series=1)
+    tail, scaling = model.tail, model.scaling
+    model = replace(
+        model,
+        columns=replace(model.columns, time=None),
+        tail=replace(tail, window=20 * tail.window, errors=20 * tail.errors),
+        scaling=replace(scaling, center=20 * scaling.center, scale=20 * scaling.scale),
+    )
+    path = tmp_path_factory.mktemp("thousands") / "model"
+    network.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("a;y\n0;1502,5\n0;1,995\n", [1502.5, 1.995]),  # a row before shows it
+        ("a;y\n0;1,502.5\n0;1,995\n0;1,002,003\n", [1502.5, 1995, 1002003]),
+        ("a;y\n0;1.502,5\n0;1.995\n", [1502.5, 1995]),
+        ("a;y\n0;1,995\n", [1995]),  # of this size the rows are
+        ('a,y\n0,"1502,5"\n0,"1,502"\n', [1502.5, 1.502]),
+        ("a;y\n0;1.995\n", [1.995]),
+    ],
+)
+def test_commas_are_read_as_fit_reads_them(thousands, written, meant):
+    plain = "a,y\n" + "".join(f"0,{y}\n" for y in meant)
+    assert answers(run(thousands, written)) == answers(run(thousands, plain))
+
+
+def test_a_comma_that_nothing_explains_is_refused(models, thousands):
+    done = run(thousands, "a;y\n0;123,456\n")  # 123 or 123456, of rows around 2000
+    assert answers(done) == []
+    assert (
+        b"'123,456', may have a decimal comma or one between thousands, and nothing shows which"
+        in done.stderr
+    )
+    assert answers(run(models / "network", "1;1,995;2\n")) == []
+
+
+def test_a_state_knows_what_commas_said(thousands, tmp_path):
+    text = "a;y\n0;1502,5\n0;1,995\n"
+    whole = answers(run(thousands, text))
+    assert len(whole) == 2
+    run(thousands, text.rsplit("0;", 1)[0], "--state", tmp_path / "state")
+    assert answers(run(thousands, text, "--state", tmp_path / "state")) == whole[1:]
+
+
+def test_a_blank_line_of_one_column_is_a_missing_row(thousands):
+    """As `fit` reads it; before the header it is none."""
+    found = answers(run(thousands, "\n2000\n\n \n2010\n"))
+    wanted = answers(run(thousands, "2000\nNA\nNA\n2010\n"))
+    assert [row["carousel"] for row in found] == [row["carousel"] for row in wanted]
+    assert [row["line"] for row in found] == [2, 3, 4, 5]
+    assert len(answers(run(thousands, "a,y\n0,2000\n\n0,2010\n"))) == 2
+
+
+def test_a_header_of_other_names_is_refused(models):
+    """It was taken for a row, and columns were read by their place."""
+    for header in ("when,sales,promo", "s,d,v"):
+        done = run(models / "months", f"{header}\ns0,2029-01-01,100\n")
+        assert done.returncode == 2
+        assert b"The header has no column for" in done.stderr
+        assert not done.stdout
+    assert len(answers(run(models / "months", "s,d,v\ns0,2029-01-01,100\n", "--header", "no"))) == 1
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETPIPE_SZ"), reason="no size of pipes")
+def test_a_pipe_that_does_not_wait(models):
+    """Whoever opened it made it so; what it cannot take yet is written later."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen([*COMMAND, str(models / "months")], stdin=subprocess.PIPE, stdout=writer)
+    os.close(writer)
+    process.stdin.write(panel(models, 60).encode())
+    process.stdin.close()
+    time.sleep(1)  # until the pipe is full
+    with os.fdopen(reader, "rb") as file:
+        assert len(file.read().splitlines()) == 60
+    assert process.wait() == 0
 
 
 @pytest.mark.parametrize("day", ["2029-01-01", "01.01.2029"])

@@ -221,7 +221,8 @@ void define_streams(nb::module_& m) {
   if (_import_array() < 0) throw nb::python_error();
   nb::class_<Stack>(m, "Stack")
       .def("__init__", init_stack, "layers"_a, nb::keep_alive<1, 2>())
-      .def("run", run, "x"_a, "h"_a, "c"_a, "y"_a)
-      .def("step_into", step_into, "x"_a, "h"_a, "c"_a, "y"_a)
-      .def("step", step, "x"_a, "h"_a, "c"_a);
+      // None, too, is declined, and the caller says why.
+      .def("run", run, "x"_a.none(), "h"_a, "c"_a, "y"_a.none())
+      .def("step_into", step_into, "x"_a.none(), "h"_a, "c"_a, "y"_a.none())
+      .def("step", step, "x"_a.none(), "h"_a, "c"_a);
 }

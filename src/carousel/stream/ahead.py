@@ -78,6 +78,9 @@ class AheadRows:
                 first = next((line for line in file if line.strip()), "")
                 dialect = Dialect.of(first.encode(), self._known)
                 file.seek(0)
+                for line in file:
+                    dialect.learn_line(line.encode())
+                file.seek(0)
                 reader = csv.reader(file, strict=True, delimiter=dialect.separator)
                 for name, time, values in self._parsed(reader, dialect):
                     before = lines.setdefault((name, time), reader.line_num)

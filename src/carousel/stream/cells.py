@@ -6,6 +6,7 @@ import csv
 import datetime
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -24,6 +25,9 @@ __all__ = ["Dialect", "has_offset", "place", "stamp"]
 _SEPARATORS = ",;\t|"
 _MISSING = {"", "na", "nan", "null", "none"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d*|[1-9]\d{0,2}(\.\d{3})+),\d+([eE][+-]?\d+)?")
+_THOUSANDS_COMMA = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_THOUSANDS_POINT = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
 _TIME = re.compile(r"(\d{4}-\d\d(-\d\d([T ]\d\d(:\d\d(:\d\d(\.\d{1,6})?)?)?)?)?)(Z|[+-]\d\d:?\d\d)?")
 _DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?![^T ])")
 _QUARTER = re.compile(r"(\d{4})[- ]?[Qq]([1-4])")
@@ -31,11 +35,16 @@ _WEEK = re.compile(r"(\d{4})[- ]?[Ww](\d\d)(?:-?([1-7]))?")
 _FLAGS = {"true": 1.0, "false": 0.0}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Dialect:
-    """What separates the cells of a line; where that is no comma, a number may have a decimal comma."""
+    """What separates the cells of a line, and what a comma in a number says.
+
+    Args:
+        decimal: whether a comma stands before decimals, or else between thousands; None until a number has shown it.
+    """
 
     separator: str = ","
+    decimal: bool | None = None
 
     @classmethod
     def of(cls, line: bytes, fit: Callable[[list[str]], int]) -> Dialect:
@@ -63,7 +72,7 @@ class Dialect:
             raise DataError(f"it is longer than {LINE_LIMIT} bytes")
         try:
             text = line.decode("utf-8-sig")
-            return next(csv.reader([text], strict=True, delimiter=self.separator), [])
+            return next(csv.reader([text], strict=True, delimiter=self.separator), []) or [""]
         except UnicodeDecodeError:
             raise DataError("it is not UTF-8") from None
         except csv.Error as error:
@@ -71,18 +80,24 @@ class Dialect:
 
     def is_number(self, cell: str) -> bool:
         """Whether it is a number, or missing."""
-        text = self._plain(cell)
-        return text.lower() in _MISSING or _NUMBER.fullmatch(text) is not None
+        text = cell.strip()
+        patterns = (_NUMBER, _DECIMAL_COMMA, _THOUSANDS_COMMA)
+        return text.lower() in _MISSING or any(pattern.fullmatch(text) for pattern in patterns)
 
-    def number(self, cell: str, what: str) -> float:
+    def number(self, cell: str, what: str, typical: Callable[[], float] | None = None) -> float:
         """A number; NaN where it is missing.
+
+        Args:
+            typical: gives the size that such numbers have, which tells what a comma says where nothing else does.
 
         Raises:
             DataError: it is something else; `what` says what should be one.
         """
-        text = self._plain(cell)
+        text = cell.strip()
         if text.lower() in _MISSING:
             return float("nan")
+        if "," in text or self.decimal:
+            text = self._with_point(text, what, typical)
         if _NUMBER.fullmatch(text) is None or not isfinite(float(text)):
             raise DataError(
                 f"{what} must be a finite number, or empty where it is missing, got {cell.strip()[:40]!r}"
@@ -100,12 +115,51 @@ class Dialect:
             missing = np.isnan(category_codes([cell], column.categories)[0])  # "none" may be a category
             return float("nan") if missing else cell
         flag = _FLAGS.get(cell.lower())
-        number = self.number(cell, f"the covariate {column.name!r}") if flag is None else flag
+        what, typical = f"the covariate {column.name!r}", lambda: abs(column.center) + column.scale
+        number = self.number(cell, what, typical) if flag is None else flag
         check_covariate(column, np.array([number]))
         return number
 
-    def _plain(self, cell: str) -> str:
-        return cell.strip() if self.separator == "," else cell.strip().replace(",", ".")
+    def learn(self, cell: str) -> None:
+        """Looks at a cell that need not be a number for what commas say."""
+        text = cell.strip()
+        decimal, thousands = (pattern.fullmatch(text) for pattern in (_DECIMAL_COMMA, _THOUSANDS_COMMA))
+        if "," in text and bool(decimal) != bool(thousands):
+            self.decimal = bool(decimal)
+
+    def learn_line(self, line: bytes) -> None:
+        """`learn`, of every cell of a line that need not be CSV."""
+        if b"," in line:
+            with suppress(DataError):
+                for cell in self.split(line):
+                    self.learn(cell)
+
+    def _with_point(self, text: str, what: str, typical: Callable[[], float] | None) -> str:
+        """A number as Python writes it; what is none, as it is.
+
+        Raises:
+            DataError: nothing says what its comma says.
+        """
+        self.learn(text)
+        decimal = self.decimal
+        if decimal is None and _THOUSANDS_COMMA.fullmatch(text):
+            decimal = None if typical is None else _is_decimal(text, typical())
+            if decimal is None:
+                raise DataError(
+                    f"{what}, {text[:40]!r}, may have a decimal comma or one between thousands, and nothing shows "
+                    "which; write numbers with a point"
+                )
+        if decimal and (_DECIMAL_COMMA.fullmatch(text) or _THOUSANDS_POINT.fullmatch(text)):
+            return text.replace(".", "").replace(",", ".")
+        return text.replace(",", "") if _THOUSANDS_COMMA.fullmatch(text) else text
+
+
+def _is_decimal(text: str, typical: float) -> bool | None:
+    """Whether the comma in 1,995 stands before decimals, by the size that such numbers have; None if that is unlike."""
+    sizes = np.array([float(text.replace(",", "")), float(text.replace(",", "."))])
+    with np.errstate(divide="ignore"):
+        away = np.abs(np.log10(np.abs(sizes) / typical))
+    return bool(away[1] < away[0]) if away.min() < 1 else None
 
 
 def place(cells: list[str], names: tuple[str, ...], what: str) -> int:

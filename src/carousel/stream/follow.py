@@ -64,18 +64,27 @@ class Follower:
             OSError: the system could not read or write.
         """
         try:
-            while not stopped():
-                lines = self._lines.read(self._patience())
-                if lines is None:
-                    self._check_resumed()
-                    break
-                if not all(self._take(line) for line in lines if not stopped()):
-                    break
-                if self._patience() <= 0:
-                    self._save()
-            self._output.open()  # a file that is there, even where no row was answered
-        finally:
+            self._follow(stopped)
+        except OSError:
+            with suppress(OSError):  # what went wrong first is said
+                self._save()
+            raise
+        except BaseException:
             self._save()
+            raise
+        self._save()
+
+    def _follow(self, stopped: Callable[[], bool]) -> None:
+        while not stopped():
+            lines = self._lines.read(self._patience())
+            if lines is None:
+                self._check_resumed()
+                break
+            if not all(self._take(line) for line in lines if not stopped()):
+                break
+            if self._patience() <= 0:
+                self._save()
+        self._output.open()  # a file that is there, even where no row was answered
 
     def _take(self, line: bytes) -> bool:
         """One line of the input; False if nobody reads the output any more."""
@@ -84,10 +93,12 @@ class Follower:
         header = self._headless and bool(line.strip()) and self._looked_at(number, line)
         if number <= self._kept.lines:
             self._number = number
+            self._rows.passed(line)
             if number == self._kept.lines:
                 self._check_digest()
             return True
-        if not header and line.strip() and not self._answered(number, line):
+        row = not header and (bool(line.strip()) or (not self._headless and self._rows.takes_blanks))
+        if row and not self._answered(number, line):
             self._digest = before
             return False
         self._number = number

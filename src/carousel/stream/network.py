@@ -147,7 +147,12 @@ class NetworkModel:
     def start(self, batch: int = 1) -> State:
         """The state before the first step: zeros, for `batch` sequences side by side."""
         check_integer("batch", batch, 0)
-        return self._zeros(batch)
+        try:
+            return self._zeros(batch)
+        except (MemoryError, OverflowError, ValueError):  # NumPy's, of a size beyond memory or any address
+            raise ArgumentError(
+                f"`batch` must be few enough sequences for their states to fit the memory, got {batch}."
+            ) from None
 
     def advance(self, x: Array, state: State) -> tuple[Array, State]:
         """Some steps of a sequence: (y, state after them); the pieces of a sequence give what `run` gives.

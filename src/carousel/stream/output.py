@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from select import select
 
 from carousel.errors import ArgumentError
 
@@ -56,6 +57,8 @@ class Output:
                 rest = rest[os.write(descriptor, rest) :]
             except BrokenPipeError:
                 return False
+            except BlockingIOError:  # a pipe that whoever opened it does not let wait
+                select([], [descriptor], [])
             except OSError as error:
                 reason = f"cannot be written: {str(error.strerror).lower()}"
                 raise OSError(error.errno, reason, self._path or "stdout") from None

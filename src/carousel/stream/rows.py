@@ -86,6 +86,15 @@ class NetworkRows:
     order = ""
     """Of the columns where no header says it: that of the features."""
 
+    @property
+    def takes_blanks(self) -> bool:
+        """Whether a blank line is a row, whose only cell is empty."""
+        return self._count == 1
+
+    def passed(self, line: bytes) -> None:
+        """A line that was answered before: it may show what commas say."""
+        self._dialect.learn_line(line)
+
     def first(self, line: bytes) -> bool:
         """Looks at the first line; whether it is the header."""
         self._dialect = Dialect.of(line, lambda cells: len(cells) == self._count)
@@ -190,13 +199,26 @@ class ForecasterRows:
         self._dialect = Dialect()
 
     @property
+    def takes_blanks(self) -> bool:
+        """Whether a blank line is a row, whose only cell is empty: its value is missing."""
+        return self._count == 1
+
+    def passed(self, line: bytes) -> None:
+        """A line that was answered before: it may show what commas say."""
+        self._dialect.learn_line(line)
+
+    @property
     def order(self) -> str:
         """Of the columns where no header says it."""
         return ", ".join([*(self._names[what][0] for what in self._places), *self._beside])
 
     def first(self, line: bytes) -> bool:
-        """Looks at the first line; whether it is the header."""
-        known = {name for names in self._names.values() for name in names}
+        """Looks at the first line; whether it is the header.
+
+        Raises:
+            DataError: it has no number and no time, so that it is no row, and no column that is looked for.
+        """
+        known = {name for names in self._names.values() for name in names} | set(self._beside)
 
         def fit(cells: list[str]) -> int:
             named = len(known & {cell.strip() for cell in cells})
@@ -204,7 +226,9 @@ class ForecasterRows:
 
         self._dialect = Dialect.of(line, fit)
         cells = [cell.strip() for cell in _first_cells(self._dialect, line)]
-        if self._header == "no" or (self._header == "auto" and not known & set(cells)):
+        if self._header == "no" or (
+            self._header == "auto" and not known & set(cells) and self._is_row(cells)
+        ):
             return False
         there = set(cells)
         if "id" in self._places and not there & set(self._names["id"]) and there & set(self.model.value.ids):
@@ -233,7 +257,8 @@ class ForecasterRows:
             if name not in self.model.value.ids:
                 raise DataError(f"the series {name!r} was not fitted")
             state = self.model.start([name])
-        y = self._dialect.number(value["y"], "the value")
+        before = state
+        y = self._dialect.number(value["y"], "the value", lambda: self._size(before))
         ds, gap = (stamp(value["ds"], state.next.dtype, self._zone), 0) if self._dated else (state.next, 0)
         if self._dated:
             gap = self._gap(ds, state)
@@ -305,6 +330,10 @@ class ForecasterRows:
                     return None, f"the future covariate {column!r} is not known at {when}"
         return {column: [of_column] for column, of_column in values.items()}, ""
 
+    def _is_row(self, cells: list[str]) -> bool:
+        """Whether a line may be a row, for a header has no number and no time."""
+        return self._has_time(cells) or any(map(self._dialect.is_number, cells))
+
     def _has_time(self, cells: list[str]) -> bool:
         """Whether there is a time where one stands in rows without a header."""
         if not self._dated or len(cells) != self._count:
@@ -314,6 +343,10 @@ class ForecasterRows:
         except DataError:
             return False
         return True
+
+    def _size(self, state: Context) -> float:
+        """The mean size of the last rows."""
+        return float(np.abs(self.model.user_window(state)).mean())
 
     def _gap(self, ds: Any, state: Context) -> int:
         try:
