@@ -225,3 +225,13 @@ def test_a_row_alone_has_the_bits_of_any_batch(kind, options, H):
         ragged, _ = module(x, lengths=torch.tensor([20, 6, 11]))
     assert torch.equal(alone, y)
     assert torch.equal(ragged[:, 0], y[:, 0])  # the last row that runs
+
+
+def test_a_mask_that_is_not_drawn_keeps_no_call_from_low_products():
+    torch.manual_seed(5)
+    masked = nn.LSTM(16, 64, state_dropout=0.3).bfloat16().eval()
+    plain = nn.LSTM(16, 64).bfloat16()
+    plain.load_state_dict(dict(masked.state_dict()))
+    x = torch.randn(20, 4, 16).to(LOW)
+    with torch.no_grad():
+        assert torch.equal(masked(x)[0], plain(x)[0])  # the same roundings

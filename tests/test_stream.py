@@ -391,11 +391,17 @@ def test_nothing_in_the_place_of_an_array_is_refused(rng):
     weights = Weights(rng.normal(size=(20, 3)), rng.normal(size=(20, 5)))
     model = stream.Model(Network((Recurrent("lstm", (weights,)),)))
     state, x = model.start(), np.zeros((1, 3))
-    for call in (lambda: model.step(None, state), lambda: model.run(None), lambda: model.advance(None, state)):
+    for call in (
+        lambda: model.step(None, state),
+        lambda: model.run(None),
+        lambda: model.advance(None, state),
+    ):
         with pytest.raises(ShapeError, match="`x` must"):
             call()
     with pytest.raises(ArgumentError, match="`out` must be a NumPy array, got NoneType"):
         model.step_into(x, state, None)
     for batch in (10**18, 2**63):
-        with pytest.raises(ArgumentError, match="`batch` must be few enough sequences for their states to fit"):
+        with pytest.raises(
+            ArgumentError, match="`batch` must be few enough sequences for their states to fit"
+        ):
             model.start(batch)

@@ -36,7 +36,8 @@ def compute(
     if low:
         # torch's GRU alone leaves autocast with the dtype of its state.
         dtype = torch.bfloat16 if spec.mode != "GRU" else (x if h_0 is None else h_0).dtype
-        by_kernels = not (by_formula or own.layer_norm or own.state_dropout > 0 or batch.wants_gates)
+        masked = own.state_dropout > 0 and module.training
+        by_kernels = not (by_formula or own.layer_norm or masked or batch.wants_gates)
         spec, x, h_0, c_0, weights = _widened(spec, x, h_0, c_0, weights, by_kernels)
     if not torch.compiler.is_compiling():  # a graph keeps all states
         batch = batch._replace(distance=own.distance(batch.steps))
