@@ -336,6 +336,28 @@ def test_find_season(rng: np.random.Generator) -> None:
     assert find_season([np.ones(100)], 60) == 1
 
 
+def test_a_long_season_under_noise_is_found(rng: np.random.Generator) -> None:
+    """From row to row it changes less than noise does; what is near it and no season of its own is not taken for it."""
+    t = np.arange(2000)
+    noise = rng.normal(size=2000)
+    assert find_season([5 * np.sin(2 * np.pi * t / 24) + noise], 400) == 24
+    assert find_season([10 * np.sin(2 * np.pi * t / 52) + noise], 400) == 52
+    hours = 3 * np.sin(2 * np.pi * t / 24) + 2.0 * (t // 24 % 7 < 5) + 0.7 * noise
+    assert find_season([hours[:600]], 400) == 24
+    walks = np.cumsum(rng.normal(size=(20, 60)), 1) + 3 * np.sin(2 * np.pi * np.arange(60) / 12)
+    assert [find_season([x], 400) for x in walks].count(12) >= 12
+    assert find_season([*walks], 400) == 12
+
+
+def test_what_only_wanders_has_no_season(rng: np.random.Generator) -> None:
+    found = []
+    for n in (120, 300, 1000):
+        drift = np.cumsum(rng.normal(size=(10, n)), 1)
+        kinds = (drift, np.cumsum(0.1 * drift + rng.normal(size=(10, n)), 1), rng.normal(size=(10, n)))
+        found += [find_season([x], 400) for kind in kinds for x in kind]
+    assert found.count(1) >= 87  # of 90
+
+
 def test_find_longer_season(rng: np.random.Generator) -> None:
     t = np.arange(700)
     week = 3.0 * (t // 24 % 7 < 5)
