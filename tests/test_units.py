@@ -1,5 +1,6 @@
 """The unit that a model forecasts in, and how it is chosen."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -118,6 +119,23 @@ def test_a_forecast_of_counts_takes_their_root(rng: np.random.Generator) -> None
     for t in range(len(y) - 5, len(y)):
         state = model.observe(t, y[t], state)
     np.testing.assert_allclose(model.forecast(state).mean[0], forecaster.predict(y)["carousel"], rtol=1e-5)
+
+
+def test_a_note_says_how_far_sums_of_forecasts_fall_short(rng: np.random.Generator) -> None:
+    """Of wild values a median is far below the mean; of tame ones nothing is said."""
+    wild = 20 * (1.3 + SEASON) * rng.exponential(size=400)
+    forecaster = Forecaster(12, season=12, **QUICK).fit(wild[:300])
+    (note,) = (note for note in forecaster.notes_ if "nearer a median" in note)
+    said = int(re.search(r"some (\d+)% too small", note)[1]) / 100
+    found = forecaster.backtest(wild, start=300, step=1).forecasts
+    assert said == pytest.approx(1 - found["carousel"].sum() / found["y"].sum(), abs=0.1)
+    samples = forecaster.predict(wild, samples=500)
+    assert samples["carousel"].sum() / 500 > (1 + said) * forecaster.predict(wild)["carousel"].sum()
+    tame = Forecaster(12, season=12, **QUICK).fit(
+        np.exp(0.01 * T + 0.3 * SEASON + 0.03 * rng.normal(size=400))
+    )
+    assert "unit: logarithm" in tame.notes_
+    assert not any("median" in note for note in tame.notes_)
 
 
 def test_a_later_value_without_a_root_is_missing_and_that_is_said(rng: np.random.Generator) -> None:

@@ -38,7 +38,7 @@ from carousel.forecast.gaps import missing_places, observed_ends
 from carousel.forecast.judging import JUDGED, judge
 from carousel.forecast.linear_share import choose_share, own_share
 from carousel.forecast.memory import give_back
-from carousel.forecast.notes import of_intervals, sentences
+from carousel.forecast.notes import of_intervals, of_sums, sentences
 from carousel.forecast.plan import Plan, plan
 from carousel.forecast.quarters import Quarter
 from carousel.forecast.recurrent_fit import Job, fit_deepar, fit_plain, fit_segments
@@ -139,8 +139,8 @@ def fit(
         end = "stopped: fitted without the held-out rows"
     # The errors are those of round one, but in units of the scale that the model keeps.
     calibration, covariates = judged.calibration(model.scaling.scale), needed(model.covariates)
-    notes = (*notes, *of_intervals(calibration), end)
-    model = replace(model, calibration=calibration, notes=notes, covariates=covariates)
+    model = replace(model, calibration=calibration, covariates=covariates)
+    model = replace(model, notes=(*notes, *of_intervals(calibration), *of_sums(model), end))
     return Fitted(model, shape, tuple(run.history), judged.scores, judged.shifted, interrupted)
 
 

@@ -10,12 +10,17 @@ from carousel.forecast.training import Run
 from carousel.network.forecaster import Calibration, CovariatePaths, ForecastModel, LinearPath
 from carousel.series.panel import Panel
 from carousel.series.unit import TITLES
+from carousel.stream.forecast import Forecast
+from carousel.stream.forecaster import ForecasterModel
 from carousel.stream.sampler import PATHS
 
-__all__ = ["of_intervals", "sentences"]
+__all__ = ["of_intervals", "of_sums", "sentences"]
 
 NO_GAIN = "no gain on the held-out rows, left out"
 ROLES = ("past", "future", "static")
+SHORT = 0.05  # of a sum, from which on it is said
+LEVELS = (np.arange(99) + 0.5) / 99
+SERIES = 200
 
 
 def sentences(
@@ -123,3 +128,25 @@ def _of_covariates(paths: CovariatePaths) -> list[str]:
             found = "kept" if kept else "no linear gain" if reads else NO_GAIN
             said.append(f"{role} covariates ({listed[role]}): {found}{reads}")
     return said
+
+
+def of_sums(model: ForecastModel) -> tuple[str, ...]:
+    """That forecasts are nearer a median than a mean, where their sum is therefore too small by a twentieth or more.
+
+    It is what the intervals say: forecasts at the level of the last season, beside the mean of all that may come then.
+    """
+    if model.scaling.unit == "identity" or not len(model.calibration.scores):
+        return ()
+    runner = ForecasterModel(model)
+    state = runner.last()[:SERIES]
+    point = np.repeat(state.window[:, -model.season :].mean(1, keepdims=True), model.horizon, 1)
+    none = np.zeros((0, *point.shape))
+    forecast = Forecast(np.zeros(point.shape, "M8[us]"), point, (), none, none, point)
+    mean = runner.quantiles(forecast, state, LEVELS).mean(0).sum()
+    short = 1 - runner.quantiles(forecast, state, (0.5,)).sum() / mean if mean > 0 else 0.0
+    if short < SHORT:
+        return ()
+    return (
+        f"a forecast is nearer a median than a mean: sums of forecasts are some {short:.0%} too small, those of "
+        "sample paths are not",
+    )

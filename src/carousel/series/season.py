@@ -42,7 +42,9 @@ def find_season(series: list[Array], longest: int) -> int:
         # Means of neighbouring changes share rows: there are as few of them as do not.
         least = LEAST if width == 1 else max(LEAST, CERTAIN * np.sqrt(width / min(map(len, changes))))
         inner = np.arange(2 if width == 1 else 4 * width, len(r) - 1)
-        high = r - np.maximum(np.minimum.accumulate(r), 0) > least  # of a trend that wanders all are, and falling
+        high = (
+            r - np.maximum(np.minimum.accumulate(r), 0) > least
+        )  # of a trend that wanders all are, and falling
         peaks = inner[(r[inner] >= r[inner - 1]) & (r[inner] > r[inner + 1]) & high[inner]]
         if len(peaks):
             return _exact(int(peaks[r[peaks] >= r[peaks].max() - EQUAL][0]), width, changes)
