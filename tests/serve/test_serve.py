@@ -123,6 +123,23 @@ def test_outputs_and_id_are_those_that_were_asked_for(client):
     assert [o["name"] for o in tree["outputs"]] == ["mean"]
 
 
+def test_a_request_that_is_refused_for_its_outputs_steps_no_sequence(client):
+    for name, inputs, begin in (
+        ("net", [GOOD], {"sequence_start": True}),
+        ("months", rows([90.0]), {"sequence_start": True, "unique_id": "s1"}),
+    ):
+        infer(client, name, inputs, sequence_id="a", **begin)
+        infer(client, name, inputs, sequence_id="b", **begin)
+        for end in (False, True):
+            parameters = {"sequence_id": "a", "sequence_end": end}
+            body = {"inputs": inputs, "parameters": parameters, "outputs": [{"name": "z"}]}
+            answer = client.post(f"/v2/models/{name}/infer", json=body)
+            assert (answer.status_code, "got 'z'" in answer.json()["error"]) == (400, True)
+        stepped, other = (infer(client, name, inputs, sequence_id=id) for id in ("a", "b"))
+        for key in ("y",) if name == "net" else ("mean", "upper"):
+            np.testing.assert_array_equal(stepped[key], other[key])
+
+
 # What makes no sense
 
 

@@ -77,11 +77,12 @@ class Served:
     async def infer(self, request: InferRequest) -> dict[str, Any]:
         """The response to a request of the protocol."""
         job = self.what.job(request)
+        there = tuple(output["name"] for output in self.what.metadata()["outputs"])
+        wanted = there if request.outputs is None else request.outputs
+        for name in wanted:  # before it runs: what is refused steps no sequence
+            if name not in there:
+                raise RequestError(f"`outputs` must be of {', '.join(there)}, got {name[:60]!r}.")
         outputs = self.what.outputs(await self._submit(job))
-        wanted = tuple(outputs) if request.outputs is None else request.outputs
-        for name in wanted:
-            if name not in outputs:
-                raise RequestError(f"`outputs` must be of {', '.join(outputs)}, got {name[:60]!r}.")
         response: dict[str, Any] = {"model_name": self.name, "model_version": VERSION}
         if request.id is not None:
             response["id"] = request.id
