@@ -1,6 +1,7 @@
 """The server: the protocol, sequences, batches, limits, and requests that make no sense."""
 
 import asyncio
+import gzip
 import json
 import random
 import re
@@ -147,6 +148,8 @@ BAD = [
     (b"", "must be a JSON object"),
     (b"[]", "must be a JSON object, got a list"),
     (b"\xff\xfe", "must be a JSON object"),
+    (b'{"id": "\xe9"}', r"must be a JSON object: it is not UTF-8\.$"),
+    (gzip.compress(b"{}"), r"must be a JSON object: it is not UTF-8\.$"),
     (b"[" * 100_000, "nested too deeply"),
     (b'{"inputs": NaN}', "NaN is not JSON"),
     (b'{"inputs": [' + b"9" * 5000 + b"]}", "must be a JSON object"),
@@ -163,6 +166,9 @@ WRONG = [
     ({"inputs": [GOOD | {"shape": [1, -1, 3]}]}, "shape of input 'x' must be a list of at most 8"),
     ({"inputs": [GOOD | {"shape": [True, 1, 3]}]}, "shape"),
     ({"inputs": [GOOD | {"shape": [1, 10**9, 3]}]}, "has 3000000000 elements; at most"),
+    ({"inputs": [GOOD | {"shape": [0] + [2**31 - 1] * 3, "data": []}]}, "an axis of 0 counted as one of 1"),
+    ({"inputs": [GOOD | {"shape": [2**31 - 1, 0, 3], "data": []}]}, "has 6442450941 elements; at most"),
+    ({"inputs": [GOOD | {"shape": [4_000_000, 0, 3], "data": []}]}, "has 12000000 elements; at most"),
     ({"inputs": [GOOD | {"shape": [1, 3]}]}, r"`x` must have shape \(B, T, I\) with I = 3, got \[1, 3\]"),
     ({"inputs": [GOOD | {"shape": [1, 1, 4]}]}, "must have 4 elements"),
     ({"inputs": [GOOD | {"data": [1, 2, "3"]}]}, "must be numbers, got a text"),
@@ -171,6 +177,9 @@ WRONG = [
     ({"inputs": [GOOD | {"data": [1, 2, 10**400]}]}, "does not fit"),
     ({"inputs": [GOOD | {"data": [1, [2], 3]}]}, "nested evenly"),
     ({"inputs": [GOOD | {"datatype": "BYTES", "data": ["a", "b", "c"]}]}, "`x` must be numbers"),
+    ({"inputs": [GOOD | {"datatype": "BYTES", "data": ["a", "b", 3]}]}, "must be texts, or null .*, got a number"),
+    ({"inputs": [GOOD | {"datatype": "BOOL", "data": [True, False, None]}]}, "`x` must be numbers"),
+    ({"inputs": [GOOD | {"datatype": "BOOL", "data": [True, False, 1]}]}, "must be true or false, .* got a number"),
     ({"inputs": [GOOD | {"datatype": "INT8", "data": [1, 2, 300]}]}, "does not fit"),
     ({"inputs": [GOOD | {"shape": [1, 0, 3], "data": []}], "parameters": 3}, "`parameters` must be an object"),
     ({"inputs": [GOOD], "parameters": {"sequence_id": 1.5}}, "`sequence_id` must be a whole number or a text"),
@@ -193,6 +202,16 @@ def test_bodies_that_are_refused(client):
         response = client.post("/v2/models/net/infer", content=body)
         assert response.status_code == 400, (body[:200], response.text)
         assert re.search(text, response.json()["error"]), response.text
+
+
+def test_a_body_in_another_coding_is_refused_by_its_name(client):
+    body = json.dumps({"inputs": [GOOD]}).encode()
+    for coding, content, status in (("gzip", gzip.compress(body), 415), ("identity", body, 200)):
+        response = client.post("/v2/models/net/infer", content=content, headers={"Content-Encoding": coding})
+        assert response.status_code == status
+        assert status == 200 or response.json()["error"].startswith(
+            "a body with Content-Encoding gzip is not"
+        )
 
 
 def test_parameters_that_clients_of_the_protocol_send_to_any_server_are_taken(client):
@@ -356,6 +375,27 @@ def test_sequences_are_counted_and_forgotten(paths):
     assert 'carousel_batch_size_count{model="net"} 9.0' in text
 
 
+def test_what_is_counted_is_requests_to_run_a_model_whatever_became_of_them(paths):
+    app = create_app({"net": paths["net"]})
+    with testclient.TestClient(app, raise_server_exceptions=False) as client:
+        infer(client, "net", [GOOD])
+        infer(client, "net", [], 400)
+        infer(client, "zoo", [GOOD], 404)
+        for path in ("/v2", "/v2/models/net", "/v2/models/zoo", "/v2/models/net/infer", "/nothing"):
+            client.get(path)
+        app.state.served["net"].what.run = lambda jobs: 1 / 0
+        response = client.post("/v2/models/net/infer", json={"inputs": [GOOD]})
+        text = client.get("/metrics").text
+    assert (response.status_code, [*response.json()]) == (500, ["error"])
+    counts = re.findall(r'^carousel_requests_total{model="(.*)",status="(.*)"} (.*)$', text, re.MULTILINE)
+    assert sorted(counts) == [
+        ("", "404", "1.0"),
+        ("net", "200", "1.0"),
+        ("net", "400", "1.0"),
+        ("net", "500", "1.0"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("body", 0), ("idle", float("nan")), ("sequences", True), ("batch", "8")]
 )
@@ -396,6 +436,57 @@ def test_what_waits_runs_together_and_in_order():
     assert calls == [["a1"], ["a2", "b1", "bad", "c1"], ["a3", "d1"]]
     assert [r for r in results if isinstance(r, str)] == ["A1", "A2", "A3", "B1", "D1"]
     assert isinstance(results[4], RequestError)
+
+
+def test_a_job_that_fails_as_none_should_fails_no_other():
+    calls = []
+
+    def run(jobs):
+        calls.append(list(jobs))
+        if "bad" in jobs:
+            raise MemoryError
+        return [job.upper() for job in jobs]
+
+    async def main():
+        batcher = Batcher(run, batch=8, waiting=8)
+        results = await asyncio.gather(
+            *(batcher.submit(job, job) for job in ("a", "bad", "b")), return_exceptions=True
+        )
+        await batcher.close()
+        return results
+
+    first, bad, last = asyncio.run(main())
+    assert (first, type(bad), last) == ("A", MemoryError, "B")
+    assert calls == [["a", "bad", "b"], ["a"], ["bad"], ["b"]]
+
+
+@pytest.mark.parametrize("name", ["net", "months"])
+def test_no_sequence_has_stepped_when_a_call_fails(client, paths, name, monkeypatch):
+    """Jobs of a batch are run once more, alone: what had stepped would step twice."""
+    served = client.app.state.served[name].what
+    inputs = [x_input(np.ones((1, 1, 3)))] if name == "net" else rows([90.0])
+    for id in ("a", "b"):
+        infer(client, name, inputs, sequence_id=id, sequence_start=True, unique_id="s1")
+    before = served.sequences.states()
+    call, made = ("advance", []) if name == "net" else ("forecast", [1])
+    whole = getattr(served.model, call)
+
+    def fails(*given, **named):
+        made.append(1)
+        if len(made) == 2:
+            raise MemoryError
+        return whole(*given, **named)
+
+    monkeypatch.setattr(served.model, call, fails, raising=False)
+    long = [x_input(np.ones((1, 2, 3)))] if name == "net" else rows([90.0, 91.0])
+    jobs = []
+    for id, some in (("a", inputs), ("b", long)):
+        tree = {"inputs": some, "parameters": {"sequence_id": id}}
+        jobs.append(served.job(parse_infer(json.dumps(tree).encode(), Limits())))
+    with pytest.raises(MemoryError):
+        served.run(jobs)
+    after = served.sequences.states()
+    assert all(after[id] is before[id] for id in ("a", "b"))
 
 
 def test_jobs_of_a_batch_get_what_they_get_alone(values, paths):

@@ -115,6 +115,45 @@ def test_categories_are_what_they_are_in_the_library(shop, tmp_path, categories,
                 np.testing.assert_allclose(socket.receive_json()["carousel"], wanted)
 
 
+def test_truth_values_are_taken_as_numbers_and_as_categories(shop, tmp_path):
+    """And null among texts is a missing one."""
+    value = shop[0].value
+    columns = tuple(
+        replace(column, categories=("false", "true")) if column.name == "shop" else column
+        for column in value.covariates.columns
+    )
+    network.save(replace(value, covariates=replace(value.covariates, columns=columns)), tmp_path / "m")
+    begin = {"sequence_id": "a", "sequence_start": True, "unique_id": "s1"}
+    with testclient.TestClient(create_app({"m": tmp_path / "m"})) as client:
+
+        def answer(promo, open_, kinds, mood):
+            given = beside([None], mood, promo, open_)
+            for one, kind in zip(given[2:], kinds, strict=True):
+                one["datatype"] = kind
+            return infer(client, "m", [*rows([101.0]), *given], **begin)["mean"]
+
+        truth = [True, False, False, True]
+        texts = ["true", "false", "false", "true"]
+        wanted = answer([1.0, 0.0, 0.0, 1.0], texts, ("FP64", "BYTES"), [""])
+        np.testing.assert_array_equal(answer(truth, truth, ("BOOL", "BOOL"), [None]), wanted)
+        first = [None, *texts[1:]]
+        wanted = answer([1.0, 0.0, 0.0, 1.0], ["", *texts[1:]], ("FP64", "BYTES"), ["good"])
+        np.testing.assert_array_equal(answer(truth, first, ("BOOL", "BYTES"), ["good"]), wanted)
+        with client.websocket_connect("/v2/models/m/stream") as socket:
+            given = {"news": None, "mood": "good", "promo": truth, "shop": [None, *truth[1:]]}
+            socket.send_json({"y": 101.0, "unique_id": "s1", "covariates": given})
+            np.testing.assert_array_equal(socket.receive_json()["carousel"], wanted)
+    given = [*beside([], [], [1.0] * 3, ["open"] * 3)]
+    given[3] |= {"datatype": "INT64", "data": [1, 2, 3]}
+    said = infer(shop[1], "shop", given, 400, unique_id="s1")
+    assert said == (
+        "the covariate 'shop' must be texts (BYTES) or truth values (BOOL), or null where missing."
+    )
+    times = {"name": "ds", "datatype": "BYTES", "shape": [1], "data": [None]}
+    bad = [*rows([1.0]), times, *beside([1.0], ["good"], [1.0] * 4, ["open"] * 4)]
+    assert "`ds`: the time must be as in" in infer(shop[1], "shop", bad, 400, **begin)
+
+
 @pytest.mark.parametrize("text", ["", " ", "<NA>"])
 def test_a_category_to_come_that_is_blank_is_refused_and_spoils_no_other_request(shop, text):
     model, client = shop
@@ -172,7 +211,7 @@ def test_covariates_that_do_not_fit(shop, given, said):
         ({"news": "high"}, "'news' must be finite numbers"),
         ({"news": 10**400}, "'news' must be finite numbers"),
         ({"news": 1e200}, "the square of the covariate 'news', 1e\\+200, is beyond"),
-        ({"mood": 3}, "'mood' must be texts"),
+        ({"mood": 3}, r"'mood' must be texts \(BYTES\) or truth values \(BOOL\), or null"),
         ({"weather": 3}, r"`covariates` must be of news, mood, promo, shop, got 'weather'"),
         ({"promo": [[1], [2], [3], [4]]}, r"'promo' must have shape \(4,\)"),
     ],

@@ -62,6 +62,20 @@ def test_ids_that_no_reply_could_carry_are_refused(client):
         assert socket.receive_json() == {"y": first["y"]}
 
 
+def test_a_message_that_the_server_fails_at_is_answered(client, monkeypatch, caplog):
+    served = client.app.state.served["net"].what
+    with client.websocket_connect("/v2/models/net/stream") as socket:
+        monkeypatch.setattr(served, "run", lambda jobs: 1 / 0)
+        socket.send_json({"x": [1, 2, 3], "id": "a"})
+        reply = socket.receive_json()
+        assert (reply["id"], reply["error"][:19]) == ("a", "the server failed a")
+        monkeypatch.undo()
+        socket.send_json({"x": [1, 2, 3]})
+        assert "y" in socket.receive_json()
+    assert "ZeroDivisionError" in caplog.text
+    assert 'carousel_requests_total{model="net",status="500"} 1.0' in client.get("/metrics").text
+
+
 @pytest.mark.parametrize(("unit", "y", "title"), [("log", 0.0, "logarithm"), ("root", -2.0, "square root")])
 def test_a_value_that_a_model_cannot_see_is_said_to_be_missing(tmp_path, unit, y, title):
     value, _ = forecast_model(

@@ -1,6 +1,7 @@
 """The addresses of the server: what each takes is parsed elsewhere, what each refuses is `{"error": reason}`."""
 
 import asyncio
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import carousel
 from carousel.errors import ArgumentError, CarouselError
@@ -28,7 +30,9 @@ from carousel.serve.served import VERSION, Served
 
 __all__ = ["create_app"]
 
+_FAILED = "the server failed at this request, of which its log says more."
 _AT_ONCE = 64  # messages of one WebSocket that are being answered
+_LOG = logging.getLogger("carousel.serve")
 _PAGE = Path(__file__).with_name("page.html")
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -78,7 +82,7 @@ def create_app(
     app = FastAPI(title="carousel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.served, app.state.limits, app.state.metrics = served, limits, metrics
     app.state.unsaved = []  # what went wrong when it stopped
-    _add_errors(app, metrics)
+    _add_errors(app)
     _add_server(app)
     _add_models(app)
     _add_page(app)
@@ -93,17 +97,19 @@ async def _sweep(served: Mapping[str, Served], limits: Limits) -> None:
             one.what.sequences.evict()
 
 
-def _add_errors(app: FastAPI, metrics: Metrics) -> None:
-    async def refused(request: Request, error: Exception) -> Response:
+def _add_errors(app: FastAPI) -> None:
+    async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError | HTTPException)
         status = error.status if isinstance(error, RequestError) else error.status_code
         text = str(error) if isinstance(error, RequestError) else str(error.detail)
-        name = str(request.path_params.get("name", ""))
-        metrics.answered(name if name in request.app.state.served else "", status)
         return JSONResponse({"error": text}, status, getattr(error, "headers", None))
+
+    async def failed(_: Request, __: Exception) -> Response:  # and the server logs it
+        return JSONResponse({"error": _FAILED}, 500)
 
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(HTTPException, refused)
+    app.add_exception_handler(Exception, failed)
 
 
 def _model(app: FastAPI, name: str, version: str = VERSION) -> Served:
@@ -119,12 +125,17 @@ async def _body(request: Request) -> bytes:
     """The body, never more of it than may be."""
     most = request.app.state.limits.body
     body = bytearray()
+    if (coding := request.headers.get("content-encoding", "identity")) != "identity":
+        raise RequestError(f"a body with Content-Encoding {coding[:40]} is not read: send it as it is.", 415)
     if "inference-header-content-length" in request.headers:
         raise RequestError("tensors must be JSON: the binary extension is not served.")
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise RequestError(f"the body has more than {most} bytes.", 413)
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise RequestError(f"the body has more than {most} bytes.", 413)
+    except ClientDisconnect:
+        raise RequestError("the client has gone before the end of the body.") from None
     return bytes(body)
 
 
@@ -164,9 +175,16 @@ def _add_models(app: FastAPI) -> None:
     @app.post("/v2/models/{name}/infer")
     @app.post("/v2/models/{name}/versions/{version}/infer")
     async def infer(request: Request, name: str, version: str = VERSION) -> Response:
-        model = _model(app, name, version)
-        response = await model.infer(parse_infer(await _body(request), app.state.limits))
-        app.state.metrics.answered(name, 200)
+        status = 500
+        try:
+            model = _model(app, name, version)
+            response = await model.infer(parse_infer(await _body(request), app.state.limits))
+            status = 200
+        except RequestError as error:
+            status = error.status
+            raise
+        finally:
+            app.state.metrics.answered(name if name in app.state.served else "", status)
         return JSONResponse(response)
 
     @app.websocket("/v2/models/{name}/stream")
@@ -235,6 +253,10 @@ class _Conversation:
         except RequestError as error:
             status = error.status
             reply["error"] = str(error)
+        except Exception:
+            _LOG.exception("A message could not be answered.")
+            status = 500
+            reply["error"] = _FAILED
         self._metrics.answered(self._model.name, status)
         with suppress(WebSocketDisconnect, RuntimeError):  # it has gone meanwhile
             await self._socket.send_json(reply)

@@ -29,7 +29,8 @@ class Batcher(Generic[Job]):
     Nothing waits for a clock: a job that comes alone runs at once, and those that come meanwhile run together.
 
     Args:
-        run: takes some jobs, in a thread of its own; gives a result or an exception for each.
+        run: takes some jobs, in a thread of its own; gives a result or an exception for each. Where it raises
+            one itself, it has changed nothing: the jobs are run once more, each alone, so that one fails no other.
         batch: most jobs of a call.
         waiting: most jobs that wait; another one is refused.
     """
@@ -64,10 +65,7 @@ class Batcher(Generic[Job]):
         loop = asyncio.get_running_loop()
         while self._waiting:
             some = self._next()
-            try:
-                results = await loop.run_in_executor(self._thread, self._run, [one.job for one in some])
-            except Exception as error:
-                results = [error] * len(some)
+            results = await loop.run_in_executor(self._thread, self._results, [one.job for one in some])
             for one, result in zip(some, results, strict=True):
                 if one.result.done():  # its client has gone
                     continue
@@ -75,6 +73,12 @@ class Batcher(Generic[Job]):
                     one.result.set_exception(result)
                 else:
                     one.result.set_result(result)
+
+    def _results(self, jobs: list[Job]) -> Sequence[Any]:
+        try:
+            return self._run(jobs)
+        except Exception as error:
+            return [error] if len(jobs) == 1 else [self._results([job])[0] for job in jobs]
 
     def _next(self) -> list[_Waiting[Job]]:
         taken: list[_Waiting[Job]] = []

@@ -194,8 +194,10 @@ class ServedForecaster:
             )
         if column.categories is None:
             values = _as_numbers(values, column)
-        elif any(type(value) is not str and value == value for value in values.tolist()):
-            raise RequestError(f"the covariate {column.name!r} must be texts, or null where missing.")
+        elif any(not isinstance(value, str | bool) and value == value for value in values.tolist()):
+            raise RequestError(
+                f"the covariate {column.name!r} must be texts (BYTES) or truth values (BOOL), or null where missing."
+            )
         return values
 
     def _times(self, ds: Array) -> Array:
@@ -238,12 +240,13 @@ class ServedForecaster:
         whole = self._observed([jobs[k] for k in places], whole)
         forecast = self.model.forecast(whole, future=self._to_come([jobs[k] for k in places]))
         for b, k in enumerate(places):
+            results[k] = forecast.at(slice(b, b + 1))
+        for b, k in enumerate(places):
             sequence = jobs[k].sequence
             if sequence is not None and sequence.end:
                 self.sequences.drop(sequence.id)
             elif sequence is not None:
                 self.sequences.put(sequence.id, whole[[b]])
-            results[k] = forecast.at(slice(b, b + 1))
         return results
 
     def outputs(self, forecast: Forecast) -> dict[str, Array]:

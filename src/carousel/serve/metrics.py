@@ -23,7 +23,7 @@ class Metrics(Collector):
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "carousel_requests",
-            "Requests and messages answered.",
+            "Requests to run a model, and messages, answered.",
             ("model", "status"),
             registry=self._registry,
         )
@@ -49,7 +49,7 @@ class Metrics(Collector):
         self._sequences.update(sequences)
 
     def answered(self, model: str, status: int) -> None:
-        """One more request; `model` is "" where none was meant."""
+        """One more request to run a model, or message; `model` is "" where it is not served."""
         self._requests.labels(model, str(status)).inc()
 
     def ran(self, model: str, jobs: int, seconds: float) -> None:

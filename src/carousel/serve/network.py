@@ -121,7 +121,10 @@ class ServedNetwork:
         return NetworkJob(np.ascontiguousarray(cast), sequence)
 
     def run(self, jobs: list[NetworkJob]) -> list[Any]:
-        """The outputs of each job by name, or its error; jobs of as many steps share a call of the kernels."""
+        """The outputs of each job by name, or its error; jobs of as many steps share a call of the kernels.
+
+        No sequence has stepped before all calls are made.
+        """
         results: list[Any] = [None] * len(jobs)
         together: dict[int, list[tuple[int, State]]] = defaultdict(list)
         for k, job in enumerate(jobs):
@@ -133,6 +136,7 @@ class ServedNetwork:
                     together[len(job.x)].append((k, state))
             except CarouselError as error:
                 results[k] = _answerable(error)
+        stepped: list[tuple[Sequence, State]] = []
         for some in together.values():
             places = [k for k, _ in some]
             y, state = self.model.advance(
@@ -141,13 +145,15 @@ class ServedNetwork:
             for b, k in enumerate(places):
                 sequence = jobs[k].sequence
                 assert sequence is not None
-                if sequence.end:
-                    self.sequences.drop(sequence.id)
-                else:
-                    self.sequences.put(sequence.id, state[b : b + 1].copy())
+                stepped.append((sequence, state[b : b + 1].copy()))
                 results[k] = self._batch_first(
                     y[:, b : b + 1] if self.model.network.per_step else y[b : b + 1]
                 )
+        for sequence, after in stepped:
+            if sequence.end:
+                self.sequences.drop(sequence.id)
+            else:
+                self.sequences.put(sequence.id, after)
         return results
 
     def outputs(self, y: Array) -> dict[str, Array]:

@@ -35,6 +35,7 @@ _DTYPES = {
     "INT8": np.int8, "UINT64": np.uint64, "UINT32": np.uint32, "UINT16": np.uint16, "UINT8": np.uint8,
 }  # fmt: skip
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_OBJECTS: dict[str, tuple[type, str]] = {"BYTES": (str, "texts"), "BOOL": (bool, "true or false")}
 _REQUEST = ("id", "model_name", "model_version", "parameters", "inputs", "outputs")
 _PARAMETERS = ("sequence_id", "sequence_start", "sequence_end", "unique_id")
 _UNUSED = ("binary_data_output", "priority", "timeout")  # that clients of the protocol send to any server
@@ -72,7 +73,7 @@ class InferRequest:
 
     Args:
         id: of the request, to be given back; None without.
-        inputs: arrays of numbers, or of str for BYTES, by name.
+        inputs: arrays of numbers by name; of str for BYTES and of bool for BOOL, NaN where missing.
         parameters: as they came.
         sequence: None for a request that stands alone.
         outputs: the names that are asked for; None for all.
@@ -98,12 +99,19 @@ def parse_json(body: bytes | str) -> dict[str, Any]:
     try:
         tree = json.loads(body, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
-        why = str(error)[:200] if isinstance(error, json.JSONDecodeError) else "a number in it is too long"
-        why = "it is nested too deeply" if isinstance(error, RecursionError) else why
-        raise RequestError(f"The body must be a JSON object: {why}.") from None
+        raise RequestError(f"The body must be a JSON object: {_why(error)}.") from None
     if not isinstance(tree, dict):
         raise RequestError(f"The body must be a JSON object, got {_kind(tree)}.")
     return tree
+
+
+def _why(error: ValueError | RecursionError) -> str:
+    """What is wrong with a text that is no JSON."""
+    if isinstance(error, json.JSONDecodeError):
+        return str(error)[:200]
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    return "it is nested too deeply" if isinstance(error, RecursionError) else "a number in it is too long"
 
 
 def parse_infer(body: bytes, limits: Limits) -> InferRequest:
@@ -191,8 +199,8 @@ def tensor(name: str, array: Array) -> dict[str, Any]:
 
 def _array(item: dict[str, Any], what: str, limits: Limits) -> Array:
     datatype, shape, data = item.get("datatype"), item.get("shape"), item.get("data")
-    if not isinstance(datatype, str) or datatype not in {*_DTYPES, "BYTES"}:
-        raise RequestError(f"the datatype of {what} must be one of {', '.join([*_DTYPES, 'BYTES'])}.")
+    if not isinstance(datatype, str) or datatype not in {*_DTYPES, *_OBJECTS}:
+        raise RequestError(f"the datatype of {what} must be one of {', '.join([*_DTYPES, *_OBJECTS])}.")
     if (
         not isinstance(shape, list)
         or not all(type(size) is int and 0 <= size < 2**31 for size in shape)
@@ -203,6 +211,11 @@ def _array(item: dict[str, Any], what: str, limits: Limits) -> Array:
         raise RequestError(
             f"{what} of shape {shape} has {prod(shape)} elements; at most {limits.elements} are taken."
         )
+    if (size := prod(max(size, 1) for size in shape)) > limits.elements:  # rows of nothing take memory, too
+        raise RequestError(
+            f"{what} of shape {shape}, an axis of 0 counted as one of 1, has {size} elements; "
+            f"at most {limits.elements} are taken."
+        )
     if not isinstance(data, list):
         raise RequestError(f"the data of {what} must be a list, got {_kind(data)}.")
     flat = _flat(data, what, limits)
@@ -210,12 +223,8 @@ def _array(item: dict[str, Any], what: str, limits: Limits) -> Array:
         raise RequestError(
             f"the data of {what} must have {prod(shape)} elements for shape {shape}, got {len(flat)}."
         )
-    if datatype == "BYTES":
-        for text in flat:
-            if not isinstance(text, str):
-                raise RequestError(f"the data of {what} must be texts, got {_kind(text)}.")
-            _check_text(what, text)
-        return np.array(flat, object).reshape(shape)
+    if datatype in _OBJECTS:
+        return _objects(flat, datatype, what).reshape(shape)
     return _numbers(flat, _DTYPES[datatype], what).reshape(shape)
 
 
@@ -229,6 +238,19 @@ def _flat(data: list[Any], what: str, limits: Limits) -> list[Any]:
     if len(flat) > limits.elements:
         raise RequestError(f"the data of {what} must have at most {limits.elements} elements.")
     return flat
+
+
+def _objects(flat: list[Any], datatype: str, what: str) -> Array:
+    """Texts, or truth values, NaN where missing."""
+    kind, called = _OBJECTS[datatype]
+    for value in flat:
+        if value is not None and not isinstance(value, kind):
+            raise RequestError(
+                f"the data of {what} must be {called}, or null where missing, got {_kind(value)}."
+            )
+        if isinstance(value, str):
+            _check_text(what, value)
+    return np.array([np.nan if value is None else value for value in flat], object)
 
 
 def _numbers(flat: list[Any], dtype: Any, what: str) -> Array:
