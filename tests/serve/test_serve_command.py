@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -118,6 +119,7 @@ def started(paths, tmp_path):
     try:
         address, _, names = process.stderr.readline().decode().partition(" serves ")
         assert names == "n, months\n"
+        process.address = address
         body = {"inputs": [GOOD], "parameters": {"sequence_id": 1, "sequence_start": True}}
         give_up = time.monotonic() + 60
         while True:
@@ -152,6 +154,33 @@ def test_a_stop_that_cannot_save_is_said_and_exits_with_1(started, tmp_path, num
     assert said.startswith("carousel: the states of 'n' were not saved: ")
     assert said.count("\n") == 1
     assert network.load(tmp_path / "s" / "months.state").ids == ()
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT] * 2, [signal.SIGINT] * 3, [signal.SIGHUP]])
+def test_no_signal_but_sigkill_loses_the_states(started, tmp_path, numbers):
+    """A client is slow, and nobody waits for it."""
+    with slow_client(started) as slow:
+        for n, number in enumerate(numbers):
+            started.send_signal(number)
+            if n == 0 and len(numbers) != 3:
+                line = started.stderr.readline().decode()
+                assert line.startswith("carousel: waiting for 1 request or connections, 10 seconds at most")
+        if numbers == [signal.SIGHUP]:
+            slow.close()
+        assert started.wait(60) == (130 if signal.SIGINT in numbers else 0)
+    said = started.stderr.read().decode()
+    assert "Traceback" not in said
+    assert said.endswith("carousel: stopped.\n") == (signal.SIGINT in numbers)
+    assert network.load(tmp_path / "s" / "n.state").ids == ("1",)
+
+
+def slow_client(started):
+    """A connection whose request has begun and does not end."""
+    host, port = re.search(r"//(.*):(\d+)", started.address).groups()
+    client = socket.create_connection((host, int(port)))
+    client.sendall(b"POST /v2/models/n/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    with urllib.request.urlopen(f"{started.address}/v2", timeout=30):  # the server has read it by now
+        return client
 
 
 @pytest.mark.parametrize(

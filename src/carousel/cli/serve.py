@@ -6,12 +6,21 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from carousel.cli.options import Seconds, Whole
 
+if TYPE_CHECKING:
+    from types import FrameType
+
+    import uvicorn
+    from fastapi import FastAPI
+
 __all__ = ["serve"]
+
+_PATIENCE = 10  # seconds that requests have to finish after the first signal
 
 
 @click.command()
@@ -48,13 +57,13 @@ def serve(
     carousel serve load.carousel                   http://127.0.0.1:8000
     carousel serve load=v7.carousel sine.carousel  under names of your own
 
-    Ctrl-C and SIGTERM finish what has begun and save --state; after a crash no sequence is known.
+    Ctrl-C, SIGTERM and SIGHUP finish what has begun and save --state; a second Ctrl-C saves it at once. After a
+    crash no sequence is known.
     """
-    import uvicorn
-
     from carousel.cli.output import say
     from carousel.errors import ArgumentError
     from carousel.serve import Limits, create_app
+    from carousel.serve.app import save_states
 
     if state is not None:
         if Path(state).exists() and not Path(state).is_dir():
@@ -67,24 +76,57 @@ def serve(
         names = ", ".join(app.state.served)
         shown = f"[{address[0]}]" if ":" in address[0] else address[0]
         say(f"http://{shown}:{address[1]} serves {names}", err=True)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            ws_max_size=max_body,
-            ws_max_queue=64,
-            timeout_graceful_shutdown=10,
-            server_header=False,
-        )
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # uvicorn raises it again when all is done
+        server, signals = _server(app, max_body)
         try:
-            uvicorn.Server(config).run(sockets=[listening])
-        except KeyboardInterrupt:
-            if not app.state.unsaved:
-                raise
+            server.run(sockets=[listening])
+        finally:
+            save_states(app)  # a second Ctrl-C skips the end of the application's lifespan
     for sentence in app.state.unsaved:
         say(f"carousel: {sentence}", err=True)
     if app.state.unsaved:
         sys.exit(1)
+    if signal.SIGINT in signals:
+        raise KeyboardInterrupt
+
+
+def _server(app: FastAPI, max_body: int) -> tuple[uvicorn.Server, list[int]]:
+    """The server, and the signals that it will have had.
+
+    It has them from now on to the end of the process, so that none comes between its end and the saving of states.
+    """
+    import uvicorn
+
+    from carousel.cli.output import say
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            signals.append(sig)
+            super().handle_exit(sig, frame)
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if count := len(self.server_state.tasks):
+                say(
+                    f"carousel: waiting for {count} request{'s' * (count != 1)} or connections, {_PATIENCE} seconds "
+                    "at most; Ctrl-C to stop now",
+                    err=True,
+                )
+            await super().shutdown(sockets)
+
+    signals: list[int] = []
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        ws_max_size=max_body,
+        ws_max_queue=64,
+        timeout_graceful_shutdown=_PATIENCE,
+        server_header=False,
+    )
+    server = Server(config)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, server.handle_exit)
+    return server, signals
 
 
 def _paths(models: tuple[str, ...]) -> dict[str, str]:

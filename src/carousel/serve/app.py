@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import carousel
 from carousel.errors import ArgumentError, CarouselError
@@ -28,7 +29,7 @@ from carousel.serve.protocol import (
 )
 from carousel.serve.served import VERSION, Served
 
-__all__ = ["create_app"]
+__all__ = ["create_app", "save_states"]
 
 _FAILED = "the server failed at this request, of which its log says more."
 _AT_ONCE = 64  # messages of one WebSocket that are being answered
@@ -74,19 +75,34 @@ def create_app(
         yield
         sweeper.cancel()
         for one in served.values():
-            try:
+            with _told(app, one):
                 await one.close()
-            except (CarouselError, OSError) as error:  # the states of the others are saved nevertheless
-                app.state.unsaved.append(f"the states of {one.name!r} were not saved: {error}")
 
     app = FastAPI(title="carousel", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.served, app.state.limits, app.state.metrics = served, limits, metrics
     app.state.unsaved = []  # what went wrong when it stopped
+    app.add_middleware(_Stopping)
     _add_errors(app)
     _add_server(app)
     _add_models(app)
     _add_page(app)
     return app
+
+
+def save_states(app: FastAPI) -> None:
+    """Saves what a server that stopped in a hurry, without the end of the application's lifespan, did not."""
+    for one in app.state.served.values():
+        with _told(app, one):
+            one.save()
+
+
+@contextmanager
+def _told(app: FastAPI, one: Served) -> Iterator[None]:
+    """States that cannot be saved are told in `app.state.unsaved`: those of the others are saved nevertheless."""
+    try:
+        yield
+    except (CarouselError, OSError) as error:
+        app.state.unsaved.append(f"the states of {one.name!r} were not saved: {error}")
 
 
 async def _sweep(served: Mapping[str, Served], limits: Limits) -> None:
@@ -95,6 +111,35 @@ async def _sweep(served: Mapping[str, Served], limits: Limits) -> None:
         await asyncio.sleep(min(limits.idle / 4, 60.0))
         for one in served.values():
             one.what.sequences.evict()
+
+
+class _Stopping:
+    """What the server cancels when it stops in a hurry is answered 503, and ends the lifespan, without a traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def sent(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        async def received() -> Message:
+            try:
+                return await receive()
+            except asyncio.CancelledError:
+                if scope["type"] != "lifespan":
+                    raise
+                return {"type": "lifespan.shutdown"}
+
+        try:
+            await self._app(scope, received, sent)
+        except asyncio.CancelledError:
+            if scope["type"] == "http" and not begun:
+                await JSONResponse({"error": "the server is stopping."}, 503)(scope, receive, send)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -58,7 +58,11 @@ class Batcher(Generic[Job]):
     async def close(self) -> None:
         """Waits for what was submitted, and ends the thread."""
         if self._task is not None:
-            await self._task
+            await asyncio.wait([self._task])  # which may have been cancelled
+        self.stop()
+
+    def stop(self) -> None:
+        """Waits for the call that runs, and ends the thread."""
         self._thread.shutdown()
 
     async def _drain(self) -> None:

@@ -60,6 +60,7 @@ class Served:
         )
         self._fingerprint = sha256(Path(path).read_bytes()).hexdigest()
         self._kept = None if directory is None else Path(directory) / f"{name}.state"
+        self._open = False
         if self._kept is not None:
             _check_writable(self._kept)
         self._batcher: Batcher[Any] = Batcher(self._run, limits.batch, limits.waiting)
@@ -101,14 +102,21 @@ class Served:
 
     def open(self) -> None:
         """Sequences go on from here: their file goes, for after a crash it would take them back to the last start."""
+        self._open = True
         if self._kept is not None:
             atomic.remove(self._kept)
 
     async def close(self) -> None:
         """Finishes what waits, and saves the states."""
         await self._batcher.close()
-        if self._kept is None:
+        self.save()
+
+    def save(self) -> None:
+        """Saves the states if they are not yet; what waits, and no event loop runs any more, is left."""
+        self._batcher.stop()
+        if self._kept is None or not self._open:
             return
+        self._open = False
         states = self.what.sequences.states()
         network.save(Checkpoint(self._fingerprint, tuple(states), Checkpoint.joined(states)), self._kept)
 
