@@ -1,4 +1,4 @@
-"""The page, names, restarts and the command of the server."""
+"""What the page asks for, names, restarts and the command of the server."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("httpx2")
 testclient = pytest.importorskip("fastapi.testclient")
 
-from carousel.serve import create_app  # noqa: E402
+from carousel.serve import Limits, create_app  # noqa: E402
 
 
 def test_the_page_and_what_it_asks_for(client, values):
@@ -33,11 +34,59 @@ def test_the_page_and_what_it_asks_for(client, values):
     listed = {m["name"]: m for m in client.get("/page/models").json()}
     assert listed["months"]["sequences"] == ["mine"]
     assert listed["months"]["series"] == ["s0", "s1", "s2"]
-    recent = client.get("/page/models/months/recent", params={"stream": "mine"}).json()
-    assert recent["y"][-1] == 7.0
+    assert (listed["months"]["held"], listed["months"]["fitted"]) == (1, 3)
+    recent = client.get("/page/models/months/recent", params={"sequence": "mine"}).json()
+    assert (recent["y"][-1], recent["filled"]) == (7.0, True)
     assert len(recent["ds"]) == len(recent["y"]) == 24
-    assert client.get("/page/models/months/recent", params={"stream": "zoo"}).status_code == 404
-    assert client.get("/page/models/net/recent", params={"stream": "a"}).status_code == 400
+    for which in ("series", "sequence"):
+        assert client.get("/page/models/months/recent", params={which: "zoo"}).status_code == 404
+    assert client.get("/page/models/net/recent", params={"sequence": "a"}).status_code == 400
+
+
+def test_a_sequence_that_is_called_as_a_fitted_series_is_another_thing(client):
+    before = client.get("/page/models/months/recent", params={"series": "s1"}).json()
+    infer(client, "months", rows([7.0]), sequence_id="s1", sequence_start=True)
+    assert client.get("/page/models/months/recent", params={"series": "s1"}).json() == before
+    live = client.get("/page/models/months/recent", params={"sequence": "s1"}).json()
+    assert (live["y"][-1], live["ds"][:-1]) == (7.0, before["ds"][1:])
+
+
+def test_the_page_shows_no_row_that_was_made_up(paths, values, tmp_path):
+    """Neither before the first row of a series nor where one is missing."""
+    tail = values["months"].tail
+    counts = np.array([3, 24, 24])
+    tail = replace(tail, rows=counts, missing=np.array([22, 24 + 7]))
+    network.save(replace(values["months"], tail=tail), tmp_path / "m")
+    with testclient.TestClient(create_app({"m": tmp_path / "m"})) as client:
+
+        def recent(**which):
+            return client.get("/page/models/m/recent", params=which).json()
+
+        first, second = recent(series="s0"), recent(series="s1")
+        assert (len(first["ds"]), [v is None for v in first["y"]]) == (3, [False, True, False])
+        assert [t for t, v in enumerate(second["y"]) if v is None] == [7]
+        infer(client, "m", rows([7.0]), sequence_id="a", sequence_start=True, unique_id="s0")
+        live = recent(sequence="a")
+        assert (len(live["y"]), live["y"][-1], live["filled"]) == (4, 7.0, True)
+
+
+def test_to_look_at_a_sequence_is_no_step(paths):
+    """A page that is left open keeps none alive, and changes no order."""
+    app = create_app({"months": paths["months"]}, limits=Limits(idle=50))
+    now = 0.0
+    sequences = app.state.served["months"].what.sequences
+    sequences._clock = lambda: now
+    with testclient.TestClient(app) as client:
+        for id in ("a", "b"):
+            infer(client, "months", rows([7.0]), sequence_id=id, sequence_start=True, unique_id="s1")
+        now = 40.0
+        infer(client, "months", [], sequence_id="a")
+        client.get("/page/models/months/recent", params={"sequence": "a"})
+        assert [*sequences.states()] == ["a", "b"]
+        infer(client, "months", rows([None]), sequence_id="b")
+        now = 60.0
+        assert "was forgotten" in infer(client, "months", [], 404, sequence_id="a")
+        infer(client, "months", [], sequence_id="b")
 
 
 def test_sequences_outlive_the_server(paths, values, tmp_path):

@@ -34,6 +34,7 @@ __all__ = ["create_app", "save_states"]
 _FAILED = "the server failed at this request, of which its log says more."
 _AT_ONCE = 64  # messages of one WebSocket that are being answered
 _LOG = logging.getLogger("carousel.serve")
+_LISTED = 200  # series, and sequences, that the page can choose from
 _PAGE = Path(__file__).with_name("page.html")
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -337,20 +338,22 @@ def _add_page(app: FastAPI) -> None:
             {
                 "name": one.name,
                 "platform": one.what.platform,
-                "series": list(getattr(one.what, "series", ()))[:200],
+                "series": list(getattr(one.what, "series", ()))[:_LISTED],
+                "fitted": len(getattr(one.what, "series", ())),
                 "ahead": list(getattr(one.what, "ahead", ())),
                 "beside": list(getattr(one.what, "beside", ())),
-                "sequences": list(one.what.sequences.states())[-200:],
+                "sequences": sorted(list(one.what.sequences.states())[-_LISTED:]),
+                "held": len(one.what.sequences),
             }
             for one in app.state.served.values()
         ]
 
     @app.get("/page/models/{name}/recent")
-    async def recent(name: str, stream: str = "") -> dict[str, Any]:
+    async def recent(name: str, series: str = "", sequence: str = "") -> dict[str, Any]:
         model = _model(app, name)
         if not hasattr(model.what, "recent"):
             raise RequestError(f"the model {name!r} is a network, which remembers no rows.")
-        found: dict[str, Any] = model.what.recent(stream)
+        found: dict[str, Any] = model.what.recent(sequence or series, bool(sequence))
         return found
 
 

@@ -245,7 +245,7 @@ class ServedForecaster:
             sequence = jobs[k].sequence
             if sequence is not None and sequence.end:
                 self.sequences.drop(sequence.id)
-            elif sequence is not None:
+            elif sequence is not None and (sequence.start or len(jobs[k].y)):  # to look at it is no step
                 self.sequences.put(sequence.id, whole[[b]])
         return results
 
@@ -288,12 +288,28 @@ class ServedForecaster:
         """All covariates that rows bring."""
         return tuple(column.name for column in self._past + self._future)
 
-    def recent(self, name: str) -> dict[str, Any]:
-        """The rows that the state of a sequence, or a fitted series, remembers, for a picture: `ds` and `y`."""
-        fitted = name in self._ids and name not in self.sequences
-        state = self.model.start([name]) if fitted else self.sequences.get(name)
-        ds = self.model.frequency.shift(state.next[0], np.arange(-state.window.shape[1], 0))
-        return {"ds": shown(ds), "y": self.model.user_window(state)[0].tolist()}
+    def recent(self, name: str, live: bool) -> dict[str, Any]:
+        """The rows that the state of a sequence, or of a fitted series, remembers, for a picture.
+
+        Args:
+            live: `name` is a sequence.
+
+        Returns:
+            `ds` and `y`, null where missing; `filled`, true where missing ones are there as the state fills them.
+
+        Raises:
+            RequestError: there is none of that name.
+        """
+        if not live and name not in self._ids:
+            raise RequestError(f"{name[:60]!r} is no series that was fitted.", 404)
+        state = self.sequences.get(name) if live else self.model.start([name])
+        y = self.model.user_window(state)[0]
+        if not live:
+            y = np.where(self.model.value.tail.observed[self.model.value.ids.index(name)], y, np.nan)
+        if state.rows is not None:
+            y = y[-max(1, int(state.rows[0])) :]  # what stands before was made up
+        ds = self.model.frequency.shift(state.next[0], np.arange(-len(y), 0))
+        return {"ds": shown(ds), "y": [v if np.isfinite(v) else None for v in y.tolist()], "filled": live}
 
     def _checked(self, job: ForecasterJob) -> tuple[Context, ForecasterJob]:
         """The state that the job begins with, and the job with a row for each of the grid.
