@@ -227,3 +227,40 @@ def test_names_are_cut_in_their_middle_or_to_where_they_differ() -> None:
 def test_one_epoch_is_a_point() -> None:
     lines = plot_training([{"epoch": 1.0, "train": 2.0, "valid": 3.0}]).axes[0].lines
     assert [line.get_marker() for line in lines] == ["o", "o"]
+
+
+@pytest.mark.parametrize(
+    ("center", "scale", "places"), [(1012.6, 0.1, (2, 3, 4)), (1e6, 2e4, (0,)), (3e-8, 1e-9, (11, 12))]
+)
+def test_numbers_of_a_table_are_told_apart_and_have_one_precision(
+    center: float, scale: float, places: tuple[int, ...]
+) -> None:
+    frame = drawn(("a", 1.0))
+    frame["y"] = center + scale * (frame["y"] - 10)
+    text = Forecaster(3, **QUICK).fit(frame).report(frame, origins=2)
+    (table,) = re.findall("The numbers</summary>.*?</table>", text, re.DOTALL)
+    rows = [re.findall("<td>(.*?)</td>", row)[1:] for row in re.findall("<tr>(.*?)</tr>", table)][1:]
+    assert len(rows) == 3
+    numbers = [[row[0], *(end for cell in row[1:] for end in cell.split(" to "))] for row in rows]
+    assert {len(number.partition(".")[2]) for row in numbers for number in row} <= {*places}
+    assert len({len(number.partition(".")[2]) for row in numbers for number in row}) == 1
+    for mean, *ends in numbers:
+        assert len({mean, *ends}) == 5
+
+
+def test_a_report_says_of_how_many_series_and_rows_it_has_numbers() -> None:
+    few, many = drawn(("a", 1.0)), drawn(*((name, 1.0) for name in "abcd"))
+    for frame, expected in ((few, ""), (many, "The numbers are those of the first 3 of 4 series; ")):
+        forecaster = Forecaster(3, **QUICK).fit(frame)
+        words = " ".join(" ".join(Page(forecaster.report(frame, origins=2)).words).split())
+        assert (expected in words) if expected else "The numbers are those" not in words
+
+
+def test_simple_rules_of_one_step_are_points() -> None:
+    frame = drawn(("a", 1.0))
+    for horizon, marked in ((1, True), (2, False)):
+        forecaster = Forecaster(horizon, **QUICK).fit(frame)
+        lines = forecaster.plot(frame, with_baselines=True).axes[0].lines
+        rules = [line for line in lines if line.get_label() in ("persistence", "seasonal naive", "ridge")]
+        assert len(rules) == 3
+        assert all((line.get_marker() == "D") == marked for line in rules)

@@ -139,7 +139,8 @@ def _draw(
         plan = Plan(one.frequency, value.seasons, value.lookback, 1, K)
         train = Spans(np.array([min(value.lookback, end // 3)]), np.array([end - K + 1]))
         for name, line in baselines(one, plan, train, origins).items():
-            axes.plot(ds, line[0], lw=1.1, ls="--", color=OTHERS.get(name, "#999999"), label=name)
+            color, marker = OTHERS.get(name, "#999999"), "D" if alone else ""
+            axes.plot(ds, line[0], lw=1.1, ls="--", marker=marker, ms=4, color=color, label=name)
     axes.plot(ds, forecast.mean[0], color=BLUE, lw=2, marker="o" if alone else "", ms=5, label="forecast")
     axes.axvline(ds[0], color=GREY, lw=0.6, ls=":")
     if ds.dtype.kind == "M":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from base64 import b64encode
 from importlib.resources import files
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
@@ -31,6 +32,7 @@ __all__ = ["report_page"]
 WIDE, NARROW = 10.5, 5.2  # inches of the picture of the forecast, on a desktop and on a phone
 ROWS = 60  # of the table of forecasts
 SERIES = 3  # in it
+Array = np.ndarray[Any, Any]
 NAMES = {
     "carousel": "this model (carousel)",
     "persistence": "the last value repeated (persistence)",
@@ -176,11 +178,32 @@ def _forecast_tables(forecast: Forecast, panel: Panel) -> list[dict[str, Any]]:
     tables = []
     for s in range(min(len(panel), SERIES)):
         rows = []
-        for k in range(min(forecast.mean.shape[1], ROWS)):
-            ends = [f"{_number(low[s, k])} to {_number(high[s, k])}" for low, high in bounds.values()]
-            rows.append([moment(forecast.ds[s, k]), _number(forecast.mean[s, k]), *ends])
+        mean = forecast.mean[s]
+        widths = np.concatenate(
+            [np.ravel(high[s] - low[s]) for low, high in bounds.values()] or [np.zeros(0)]
+        )
+        places = _decimals(mean, widths)
+        for k in range(min(len(mean), ROWS)):
+            ends = [
+                f"{_fixed(low[s, k], places)} to {_fixed(high[s, k], places)}"
+                for low, high in bounds.values()
+            ]
+            rows.append([moment(forecast.ds[s, k]), _fixed(mean[k], places), *ends])
         tables.append({"id": panel.ids[s], "levels": [f"{a:g}" for a in bounds], "rows": rows})
     return tables
+
+
+def _decimals(mean: Array, widths: Array) -> int:
+    """Digits behind the point for all numbers of a table: three of the typical width of an interval, or of the
+    spread of the forecasts, or four of their size."""
+    mean, widths = mean[np.isfinite(mean)], widths[np.isfinite(widths) & (widths > 0)]
+    spread, size = (np.ptp(mean), np.abs(mean).max() / 10) if len(mean) else (0.0, 0.0)
+    width = float(np.median(widths)) if len(widths) else spread or size
+    return max(0, 2 - floor(log10(max(width, 1e-12 * size)))) if max(width, size) > 0 else 0
+
+
+def _fixed(x: float, places: int) -> str:
+    return f"{round(x, places) + 0.0:,.{places}f}" if np.isfinite(x) else "–"  # no -0
 
 
 def _number(x: float) -> str:
