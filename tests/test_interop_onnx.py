@@ -403,6 +403,59 @@ def test_other_gemms_are_refused_by_name(rng, tmp_path, shape, options, text):
     refused(kept(headed(rng, [gemm], arrays), tmp_path / "m.onnx"), UnsupportedError, text)
 
 
+def before(rng, nodes, arrays, features=I):
+    """Nodes from the input `X` to `x`, and an LSTM whose last state is `y`."""
+    made = [
+        *nodes,
+        helper.make_node("LSTM", ["x", "W", "R", "B"], ["", "h"], hidden_size=H),
+        helper.make_node("Squeeze", ["h", "zero"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        made,
+        "g",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, ["T", "B", features])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["B", H])],
+        [
+            numpy_helper.from_array(a, n)
+            for n, a in {**drawn(rng, "LSTM"), "zero": np.array([0]), **arrays}.items()
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e-7, 9e-8, 1e-9, 1e-15, 1e12])
+@pytest.mark.parametrize("kinds", [["Mul"], ["Div"], ["Sub", "Div"], ["Mul", "Add"]])
+@pytest.mark.parametrize("size", [0, 1, I])
+def test_constants_before_the_first_layer_of_any_size(rng, scale, kinds, size):
+    """A Normalization divides by 1e-7 at least; and one number may be for all features that the input has."""
+    shape = (size,) * min(size, 1)
+    k, m = np.full(shape, scale, np.float32), np.full(shape, 0.5, np.float32)
+    nodes = [
+        helper.make_node(kind, [given, "k" if kind in ("Mul", "Div") else "m"], [made])
+        for kind, given, made in zip(kinds, ["X", "a"], ["a", "x"] if len(kinds) > 1 else ["x"], strict=False)
+    ]
+    model = before(rng, nodes, {"k": k, "m": m})
+    network = load(model)
+    shift = -0.5 if kinds[0] == "Sub" else 0.0
+    unit = scale if "Div" in kinds else 1 / scale
+    x = (rng.normal(size=(5, 2, I)) * unit - shift).astype(np.float32)  # the LSTM reads numbers around 1
+    session = pytest.importorskip("onnxruntime").InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    expected = session.run(["y"], {"X": x})[0]
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(Model(network).run(x), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e20, 1e-20, 1e-30])
+@pytest.mark.parametrize("kind", ["Mul", "Div"])
+def test_scales_that_no_normalization_holds_are_refused_by_name(rng, tmp_path, kind, scale):
+    node = helper.make_node(kind, ["X", "k"], ["x"], "scale")
+    model = before(rng, [node], {"k": np.array([scale], np.float32)})
+    text = rf"node 'scale' \({kind}\) scales by numbers from .* which a Normalization cannot hold"
+    refused(kept(model, tmp_path / "m.onnx"), UnsupportedError, text)
+
+
 LAST = {
     "slice squeeze": [("Slice", ["z", "last", "end", "zero"], {}), ("Squeeze", ["", "zero"], {})],
     "slice gather": [

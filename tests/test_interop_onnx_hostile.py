@@ -204,8 +204,8 @@ def test_scales_that_are_out_of_range_are_refused(rng, tmp_path):
         model = headed(rng, [node], {"s": np.float32(1e38).reshape(1)}, axes="abc")
         refused(
             kept(model, tmp_path / "m.onnx"),
-            FormatError,
-            r"node 'scale' .*: `variance` must be finite, got inf",
+            UnsupportedError,
+            r"node 'scale' .* scales by numbers from 1.0e\+38 to 1.0e\+38, which a Normalization cannot hold",
         )
     gemm = helper.make_node("Gemm", ["h", "D"], ["y"], "scale", alpha=1e38)
     model = headed(rng, [gemm], {"D": 10 * ones(H, 5)})
@@ -235,7 +235,13 @@ def test_a_small_file_takes_little_memory(rng):
     states[0].input[:] = ["Y_h", "Y_h"]
     picked = helper.make_node("Gather", ["s_40", "first"], ["y"], axis=0)
     joined = headed(rng, [*states, picked], {"first": np.array(0)})
+    scaled = headed(rng, [same], {"two": np.float32(2).reshape(())}, axes="abc")
+    scaled.graph.node.insert(0, helper.make_node("Mul", ["X", "two"], ["x"]))
+    scaled.graph.node[1].input[0] = "x"
+    scaled.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 2**40
     with little_memory(ROOM):
+        with pytest.raises(FormatError, match=r"weights are 2,199,023,255,552 numbers, but"):
+            load(scaled)
         load(model)
         load(doubled)
         with pytest.raises(UnsupportedError, match=r"node 's_1' \(Concat\) is not supported"):

@@ -149,6 +149,7 @@ class _Walk:
         self._order = "BT" if batch_first else "TB"
         self._stored = sum(tensor.size for tensor in self._constants.values())
         self._made = 0  # numbers of weights
+        self._given = -1  # features of the input, where the graph states them
 
     def read(self) -> Reading:
         if self._opset < 7:
@@ -160,6 +161,7 @@ class _Walk:
             )
         start = self._start()
         axes = self._order + ("F" if len(self._shapes[start]) == 3 else "")
+        self._given = (self._shapes[start][2] if "F" in axes else 0) or -1
         self._values[start] = Value(axes, ())
         for node in nodes:
             title = f"node {(node.name or node.output[0])[:60]!r} ({node.op_type})"
@@ -229,13 +231,17 @@ class _Walk:
         known = set(map(id, before.layers))
         new = [layer for layer in first.layers if id(layer) not in known]
         self._made += sum(getattr(layer, "parameter_count", 0) for layer in new)
-        if self._made > EXPANSION * self._stored + ALLOWANCE:
-            raise FormatError(
-                f"{title} is of a graph whose weights are {self._made:,} numbers, but {self._stored:,} are stored; "
-                f"the limit is {EXPANSION} times as many"
-            )
+        self._check_made(title, self._made)
         told = " + ".join(getattr(layer, "title", repr(layer)) for layer in new)
         self._told.append((title.removeprefix("node "), told or "the order of the axes"))
+
+    def _check_made(self, title: str, made: int) -> None:
+        """Refuses a graph whose weights take far more memory than the file does."""
+        if made > EXPANSION * self._stored + ALLOWANCE:
+            raise FormatError(
+                f"{title} is of a graph whose weights are {made:,} numbers, but {self._stored:,} are stored; "
+                f"the limit is {EXPANSION} times as many"
+            )
 
     def _is_constant(self, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
         """Whether a node gives a constant, or only leads to a state; then its output is noted as that."""
@@ -421,8 +427,9 @@ class _Walk:
         return {node.output[0]: x.then((*x.layers[:-1], merged), x.axes.replace("D", ""))}
 
     def _features(self, x: Value) -> int:
+        """How many features `x` has; -1 where nothing says it."""
         sized = [l for l in x.layers if isinstance(l, Recurrent | Dense | Embedding | Normalization)]
-        return sized[-1].output_size if sized else -1
+        return sized[-1].output_size if sized else self._given
 
     def _gathered(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -541,26 +548,36 @@ class _Walk:
             raise UnsupportedError(
                 f"{title} has a constant of shape {a.shape}, which is none over the features"
             )
+        self._check_made(title, self._made + 2 * F)  # F may be what the input claims
         a = np.broadcast_to(a.ravel(), (F,)).copy()
         if node.op_type == "Add" and x.open == "product":
             assert isinstance(last, Dense)
             return {node.output[0]: x.then((*x.layers[:-1], replace(last, b=cast(Any, a))))}
-        if node.op_type in ("Mul", "Div") and not (a > 0).all():
+        if node.op_type in ("Mul", "Div"):
+            return {node.output[0]: self._scaled(title, x, a, node.op_type == "Div")}
+        if node.op_type == "Add" and x.open == "scaled" and isinstance(last, Normalization):
+            return {node.output[0]: x.then((*x.layers[:-1], replace(last, mean=cast(Any, a))))}
+        made = Normalization(cast(Any, a), cast(Any, np.ones_like(a)), invert=node.op_type == "Add")
+        return {node.output[0]: x.then((*x.layers, made), open="centred" if node.op_type == "Sub" else "")}
+
+    def _scaled(self, title: str, x: Value, a: Array, divides: bool) -> Value:
+        """x / a, or x a: a Normalization of the variance a², or where its scale is not a, the inverse of 1 / a."""
+        if not (a > 0).all():
             raise UnsupportedError(f"{title} scales by what is not above 0, which is not supported")
-        zeros, ones = np.zeros_like(a), np.ones_like(a)
-        if isinstance(last, Normalization) and (node.op_type, x.open) in (
-            ("Div", "centred"),
-            ("Add", "scaled"),
-        ):
-            made = replace(last, variance=a * a) if node.op_type == "Div" else replace(last, mean=a)
-            return {node.output[0]: x.then((*x.layers[:-1], made))}
-        made, still = {
-            "Sub": (Normalization(cast(Any, a), cast(Any, ones)), "centred"),
-            "Div": (Normalization(cast(Any, zeros), cast(Any, a * a)), ""),
-            "Mul": (Normalization(cast(Any, zeros), cast(Any, a * a), invert=True), "scaled"),
-            "Add": (Normalization(cast(Any, a), cast(Any, ones), invert=True), ""),
-        }[node.op_type]
-        return {node.output[0]: x.then((*x.layers, made), open=still)}
+        last, zeros = x.layers[-1] if x.layers else None, np.zeros_like(a)
+        if _is_scale(a):
+            if divides and x.open == "centred" and isinstance(last, Normalization):
+                return x.then((*x.layers[:-1], replace(last, variance=a * a)))
+            made = Normalization(cast(Any, zeros), cast(Any, a * a), invert=not divides)
+            return x.then((*x.layers, made), open="" if divides else "scaled")
+        inverse = 1 / a
+        if not _is_scale(inverse):
+            raise UnsupportedError(
+                f"{title} scales by numbers from {a.min():.1e} to {a.max():.1e}, which a Normalization cannot hold: "
+                f"it has roots of {a.dtype}, from 1e-7 on"
+            )
+        made = Normalization(cast(Any, zeros), cast(Any, inverse * inverse), invert=divides)
+        return x.then((*x.layers, made))
 
     def _activated(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -602,6 +619,12 @@ _READ: dict[str, _Reader] = {
     "Squeeze": _Walk._squeezed,
     "Transpose": _Walk._turned,
 }
+
+
+def _is_scale(a: Array) -> bool:
+    """Whether these are the scales of a Normalization: its root of a² is a where a² neither over- nor underflows."""
+    variance = a * a
+    return bool(np.isfinite(variance).all() and (Normalization(a, cast(Any, variance)).scale == a).all())
 
 
 def _plain(value: Any) -> Any:
