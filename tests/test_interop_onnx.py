@@ -4,6 +4,7 @@ import copy
 import sys
 import unittest
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,7 @@ import pytest
 from carousel.errors import ArgumentError, FormatError, UnsupportedError
 from carousel.interop import _onnx_equations, _onnx_node
 from carousel.interop.onnx import load, read, save
-from carousel.network import (
-    Masking,
-    Network,
-)
+from carousel.network import Dense, Masking, Network, Weights
 from carousel.stream import Model, State
 from onnx_models import (
     NETWORKS,
@@ -104,6 +102,28 @@ def test_the_trial_notices_a_wrong_gate(monkeypatch, rng, tmp_path):
     with pytest.raises(UnsupportedError, match="computes something else"):
         save(Network((layer(rng, "lstm"), dense(rng, H))), path)
     assert path.read_bytes() == before
+
+
+def test_the_trial_notices_a_wrong_gate_of_small_outputs(monkeypatch, rng, tmp_path):
+    path, small = tmp_path / "m.onnx", dense(rng, H)
+    small = replace(small, W=small.W * np.float32(1e-6), b=None)
+    save(Network((layer(rng, "lstm"), small)), path)
+    monkeypatch.setitem(_onnx_node.layout.ORDERS["lstm"], "onnx", "ifgo")
+    refused(path, UnsupportedError, r"off by .* of its largest output")
+
+
+def test_what_rounding_costs_a_network_is_no_difference(tmp_path):
+    """Large weights before sigmoids, and outputs that are small differences of large numbers."""
+    rng = np.random.default_rng(3)
+    steep = layer(rng, "gru", reset="before")
+    (w,) = steep.directions
+    steep = replace(steep, directions=(Weights(30 * w.W, 30 * w.R, 30 * w.b_W, 30 * w.b_R),))
+    row = rng.normal(size=H)
+    alike = Dense(np.float32([row, row * (1 + 1e-4)]))
+    for layers in ((steep,), (layer(rng, "gru"), alike, Dense(np.float32([[1, -1]])))):
+        report = save(Network(layers), tmp_path / "m.onnx")
+        assert report.largest > 1e-4
+        assert load(tmp_path / "m.onnx") == report.network
 
 
 # onnx's own judges
@@ -325,6 +345,36 @@ def test_the_state_of_a_lower_layer_leaves_the_upper_ones_out(tmp_path):
     assert len(network.recurrent) == 1
     x = torch.randn(6, 3, 3)
     np.testing.assert_allclose(Model(network).run(x.numpy()), net(x).detach().numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", [["Gather", "Gemm"], ["Squeeze", "Gemm"], ["Squeeze"], ["Concat", "Gather"]])
+def test_the_last_cell_state_is_refused_as_what_it_is(rng, tmp_path, head):
+    """Not taken for the last output; also where it alone is used."""
+    inputs = {"Gather": ["first"], "Squeeze": ["zero"], "Gemm": ["K"], "Concat": ["Y_c"]}
+    nodes, last = [], "Y_c"
+    for k, kind in enumerate(head):
+        made = "y" if k == len(head) - 1 else f"v_{k}"
+        axis = {"axis": 0} if kind in ("Gather", "Concat") else {}
+        given = inputs[kind] if kind != "Concat" else ["Y_h"]
+        nodes.append(helper.make_node(kind, [last, *given], [made], kind.lower(), **axis))
+        last = made
+    arrays = {"K": 1e-5 * ones(H, 1), "first": np.array(0), "zero": np.array([0])}
+    model = headed(rng, nodes, arrays)
+    model.graph.node[0].output.append("Y_c")
+    text = rf"node '{head[0].lower()}' .* takes 'Y_c', the last cell state c, which no layer gives"
+    refused(kept(model, tmp_path / "m.onnx"), UnsupportedError, text)
+    if head == ["Squeeze"]:
+        del model.graph.node[1:3]
+        model.graph.node[0].output[:] = ["", "", "Y_c"]
+        refused(kept(model, tmp_path / "m.onnx"), UnsupportedError, text)
+
+
+def test_the_state_of_one_direction_alone_is_refused_as_what_it_is(tmp_path):
+    torch = pytest.importorskip("torch")
+    net = torch_net(lambda y, h: h[-1], bidirectional=True)
+    net.head = torch.nn.Linear(5, 1)
+    with pytest.raises(UnsupportedError, match=r"the last state of one of two directions alone; of both"):
+        exported(net, tmp_path / "m.onnx", torch.randn(4, 2, 3))
 
 
 def test_directions_the_other_way_round_are_refused(tmp_path):

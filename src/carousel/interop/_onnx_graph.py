@@ -218,6 +218,7 @@ class _Walk:
         attributes = {a.name: _plain(helper.get_attribute_value(a)) for a in node.attribute}
         if self._is_constant(node, attributes) or self._is_last_state(title, node, attributes):
             return
+        self._states.check_taken(title, node)
         source = next((name for name in node.input if name in self._values), None)
         if source is None or node.op_type not in _READ:
             raise UnsupportedError(
@@ -227,7 +228,7 @@ class _Walk:
         after = _READ[node.op_type](self, title, node, attributes, before)
         for name, value in after.items():
             self._values[name] = value
-        first = next(iter(after.values()))
+        first = next(iter(after.values()), before)  # of an LSTM Y_c alone may have a name
         known = set(map(id, before.layers))
         new = [layer for layer in first.layers if id(layer) not in known]
         self._made += sum(getattr(layer, "parameter_count", 0) for layer in new)

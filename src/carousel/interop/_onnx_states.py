@@ -83,6 +83,7 @@ class States:
         self._parts: dict[str, Given] = {}
         self._placed: dict[str, Placed] = {}
         self._halves: dict[str, Half] = {}
+        self._cells: set[str] = set()  # those of the last states that are c, not h
         self.used: set[str] = set()  # inputs that are states
         self.zeros: set[str] = set()  # values that nodes begin with, as they would without
         self.outputs: set[str] = set()  # last states, which may be outputs of the graph
@@ -162,6 +163,7 @@ class States:
     def ends_with(self, names: list[str], value: Value, directions: int) -> None:
         """Notes the outputs Y_h and Y_c of a recurrent node; `value` is Y_h."""
         self.outputs.update(name for name in names if name)
+        self._cells.update(name for name in names[1:] if name)
         for name in names:
             if name and value.axes.startswith("D"):
                 self._placed[name] = Placed(tuple((value, d, directions) for d in range(directions)))
@@ -184,14 +186,17 @@ class States:
             return False  # doubled again and again, they would be more than memory holds
         self._placed[node.output[0]] = Placed(rows)
         self.outputs.add(node.output[0])
+        if self._cells.intersection(node.input):
+            self._cells.add(node.output[0])
         return True
 
     def pick(self, title: str, node: onnx.NodeProto, index: int) -> Value | None:
         """What a Gather takes of last states: a value, or None where it is of one of two directions, and noted.
 
         Raises:
-            UnsupportedError: there is no such state.
+            UnsupportedError: there is no such state, or it is c.
         """
+        self.check_taken(title, node)
         found = self._placed[node.input[0]].at(index)
         if found is None:
             raise UnsupportedError(f"{title} takes the state {index}, which is not there")
@@ -199,6 +204,20 @@ class States:
             self._halves[node.output[0]] = found
             return None
         return found
+
+    def check_taken(self, title: str, node: onnx.NodeProto) -> None:
+        """Refuses a node that takes last states which no layer gives."""
+        for name in node.input:
+            if name in self._cells:
+                raise UnsupportedError(
+                    f"{title} takes {name!r}, the last cell state c, which no layer gives; h, the last output, is "
+                    "supported"
+                )
+            if name in self._halves:
+                raise UnsupportedError(
+                    f"{title} takes {name!r}, the last state of one of two directions alone; of both, one after the "
+                    "other, it is supported"
+                )
 
     def is_last(self, name: str) -> bool:
         """Whether it is last states, with an axis of layers and directions in front."""

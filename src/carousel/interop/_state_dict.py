@@ -14,7 +14,7 @@ from typing import Any
 
 from carousel.errors import CarouselError, FormatError, UnsupportedError, printable
 from carousel.interop import torch as interop
-from carousel.interop.verification import Conversion, check_difference
+from carousel.interop.verification import Conversion
 from carousel.network import (
     Dense,
     Embedding,
@@ -73,8 +73,7 @@ def conversion(state: Any, name: str = "the state_dict") -> Conversion:
         entry, state = _weights(state)
         _check_metadata(state)
         network, told = _network(state)
-        largest = interop.difference(interop.save(network), network)
-        check_difference(largest, network, "in torch, the model")
+        largest = interop.checked(interop.save(network), network, "in torch, the model")
     except UnsupportedError as error:
         raise UnsupportedError(f"{name}: {printable(error).rstrip('.')}.") from error
     except CarouselError as error:
@@ -95,8 +94,7 @@ def save(network: Network, path: str | os.PathLike[str]) -> Conversion:
     import torch
 
     module = interop.save(network)
-    largest = interop.difference(module, network)
-    check_difference(largest, network, "in torch, the module")
+    largest = interop.checked(module, network, "in torch, the module")
     sink = io.BytesIO()
     torch.save(module.state_dict(), sink)
     atomic.write(path, [sink.getvalue()])

@@ -19,7 +19,7 @@ from torch import nn
 
 from carousel.errors import ShapeError, UnsupportedError, printable
 from carousel.interop._torch_modules import is_known, joined, leaves
-from carousel.interop.verification import TOLERANCE, Conversion, check_difference, distance, sample
+from carousel.interop.verification import Conversion, Trial, distance, sample
 from carousel.network import LastStep, Layer, Network, Recurrent
 from carousel.stream import Model
 
@@ -54,8 +54,9 @@ def read(module: nn.Module) -> Conversion:
     way, batch_first = _found(module, trial)
     network, told = _joined(_parts(module), way)
     trial.load_state_dict(module.state_dict())
-    largest = max(_off(_outputs(trial, network, batch_first), network))
-    check_difference(largest, network, "`module`")
+    largest = max(
+        tried.check(y, expected, "`module`") for tried, y, expected in _tried(trial, network, batch_first)
+    )
     axes = "(B, T, I)" if batch_first else "(T, B, I)"
     name = next((name for name, leaf in reversed(_parts(module)) if isinstance(leaf, nn.RNNBase)), None)
     joint = "" if name is None else f": {way} of `{name}` goes on"
@@ -87,16 +88,20 @@ def _agrees(trial: nn.Module, way: str, batch_first: bool) -> bool:
         network, _ = _joined(_parts(trial), way)
     except ShapeError:  # layers that do not fit one another in this order, or this way
         return False
-    return max(_off(_outputs(trial, network, batch_first), network)) <= TOLERANCE[str(network.dtype)]
+    return all(
+        tried.agrees(distance(y, expected), expected)
+        for tried, y, expected in _tried(trial, network, batch_first)
+    )
 
 
-def _off(outputs: Iterator[tuple[Array, Array]], network: Network) -> Iterator[float]:
+def _tried(trial: nn.Module, network: Network, batch_first: bool) -> Iterator[tuple[Trial, Array, Array]]:
+    """Trials, what the network gives, and what the module gives."""
     model = Model(network)
-    for x, expected in outputs:
+    for x, expected in _outputs(trial, network, batch_first):
         y = model.run(x)
         if expected.ndim == y.ndim - 1 and network.output_size == 1:  # squeezed
             expected = expected[..., None]
-        yield distance(y, expected)
+        yield Trial(network, x), y, expected
 
 
 def _outputs(trial: nn.Module, network: Network, batch_first: bool) -> Iterator[tuple[Array, Array]]:

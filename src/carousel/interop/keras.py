@@ -26,7 +26,7 @@ from carousel.interop._keras_file import KerasLayer, layers_of
 from carousel.interop._keras_layers import ours
 from carousel.interop._keras_write import written
 from carousel.interop._models import as_network
-from carousel.interop.verification import Conversion, check_difference, distance, random_state, sample
+from carousel.interop.verification import Conversion, Trial, random_state, sample
 from carousel.network import Network, atomic
 
 __all__ = ["load", "read", "save"]
@@ -127,9 +127,10 @@ def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool
     # Under a mask, Keras gives zeros, not the state, before the first step that counts.
     state = model.start(B) if network.masks else random_state(model, rng, B)
     states = [(h, h if c is None else c) for h, c in zip(state.h, state.c, strict=True)]
-    y, _ = model.run_from(x, state)
-    largest = distance(y.swapaxes(0, 1) if network.per_step else y, evaluate(layers, batch_first, states))
-    check_difference(largest, network, "by Keras's equations, the model")
+    expected = _time_first(evaluate(layers, batch_first, states), network)
+    largest = Trial(network, x, state).check(
+        model.run_from(x, state)[0], expected, "by Keras's equations, the model"
+    )
     keras = sys.modules.get("keras")
     if keras is None or not hasattr(keras, "saving"):
         return largest, _EQUATIONS
@@ -142,10 +143,14 @@ def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool
             largest,
             f"{_EQUATIONS}; Keras itself cannot open the file",
         )  # functional .h5 with masks, for one
-    y = model.run(x)
-    by_keras = distance(y.swapaxes(0, 1) if network.per_step else y, found)
-    check_difference(by_keras, network, "in Keras, the model", "float32")  # some of its float64 is float32
+    by_keras = Trial(network, x).check(
+        model.run(x), _time_first(found, network), "in Keras, the model", "float32"
+    )  # some of its float64 is float32
     return max(largest, by_keras), f"{_EQUATIONS}, and keras {keras.__version__} on {keras.backend.backend()}"
+
+
+def _time_first(y: Any, network: Network) -> Any:
+    return y.swapaxes(0, 1) if network.per_step else y
 
 
 def _predicted(keras: Any, path: Path, x: Any) -> Any:

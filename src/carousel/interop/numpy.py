@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from carousel import layout
 from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
-from carousel.interop.verification import Conversion, check_difference, distance, random_state, sample
+from carousel.interop.verification import Conversion, Trial, random_state, sample
 from carousel.network import Network, Recurrent, Weights
 
 __all__ = ["load", "read", "save"]
@@ -136,9 +136,7 @@ def _trial(network: Network, layers: Sequence[Layer]) -> float:
     expected = x.astype(np.float64)
     for layer, h_0, c_0 in zip(layers, state.h, state.c, strict=True):
         expected = _evaluate(layer, expected, h_0, c_0)
-    largest = distance(y, expected)
-    check_difference(largest, network, "by the equations per gate, the model")
-    return largest
+    return Trial(network, x, state).check(y, expected, "by the equations per gate, the model")
 
 
 def _evaluate(layer: Layer, x: Array, h: Array, c: Array | None) -> Array:

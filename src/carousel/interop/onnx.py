@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from carousel.errors import ArgumentError, CarouselError, FormatError, UnsupportedError
 from carousel.interop._models import as_network
-from carousel.interop.verification import Conversion, check_difference, distance, sample
+from carousel.interop.verification import Conversion, Trial, sample
 from carousel.network import ForecastModel, Network, atomic
 from carousel.network.forecaster import Unit
 from carousel.series.unit import in_unit
@@ -200,11 +201,14 @@ def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple
         (theirs,) = _late("_onnx_run").by_equations(model).run([found.output], dict(feeds))
     except Exception as error:  # of a model whose sizes do not fit; its errors have no common base
         raise FormatError(f"onnx's reference cannot run it: {' '.join(str(error).split())[:160]}") from None
-    largest = distance(y, _arranged(theirs, found.output_axes))
-    check_difference(largest, network, "by the equations of the specification, the model")
+    trial = Trial(network, x, State(*state), lengths)
+    largest = trial.check(
+        y, _arranged(theirs, found.output_axes), "by the equations of the specification, the model"
+    )
     if found.lengths is not None:  # ONNX Runtime forgets the state of a row without steps
         lengths = feeds[found.lengths] = np.maximum(feeds[found.lengths], 1)
         y, _ = runner.run_from(x, State(*state), lengths)
+        trial = replace(trial, lengths=lengths)
     try:
         by_runtime = _by_runtime(model, found, feeds)
     except UnsupportedError:
@@ -214,8 +218,7 @@ def _trial(model: Any, found: Reading, network: Network, written: bool) -> tuple
     if by_runtime is None:
         return largest, _EQUATIONS
     values, version = by_runtime
-    off = distance(y, _arranged(values, found.output_axes))
-    check_difference(off, network, "in ONNX Runtime, the model")
+    off = trial.check(y, _arranged(values, found.output_axes), "in ONNX Runtime, the model")
     return max(largest, off), f"{_EQUATIONS}, and ONNX Runtime {version}"
 
 

@@ -13,13 +13,14 @@ import os
 import warnings
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from carousel.errors import ArgumentError, UnsupportedError
 from carousel.interop._models import as_network
-from carousel.interop.verification import Conversion, check_difference, distance, sample
+from carousel.interop.verification import Conversion, Trial, distance, sample
 from carousel.network import Network, Recurrent
 
 if TYPE_CHECKING:
@@ -85,16 +86,31 @@ def read(module: torch.nn.Module | str | os.PathLike[str] | Mapping[str, torch.T
     if _torch_wiring.is_wired(module):
         return _torch_wiring.read(module)
     network, told = _torch_modules.joined(_torch_modules.leaves("module", module))
-    largest = difference(module, network)
-    check_difference(largest, network, "`module`")
+    largest = checked(module, network, "`module`")
     return Conversion(network, largest, "torch's own modules", told)
 
 
 def difference(module: torch.nn.Module, network: Network) -> float:
-    """The largest difference between their outputs, relative to the largest output or 1.
+    """The largest difference between their outputs, relative to the largest output.
 
     Both run on the same random sequence, the module a copy of it in evaluation mode.
     """
+    _, y, expected = _tried(module, network)
+    return distance(y, expected)
+
+
+def checked(module: torch.nn.Module, network: Network, what: str) -> float:
+    """As `difference`.
+
+    Raises:
+        UnsupportedError: it is more than rounding; the text begins with `what`.
+    """
+    trial, y, expected = _tried(module, network)
+    return trial.check(y, expected, what)
+
+
+def _tried(module: torch.nn.Module, network: Network) -> tuple[Trial, NDArray[Any], NDArray[Any]]:
+    """A trial, what the network gives, and what the module gives."""
     import torch
 
     from carousel.interop._torch_modules import leaves
@@ -111,7 +127,7 @@ def difference(module: torch.nn.Module, network: Network) -> float:
             else:
                 y = leaf(y)[0]
     expected = y.cpu().numpy()
-    return distance(Model(network).run(x), expected)
+    return Trial(network, x), Model(network).run(x), expected
 
 
 def _copied(module: torch.nn.Module) -> torch.nn.Module:
