@@ -2,7 +2,8 @@
 
     python keras_models.py DIRECTORY
 
-leaves in DIRECTORY the models, as .keras and .h5, and `found.json`: for every case and way the largest difference
+leaves in DIRECTORY the models, as .keras and .h5, `refused.json`: what is said of those that are refused, and
+`found.json`: for every case and way the largest difference
 from Keras's own predictions, relative to the largest of them or 1.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from keras import layers
 
 from carousel import stream
+from carousel.errors import UnsupportedError
 from carousel.interop.keras import load, read, save
 
 T, B, I = 7, 4, 3
@@ -141,6 +143,7 @@ def cases():
             layers.ActivityRegularization(0.1),
         ),
     )
+    yield "fixed", lambda: sequential(layers.GRU(4, return_sequences=True), layers.Dense(2), shape=(T, I))
     yield "normalized", lambda: sequential(adapted(), layers.LSTM(4))
     yield "normalized_masked", lambda: functional(adapted(), layers.Masking(0.5), layers.LSTM(4))
     yield "masked_normalized", lambda: sequential(layers.Masking(0.5), adapted(), layers.LSTM(4))
@@ -229,7 +232,28 @@ def tried(directory, name, make):
     return found
 
 
+def own_function():
+    """Of a function of the user's own a file says only the name, here that of one of Keras's."""
+
+    def relu(x):
+        return keras.ops.clip(x, 0, 1)
+
+    return sequential(
+        layers.LSTM(4), layers.Dense(1, relu, bias_initializer=keras.initializers.Constant(5.0))
+    )
+
+
+def refusals():
+    """What is said of models that are there, by name."""
+    for name, make in {"own function": own_function}.items():
+        try:
+            yield name, str(read(make()))
+        except UnsupportedError as error:
+            yield name, str(error)
+
+
 def main(directory):
+    (directory / "refused.json").write_text(json.dumps(dict(refusals())))
     found = {}
     for name, make in cases():
         try:

@@ -9,6 +9,7 @@ import tracemalloc
 import warnings
 import zipfile
 from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,6 +34,8 @@ from carousel.stream import Model
 
 h5py = pytest.importorskip("h5py", reason="h5py is not installed: pip install 'carousel-rnn[keras]'")
 from carousel.interop import _keras_equations, _keras_layers  # noqa: E402
+from carousel.interop._keras_equations import evaluate  # noqa: E402
+from carousel.interop._keras_file import layers_of  # noqa: E402
 from carousel.interop.keras import load, read, save  # noqa: E402
 
 DATA = Path(__file__).parent / "data"
@@ -103,8 +106,8 @@ def test_masks_and_merged_directions_of_an_older_file():
 
 
 @pytest.fixture(scope="session")
-def tried(tmp_path_factory):
-    """What real Keras says: one process makes, reads, writes and opens all models."""
+def tried_in(tmp_path_factory):
+    """The folder of what real Keras says: one process makes, reads, writes and opens all models."""
     backend = next((name for name in ("torch", "jax", "tensorflow") if find_spec(name)), None)
     if find_spec("keras") is None or backend is None:
         pytest.skip("Keras is not installed with a backend: pip install keras, and torch or jax")
@@ -116,7 +119,17 @@ def tried(tmp_path_factory):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return json.loads((directory / "found.json").read_text())
+    return directory
+
+
+@pytest.fixture
+def tried(tried_in):
+    return json.loads((tried_in / "found.json").read_text())
+
+
+def test_a_model_that_is_there_is_compared_with_itself(tried_in):
+    told = json.loads((tried_in / "refused.json").read_text())
+    assert "in Keras, the model computes something else" in told["own function"]
 
 
 def test_keras_agrees_on_every_model(tried):
@@ -447,6 +460,17 @@ UNSUPPORTED = {
     ),
     "mask value": (inserted("Masking", mask_value={"class_name": "x"}), "a number is supported"),
     "axis": (inserted("Normalization", axis=[1], mean=[0.0], variance=[1.0]), r"over `axis` = \[1\]"),
+    "layer as activation": (
+        setting(2, activation={"class_name": "ReLU", "config": {"name": "relu", "max_value": 0.1}}),
+        r"\(Dense\) has `activation` = 'a layer ReLU', which is not supported",
+    ),
+    "unrolled zeros": (
+        lambda c: (
+            inserted("Masking", mask_value=0.0)(c),
+            setting(2, unroll=True, return_sequences=True, zero_output_for_mask=True)(c),
+        ),
+        "`unroll` = True and gives zeros for masked steps, .* `unroll` = False it has the same weights",
+    ),
     "distributed": (
         inserted("TimeDistributed", layer={"class_name": "Conv1D", "config": {"name": "c"}}),
         "of Conv1D is not supported",
@@ -460,20 +484,126 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path, name):
     refused(archive(tmp_path / "m.keras", change), UnsupportedError, text)
 
 
+def changed(network, path, change, **metadata):
+    """The file of a network, its configuration changed."""
+    save(network, path)
+    with zipfile.ZipFile(path) as source:
+        content = {name: source.read(name) for name in source.namelist()}
+    config = json.loads(content["config.json"])
+    change(config)
+    content["config.json"] = json.dumps(config).encode()
+    content |= {"metadata.json": json.dumps(metadata).encode()} if metadata else {}
+    with zipfile.ZipFile(path, "w") as target:
+        for name, data in content.items():
+            target.writestr(name, data)
+    return path
+
+
 def test_outputs_of_two_directions_side_by_side_are_refused(rng, tmp_path):
-    save(Network((drawn(rng, "gru", 3, directions=2),)), tmp_path / "two.keras")
+    network = Network((drawn(rng, "gru", 3, directions=2),))
+    path = changed(network, tmp_path / "m.keras", setting(1, merge_mode=None))
+    refused(path, UnsupportedError, "`merge_mode` = None, which gives two outputs")
 
-    def change(config):
-        layer(config, 1)["config"]["merge_mode"] = None
 
-    with zipfile.ZipFile(tmp_path / "two.keras") as source:
-        config = json.loads(source.read("config.json"))
-        change(config)
-        weights = source.read("model.weights.h5")
-    with zipfile.ZipFile(tmp_path / "m.keras", "w") as target:
-        target.writestr("config.json", json.dumps(config))
-        target.writestr("model.weights.h5", weights)
-    refused(tmp_path / "m.keras", UnsupportedError, "`merge_mode` = None, which gives two outputs")
+@pytest.mark.parametrize("sequences", [False, True])
+def test_unrolled_directions_that_give_zeros_for_masked_steps_are_refused(rng, tmp_path, sequences):
+    """Of those, Keras's backends give one or the other; of last states, all give the same."""
+    two = drawn(rng, "lstm", directions=2, return_sequences=sequences, zero_output_for_mask=sequences)
+
+    def unroll(config):
+        (entry,) = (e for e in config["config"]["layers"] if e["class_name"] == "Bidirectional")
+        for name in ("layer", "backward_layer"):
+            if name in entry["config"]:
+                entry["config"][name]["config"]["unroll"] = True
+
+    path = changed(Network((Masking(0.0), two)), tmp_path / "m.keras", unroll)
+    if sequences:
+        refused(path, UnsupportedError, r"\(Bidirectional\) has `unroll` = True and gives zeros")
+    else:
+        assert not load(path).per_step
+
+
+@pytest.mark.parametrize("version", ["2.15.0", "3.0.0"])
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_mask_that_ends_in_keras_2(rng, tmp_path, version, behind):
+    """At a Normalization; a recurrent layer behind it reads every step there."""
+    normalization = Normalization(np.ones(3, np.float32), np.ones(3, np.float32))
+    network = Network((Masking(0.0), normalization, drawn(rng, "gru") if behind else dense(rng, 3)))
+    path = changed(network, tmp_path / "m.keras", lambda config: None, keras_version=version)
+    if version.startswith("2.") and behind:
+        refused(
+            path, UnsupportedError, r"a mask that layer 'normalization.* \(Normalization\) let end in Keras 2"
+        )
+    else:
+        assert load(path) == network
+
+
+def test_the_version_of_an_older_file_is_read(tmp_path):
+    path = tmp_path / "m.h5"
+    path.write_bytes(MASKED.read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        identity = {"module": "keras.layers", "class_name": "Identity", "config": {"name": "same"}}
+        config["config"]["layers"].insert(2, {**identity, "registered_name": None})
+        file.attrs["model_config"] = json.dumps(config)
+        assert file.attrs["keras_version"].startswith("3.")
+    assert load(path) == load(MASKED)
+    with h5py.File(path, "r+") as file:
+        file.attrs["keras_version"] = "2.15.0"
+    refused(path, UnsupportedError, r"a mask that layer 'same' \(Identity\) let end in Keras 2")
+    layers = layers_of(io.BytesIO(path.read_bytes()))
+    x = np.ones((1, 5, 2), np.float32)
+    x[0, 3:] = 0
+    states = load(MASKED).recurrent
+    zeros = [(np.zeros((1, layer.hidden_size)),) * 2 for layer in states for _ in layer.directions]
+    other = [replace(layer, ends_mask=False) for layer in layers]
+    assert np.abs(evaluate(layers, x, zeros) - evaluate(other, x, zeros)).max() > 1e-4
+
+
+def test_a_mask_value_that_float32_does_not_hold(rng, tmp_path):
+    """A float64 layer compares with it as it is."""
+    gru = drawn(rng, "gru")
+    (w,) = gru.directions
+    exact = Recurrent("gru", (Weights(*(a.astype(np.float64) for a in (w.W, w.R, w.b_W, w.b_R))),))
+    for layer_of, allowed in ((gru, 1e-6), (exact, 1e-12)):
+        network = Network((Masking(0.1), layer_of))
+        assert save(network, tmp_path / "m.keras").largest < allowed
+        assert load(tmp_path / "m.keras") == network
+
+
+def test_an_operation_of_keras_2_is_refused_as_what_it_is(tmp_path):
+    """As `h[:, -1]` of a functional model is kept there."""
+
+    def change(config, tensor):
+        entry = {"class_name": "SlicingOpLambda", "config": {"name": "item"}, "name": "item"}
+        entry["inbound_nodes"] = [["lstm", 0, 0, {"slice_spec": {"class_name": "__tuple__"}}]]
+        config["layers"].insert(2, entry)
+
+    path = functional(tmp_path / "m.keras", change)
+    refused(
+        path, UnsupportedError, r"layer 'item' \(SlicingOpLambda\) is an operation of Keras 2, which is not"
+    )
+
+
+@pytest.mark.parametrize("without", ["forward_layer", "backward_layer"])
+def test_one_direction_without_biases_in_an_older_file(tmp_path, without):
+    """Its weights are one list, forward before backward."""
+    path = tmp_path / "m.h5"
+    path.write_bytes(MASKED.read_bytes())
+    with h5py.File(path, "r+") as file:
+        config = json.loads(file.attrs["model_config"])
+        (entry,) = (e for e in config["config"]["layers"] if e["class_name"] == "Bidirectional")
+        entry["config"][{"forward_layer": "layer"}.get(without, without)]["config"]["use_bias"] = False
+        group = file[f"model_weights/{entry['config']['name']}"]
+        names = [str(n) if isinstance(n, str) else n.decode() for n in group.attrs["weight_names"]]
+        k = {"forward_layer": 2, "backward_layer": 5}[without]
+        group.attrs["weight_names"] = [name for name in names if name != names[k]]
+        file.attrs["model_config"] = json.dumps(config)
+    before = next(layer for layer in load(MASKED).layers if isinstance(layer, Recurrent))
+    after = next(layer for layer in load(path).layers if isinstance(layer, Recurrent))
+    forward, backward = after.directions
+    assert ((forward.b_W == 0).all(), (backward.b_W == 0).all()) == (k == 2, k == 5)
+    assert (backward.W == before.directions[1].W).all()
 
 
 def refused(path, error, text):

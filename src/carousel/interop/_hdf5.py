@@ -99,6 +99,11 @@ class Hdf5:
         """Whether there is anything at `path`."""
         return self._at(path) is not None
 
+    def has_attribute(self, path: str, attribute: str) -> bool:
+        """Whether there is an attribute of what is at `path`."""
+        group = self._at(path)
+        return group is not None and attribute in group.attrs
+
     def names(self, path: str) -> list[str]:
         """What is in the group at `path`; nothing where there is none."""
         group = self._at(path)

@@ -39,7 +39,7 @@ def evaluate(layers: Sequence[KerasLayer], x: Array, states: Sequence[State]) ->
             mask = y != 0 if config.get("mask_zero") else None
             y = layer.arrays[0][0].astype(np.float64)[y]
         elif layer.kind == "Masking":
-            mask = (y != np.float32(config["mask_value"])).any(-1)
+            mask = (y != _dtype(config).type(config["mask_value"])).any(-1)
             y = y * mask[..., None]
         elif layer.kind == "GetItem":
             y, mask = y[:, -1], None
@@ -54,6 +54,7 @@ def evaluate(layers: Sequence[KerasLayer], x: Array, states: Sequence[State]) ->
             y = _ACTIVATIONS[_name(inner.get("activation"))](y)
         elif layer.kind in ("ReLU", "Softmax"):
             y = _ACTIVATIONS[layer.kind.lower()](y)
+        mask = None if layer.ends_mask else mask
     return y
 
 
@@ -145,6 +146,11 @@ def _normalization(layer: KerasLayer, x: Array) -> Array:
     mean, variance = (np.asarray(a, np.float64).ravel() for a in given[:2])
     deviation = np.maximum(np.sqrt(variance), 1e-7)
     return mean + x * deviation if layer.config.get("invert") else (x - mean) / deviation
+
+
+def _dtype(config: dict[str, Any]) -> np.dtype[Any]:
+    given = config.get("dtype") or "float32"
+    return np.dtype(given["config"]["name"] if isinstance(given, dict) else given)
 
 
 def _name(activation: Any) -> str:

@@ -11,7 +11,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
@@ -29,6 +29,8 @@ Array = NDArray[Any]
 CONFIG_LIMIT = 16 * 2**20  # bytes of config.json; a thousand layers have one million
 EXPANSION = 20  # Keras stores, it does not compress; who packs an archive again gains a few per cent
 LAYER_LIMIT = 1000
+
+_METADATA = "metadata.json"
 
 # Where the arrays of a layer are, under its own group; nothing is the layer itself.
 _RECURRENT = ("LSTM", "GRU", "SimpleRNN")
@@ -49,6 +51,7 @@ class KerasLayer:
         config: its configuration.
         arrays: one list for each part that has any: of a Bidirectional those of the forward and the backward cell.
         mask_of: of a layer that a functional model calls with a mask, which layer's output is compared with what.
+        ends_mask: whether the mask of its input does not hold for its output, though it has the same steps.
     """
 
     name: str
@@ -56,6 +59,7 @@ class KerasLayer:
     config: dict[str, Any]
     arrays: tuple[list[Array], ...]
     mask_of: tuple[str, Any] | None = None
+    ends_mask: bool = False
 
     @property
     def title(self) -> str:
@@ -83,11 +87,14 @@ def _of_archive(file: BinaryIO) -> list[KerasLayer]:
     with _archive(file) as archive:
         text = _member(archive, "config.json", CONFIG_LIMIT)
         weights = _member(archive, "model.weights.h5", None)
+        names = archive.namelist()
+        metadata = parse(_member(archive, _METADATA, CONFIG_LIMIT), _METADATA) if _METADATA in names else {}
     config = parse(text, "config.json")
-    entries = _entries(config)
+    entries, version = _entries(config), metadata.get("keras_version") if isinstance(metadata, dict) else None
     with Hdf5.opened(io.BytesIO(weights)) as store:
         places = _places(config)
-        return [_layer(store, entry, places.get(entry["name"], "")) for entry in entries]
+        layers = [_layer(store, entry, places.get(entry["name"], "")) for entry in entries]
+    return _of_version(layers, str(version or ""))
 
 
 def _of_hdf5(store: Hdf5) -> list[KerasLayer]:
@@ -101,7 +108,17 @@ def _of_hdf5(store: Hdf5) -> list[KerasLayer]:
                 f"layer {entry['name']!r} ({entry['class_name']}) is of a model within the model, which is read from "
                 ".keras only; open the file in Keras and save it as that"
             )
-    return [_legacy_layer(store, entry) for entry in entries]
+    version = (
+        "".join(store.texts("", "keras_version")[:1]) if store.has_attribute("", "keras_version") else ""
+    )
+    return _of_version([_legacy_layer(store, entry) for entry in entries], version)
+
+
+def _of_version(layers: list[KerasLayer], version: str) -> list[KerasLayer]:
+    """Before Keras 3, `Identity` and `Normalization` gave no mask on."""
+    if not version.startswith("2."):
+        return layers
+    return [replace(layer, ends_mask=layer.kind in ("Identity", "Normalization")) for layer in layers]
 
 
 @contextmanager
@@ -207,15 +224,20 @@ def _vars(store: Hdf5, group: str) -> list[Array]:
 
 
 def _legacy_layer(store: Hdf5, entry: dict[str, Any]) -> KerasLayer:
-    """In the older format a layer has one list of names, forward before backward."""
+    """In the older format a layer has one list of names; that of two directions begins with the forward one's."""
     path = f"model_weights/{entry['name']}"
     names = [name for name in store.texts(path, "weight_names") if name != "0.0"] if store.has(path) else []
     if len(names) > 8:
         raise FormatError(f"`{path}` has {len(names)} weights; no layer here has so many")
     arrays = [store.array(f"{path}/{name}") for name in names]
-    parts = len(_GROUPS.get(entry["class_name"], ("",)))
-    if len(arrays) % parts:
-        raise FormatError(f"`{path}` has {len(arrays)} weights, which are not of two directions")
-    each = len(arrays) // parts
-    cut = tuple(arrays[k * each : (k + 1) * each] for k in range(parts))
+    cut: tuple[list[Array], ...] = (arrays,)
+    if entry["class_name"] == "Bidirectional":
+        forward = _weight_count(entry["config"].get("layer"))
+        cut = (arrays[:forward], arrays[forward:])
     return KerasLayer(entry["name"], entry["class_name"], entry["config"], cut, entry.get("mask_of"))
+
+
+def _weight_count(inner: Any) -> int:
+    """How many arrays a recurrent layer of this configuration has."""
+    config = inner.get("config") if isinstance(inner, dict) else None
+    return 2 + bool(config.get("use_bias", True) if isinstance(config, dict) else True)

@@ -125,6 +125,11 @@ def _call(entry: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
             f"layer {entry['name']!r} is called {len(nodes or [])} times; once is supported"
         )
     node = nodes[0]
+    if isinstance(node, list) and len(node) == 4 and isinstance(node[0], str):  # ["name", 0, 0, {...}]
+        raise UnsupportedError(
+            f"layer {entry['name']!r} ({entry['class_name']}) is an operation of Keras 2, which is not supported; the "
+            "last step is that of a layer with `return_sequences` = False"
+        )
     if isinstance(node, list):  # Keras 2: [["name", 0, 0, {...}]]
         if not all(isinstance(t, list) and len(t) in (3, 4) and isinstance(t[0], str) for t in node):
             raise FormatError(f"the call of layer {entry['name']!r} cannot be read")

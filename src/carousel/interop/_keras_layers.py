@@ -77,6 +77,7 @@ class _Reading:
         self._rank: int | None = None  # of the data, with the batch
         self._features: int | None = None
         self._mask: tuple[str, Any] | None = None  # of which layer's output, compared with what
+        self._ended = ""  # the layer that let it end
 
     def add(self, k: int, layer: KerasLayer) -> None:
         before = len(self.found)
@@ -93,6 +94,8 @@ class _Reading:
         for made in self.found[before:]:
             if isinstance(made, Recurrent | Dense | Embedding | Normalization):
                 self._features = made.output_size
+        if layer.ends_mask and self._mask is not None:
+            self._mask, self._ended = None, layer.title
         new = [getattr(made, "title", repr(made)) for made in self.found[before:]]
         self.told.append((f"{layer.name} ({layer.kind})", " + ".join(new) or "nothing to compute"))
 
@@ -145,6 +148,7 @@ class _Reading:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UnsupportedError(f"{layer.title} masks {value!r}; a number is supported")
         self.found.append(Masking(value))
+        self._ended = ""
         self._mask = (self._layers[k - 1].name if k else "", value)
 
     def _item(self, k: int, layer: KerasLayer) -> None:
@@ -214,9 +218,27 @@ class _Reading:
         else:
             raise UnsupportedError(f"{layer.title} of {wrapped.kind} is not supported; one of Dense is")
 
+    def _check_mask(self, layer: KerasLayer, config: dict[str, Any], zeros: bool) -> None:
+        """Refuses masks that a recurrent layer treats in another way than ours do.
+
+        Args:
+            zeros: whether it gives zeros for masked steps.
+        """
+        if self._ended:
+            raise UnsupportedError(
+                f"{layer.title} would read a mask that {self._ended} let end in Keras 2, which is not supported; put "
+                "the mask behind that, or open and save the model in Keras 3, where it stays"
+            )
+        if self._mask is not None and zeros and config.get("unroll"):
+            raise UnsupportedError(
+                f"{layer.title} has `unroll` = True and gives zeros for masked steps, on which Keras's backends do not "
+                "agree; with `unroll` = False it has the same weights, and is supported"
+            )
+
     def _recurrent(self, k: int, layer: KerasLayer) -> None:
         self._sequence(layer)
         config = layer.config
+        self._check_mask(layer, config, bool(config.get("zero_output_for_mask")))
         sequences, backwards = bool(config.get("return_sequences")), bool(config.get("go_backwards"))
         zero = self._mask is not None and bool(config.get("zero_output_for_mask"))
         if zero and not sequences:
@@ -264,6 +286,9 @@ class _Reading:
         kind, config = forward["class_name"], forward["config"]
         options = [_options(layer, inner["class_name"], inner["config"]) for inner in (forward, backward)]
         sequences = bool(config.get("return_sequences"))
+        self._check_mask(
+            layer, {"unroll": config.get("unroll") or backward["config"].get("unroll")}, sequences
+        )
         if options[0] != options[1] or sequences != bool(backward["config"].get("return_sequences")):
             raise UnsupportedError(f"{layer.title} has two different layers, which is not supported")
         turned = backward is forward or backward["config"].get("go_backwards")
@@ -340,11 +365,11 @@ def _inner(layer: KerasLayer, name: str) -> dict[str, Any]:
 
 
 def _function(activation: Any) -> str:
-    """The name of an activation, which may be the configuration of a function."""
+    """The name of an activation, which may be the configuration of a function; of a layer that of its class."""
     if isinstance(activation, dict):
+        if activation.get("class_name") != "function":
+            return f"a layer {activation.get('class_name')}"[:60]
         activation = activation.get("config")
-    if isinstance(activation, dict):
-        activation = activation.get("name")
     return "linear" if activation is None else str(activation)[:60]
 
 

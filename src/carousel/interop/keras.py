@@ -3,7 +3,8 @@
 A Network is (T, B, I), a Keras model (B, T, I): the numbers are the same, the first two axes change places.
 
 Every `load` and `save` ends with a trial: the Network and Keras's equations, written out in NumPy over the arrays of
-the file, run on the same random sequence. Where the program has imported Keras, Keras itself runs, too.
+the file, run on the same random sequence. Where the program has imported Keras, Keras itself runs, too; a model that is
+there runs as it is.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from carousel.network import Network, atomic
 __all__ = ["load", "read", "save"]
 
 _EQUATIONS = "Keras's equations in NumPy, over the arrays of the file"
-T, B = 7, 3  # of the trial
+STEPS, ROWS = 7, 3  # of the trial, where a model fixes none
 
 
 def load(path: Any) -> Network:
@@ -64,7 +65,7 @@ def read(path: Any) -> Conversion:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "model.keras"
         path.save(file)
-        return _read_file(file, f"the model {path.name!r}")
+        return _read_file(file, f"the model {path.name!r}", path)
 
 
 def _is_keras(model: Any) -> bool:
@@ -72,10 +73,11 @@ def _is_keras(model: Any) -> bool:
     return keras is not None and isinstance(model, keras.Model)
 
 
-def _read_file(path: str | os.PathLike[str], name: str | os.PathLike[str]) -> Conversion:
+def _read_file(path: str | os.PathLike[str], name: str | os.PathLike[str], live: Any = None) -> Conversion:
+    """Args: live: the model of Keras that was saved as this file, where it is there."""
     with _naming(name), _opened(path) as file:
         layers, network, told = _read(file)
-        largest, check = _trial(layers, network, Path(path), written=False)
+        largest, check = _trial(layers, network, Path(path), live=live)
     return Conversion(network, largest, check, tuple(told))
 
 
@@ -116,12 +118,21 @@ def _read(file: BinaryIO) -> tuple[list[KerasLayer], Network, list[tuple[str, st
     return layers, network, told
 
 
-def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool) -> tuple[float, str]:
-    """The largest difference and the check; raises an UnsupportedError above the tolerance."""
+def _trial(
+    layers: list[KerasLayer], network: Network, path: Path, written: bool = False, live: Any = None
+) -> tuple[float, str]:
+    """The largest difference and the check; raises an UnsupportedError above the tolerance.
+
+    Args:
+        path: of the file, for Keras.
+        written: whether it is ours, which Keras must open.
+        live: the model that was saved there; it may hold functions of which the file says only the name.
+    """
     from carousel.stream import Model
 
     rng = np.random.default_rng(0)
     model = Model(network)
+    B, T = _sizes(live)
     x = sample(network, rng, T, B)
     batch_first = x.swapaxes(0, 1)
     # Under a mask, Keras gives zeros, not the state, before the first step that counts.
@@ -135,10 +146,14 @@ def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool
     if keras is None or not hasattr(keras, "saving"):
         return largest, _EQUATIONS
     try:
-        found = _predicted(keras, path, batch_first)
+        theirs = keras.saving.load_model(path, compile=False) if live is None else live
+        found = _predicted(keras, theirs, batch_first)
     except Exception as error:  # anything may go wrong in there
+        reason = " ".join(str(error).split())[:160]
+        if live is not None:
+            raise UnsupportedError(f"Keras cannot run it: {reason}") from error
         if written:
-            raise UnsupportedError(f"Keras cannot open it: {' '.join(str(error).split())[:160]}") from error
+            raise UnsupportedError(f"Keras cannot open it: {reason}") from error
         return (
             largest,
             f"{_EQUATIONS}; Keras itself cannot open the file",
@@ -149,12 +164,18 @@ def _trial(layers: list[KerasLayer], network: Network, path: Path, written: bool
     return max(largest, by_keras), f"{_EQUATIONS}, and keras {keras.__version__} on {keras.backend.backend()}"
 
 
+def _sizes(live: Any) -> tuple[int, int]:
+    """Rows and steps of the trial: those that a model fixes, others where it does not."""
+    shape = getattr(live, "input_shape", None)
+    fixed = shape[:2] if isinstance(shape, tuple) and len(shape) > 1 else (None, None)
+    return fixed[0] or ROWS, fixed[1] or STEPS
+
+
 def _time_first(y: Any, network: Network) -> Any:
     return y.swapaxes(0, 1) if network.per_step else y
 
 
-def _predicted(keras: Any, path: Path, x: Any) -> Any:
-    model = keras.saving.load_model(path, compile=False)
+def _predicted(keras: Any, model: Any, x: Any) -> Any:
     tensor = keras.ops.convert_to_tensor(x, dtype=str(x.dtype))  # an array of float64 would become float32
     return keras.ops.convert_to_numpy(model(tensor, training=False))
 
