@@ -62,6 +62,15 @@ def test_the_graph_forecasts_as_the_stream_does(rng, tmp_path, name):
     np.testing.assert_array_equal(found["ds"], expected.ds.astype(np.int64))
 
 
+def test_roots_near_0_are_tried_with_rows_that_can_be(rng, tmp_path):
+    """As of counts: no row is below 0, whose root neither side has."""
+    value = forecaster(rng, "quarterly")
+    near = replace(value.scaling, center=np.full(3, 0.5), scale=np.ones(3))
+    tail = replace(value.tail, window=np.abs(rng.normal(size=value.tail.window.shape)))
+    value = replace(value, scaling=near, tail=tail)
+    assert save(value, tmp_path / "m.onnx").largest < 1e-5
+
+
 PARTS = {
     "smoothing alone": {"linear": False, "deep": False},
     "no recurrent path": {"deep": False},

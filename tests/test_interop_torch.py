@@ -384,6 +384,20 @@ def test_a_checkpoint_is_its_one_entry_of_weights(tmp_path):
         load(kept | {"ema": module.state_dict()})
 
 
+def test_other_tensors_of_a_checkpoint_are_no_weights(tmp_path):
+    module = lstm()
+    for others in (
+        {"loss": torch.tensor(0.5)},
+        {"rng_state": torch.get_rng_state(), "rng": {"cpu": torch.get_rng_state()}},
+    ):
+        torch.save({"epoch": 5, "model_state_dict": module.state_dict(), **others}, tmp_path / "m.pt")
+        report = read(tmp_path / "m.pt")
+        assert report.network == load(module)
+        assert report.layers == (("model_state_dict: weights", "LSTM"),)
+    with pytest.raises(FormatError, match="must hold a state_dict, tensors by name, and nothing else"):
+        load({**module.state_dict(), "ema": module.state_dict()})
+
+
 def test_what_a_state_dict_does_not_say_is_said():
     """Numbers are of a Sequential, whose parts follow each other; names are anything."""
     module = Forward(UNKNOWN["relu"], **LAYERS)

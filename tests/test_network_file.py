@@ -486,16 +486,22 @@ def test_times_of_an_odd_unit_are_refused(path):
 @pytest.mark.parametrize(
     ("name", "start", "said"),
     [
-        ("m", b"PK\x03\x04", "it is a zip archive, as Keras and torch write them"),
+        ("m.ckpt", b"PK\x03\x04", "it is a zip archive, as Keras and torch write them"),
         ("m", b"\x89HDF\r\n\x1a\n", "it is an HDF5 file, as Keras writes them"),
         ("m.onnx", b"\x08\x0a", "by its name it is of another format"),
+        ("m.pt", b"PK\x03\x04", "it is a zip archive, as Keras and torch write them"),
     ],
 )
 def test_files_of_others_are_told_from_damaged_ones(tmp_path, name, start, said):
+    """What `carousel convert` would take for ours, by its name, must be renamed first."""
     (tmp_path / name).write_bytes(start + bytes(range(99)))
-    with pytest.raises(
-        FormatError, match=rf"is not a carousel model: {said}; `carousel convert FILE model\.carousel`"
-    ):
+    way = rf"is not a carousel model: {said}; `carousel convert FILE model\.carousel` makes .* can read"
+    renamed = (
+        ""
+        if name in ("m.onnx", "m.pt")
+        else r", by the ending of its name: \.keras or .*, \.pt for torch, .*"
+    )
+    with pytest.raises(FormatError, match=rf"{way}{renamed}\.$"):
         load(tmp_path / name)
 
 

@@ -196,21 +196,23 @@ def _check_metadata(state: Any) -> None:
 
 def _weights(state: Any) -> tuple[str, Any]:
     """The weights in a checkpoint, with the name of their entry; "" where `state` holds them itself."""
-    import torch
-
-    if not isinstance(state, dict):
-        return "", state
-    if any(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or _holds_weights(state):
         return "", state
     inner = {
-        str(name): value
-        for name, value in state.items()
-        if isinstance(value, dict) and value and all(isinstance(v, torch.Tensor) for v in value.values())
+        str(name): value for name, value in state.items() if isinstance(value, dict) and _holds_weights(value)
     }
     if len(inner) > 1:
         names = " and ".join(map(repr, inner))
         raise FormatError(f"it holds weights in {names}; save one of them as a state_dict of its own")
     return next(iter(inner.items()), ("", state))
+
+
+def _holds_weights(entry: dict[Any, Any]) -> bool:
+    """Whether tensors have the names of weights; others of a checkpoint are a loss, or the state of a generator."""
+    import torch
+
+    own = {str(name).rpartition(".")[2] for name, value in entry.items() if isinstance(value, torch.Tensor)}
+    return any(name in ("weight", "bias") or _NAME.fullmatch(name) for name in own)
 
 
 def _groups(state: Any) -> dict[str, dict[str, Any]]:

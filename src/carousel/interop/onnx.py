@@ -141,8 +141,11 @@ def _forecaster_trial(made: Any, value: ForecastModel) -> tuple[float, str]:
     series = np.arange(B) % len(value.ids)
     last = runner.last()[series]
     each = last.scale[:, None]
+    window = last.window + each * rng.normal(size=last.window.shape)
     state = Context(
-        window=last.window + each * rng.normal(size=last.window.shape),
+        window=np.abs(window)
+        if value.scaling.unit == "root"
+        else window,  # rows below 0 are none of its inputs
         errors=last.errors + each[..., None] * rng.normal(size=last.errors.shape),
         next=runner.frequency.shift(last.next, rng.integers(0, 1000, size=B)),
         center=last.center,

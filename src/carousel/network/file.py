@@ -30,6 +30,7 @@ FORMATS = (1, 2, 3)
 
 _FOREIGN = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth")
 _CONVERT = "`carousel convert FILE model.carousel` makes a carousel model of what it can read"
+_RENAMED = ", by the ending of its name: .keras or .h5 for Keras, .pt for torch, such as a .ckpt"
 
 
 def save(value: object, path: str | os.PathLike[str]) -> None:
@@ -79,7 +80,8 @@ def load(path: str | os.PathLike[str]) -> Any:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if foreign := _foreign(file.read(8)):
-                raise FormatError(f"it is {foreign}; {_CONVERT}")
+                known = Path(path).suffix.lower() in _FOREIGN
+                raise FormatError(f"it is {foreign}; {_CONVERT}{'' if known else _RENAMED}")
             file.seek(0)
             try:
                 document, tensors = _document(file, size)
