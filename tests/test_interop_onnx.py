@@ -424,6 +424,57 @@ def check_read(model, T=5, B=3):
     return report
 
 
+def reshaped(rng, D, sizes, given=("T", "B"), end=None):
+    """A GRU of D directions that torch's newer way of exporting joins by a Reshape, and a head.
+
+    Args:
+        sizes: the shape, a constant; None where the graph works it out, as of free axes.
+        given: T and B of the input.
+        end: of the last size that is cut from the Shape, where it is not 4.
+    """
+    direction = "bidirectional" if D == 2 else "forward"
+    cuts = [helper.make_node("Slice", ["all", f"at_{k}", f"at_{k + 1}"], [f"size_{k}"]) for k in range(3)]
+    nodes = [
+        helper.make_node("GRU", ["X", "W", "R", "B"], ["Y"], hidden_size=H, direction=direction),
+        helper.make_node("Transpose", ["Y"], ["z"], perm=[0, 2, 1, 3]),
+        helper.make_node("Shape", ["z"], ["all"]),
+        *cuts,
+        helper.make_node("Slice", ["all", "at_3", "end"], ["size_3"]),
+        helper.make_node("Mul", ["size_2", "size_3"], ["both"]),
+        helper.make_node("Reshape", ["both", "row"], ["joined"]),
+        helper.make_node("Concat", ["size_0", "size_1", "joined"], ["worked_out"], axis=0),
+        helper.make_node("Reshape", ["z", "worked_out" if sizes is None else "sizes"], ["side"], "join"),
+        helper.make_node("MatMul", ["side", "D"], ["y"]),
+    ]  # fmt: skip
+    arrays = drawn(rng, "GRU", D) | {f"at_{k}": np.array([k]) for k in range(4)}
+    arrays |= {"end": np.array([4 if end is None else end]), "row": np.array([-1]), "D": ones(D * H, 2)}
+    arrays |= {} if sizes is None else {"sizes": np.array(sizes)}
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [*given, I])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["T", "B", 2])],
+        [numpy_helper.from_array(a, n) for n, a in arrays.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+@pytest.mark.parametrize("D", [1, 2])
+def test_directions_joined_by_sizes(rng, tmp_path, D):
+    """Those of the input that the graph states, or worked out from the value itself; others are not plain."""
+    check_read(reshaped(rng, D, [5, 3, D * H], (5, 3)))
+    check_read(reshaped(rng, D, [5, -1, D * H], (5, "B")))
+    check_read(reshaped(rng, D, None))
+    check_read(reshaped(rng, D, None, (5, 3)))
+    for model in (
+        reshaped(rng, D, [3, 5, D * H], (5, 3)),
+        reshaped(rng, D, [5, 3, D * H]),
+        reshaped(rng, D, [15, 1, D * H], (5, 3)),
+        reshaped(rng, D, None, end=2),
+    ):
+        refused(kept(model, tmp_path / "m.onnx"), UnsupportedError, r"node 'join' \(Reshape\) ")
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (1, 1), (1, 5)])
 @pytest.mark.parametrize("options", [{}, {"alpha": 0.5, "beta": -2.0}, {"beta": 0.0, "transB": 1}])
 def test_every_bias_of_a_gemm_for_all_rows(rng, shape, options):

@@ -239,7 +239,16 @@ def test_a_small_file_takes_little_memory(rng):
     scaled.graph.node.insert(0, helper.make_node("Mul", ["X", "two"], ["x"]))
     scaled.graph.node[1].input[0] = "x"
     scaled.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 2**40
+    power = headed(rng, [same], {"at_0": np.array([0])}, axes="abc")
+    squares = [helper.make_node("Mul", [f"p_{k}"] * 2, [f"p_{k + 1}"]) for k in range(40)]
+    squares += [helper.make_node("Concat", ["p_40"] * 3, ["shape"], axis=0)]
+    squares += [helper.make_node("Reshape", ["z", "shape"], ["y"])]
+    cut = helper.make_node("Slice", ["all", "at_0", "one"], ["p_0"])
+    del power.graph.node[-1]
+    power.graph.node.extend([helper.make_node("Shape", ["z"], ["all"]), cut, *squares])
     with little_memory(ROOM):
+        with pytest.raises(UnsupportedError, match="'shape' that are no constants"):
+            load(power)
         with pytest.raises(FormatError, match=r"weights are 2,199,023,255,552 numbers, but"):
             load(scaled)
         load(model)

@@ -21,6 +21,7 @@ from onnx import helper, numpy_helper
 from carousel.errors import CarouselError, FormatError, UnsupportedError
 from carousel.interop._onnx_cut import needed
 from carousel.interop._onnx_node import INPUTS, KINDS, recurrent
+from carousel.interop._onnx_sizes import Sizes
 from carousel.interop._onnx_states import Given, States
 from carousel.network import (
     Activation,
@@ -143,13 +144,14 @@ class _Walk:
         }
         self._values: dict[str, Value] = {}
         self._states = States(set(self._shapes) & States.taken(self._graph), self._constants)
+        self._sizes = Sizes(self._constants)
         self._lengths: dict[str, str | None] = {}  # of recurrent nodes
         self._told: list[tuple[str, str]] = []
         self._opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
         self._order = "BT" if batch_first else "TB"
         self._stored = sum(tensor.size for tensor in self._constants.values())
         self._made = 0  # numbers of weights
-        self._given = -1  # features of the input, where the graph states them
+        self._given: dict[str, int] = {}  # sizes of the input's axes, where the graph states them
 
     def read(self) -> Reading:
         if self._opset < 7:
@@ -161,7 +163,7 @@ class _Walk:
             )
         start = self._start()
         axes = self._order + ("F" if len(self._shapes[start]) == 3 else "")
-        self._given = (self._shapes[start][2] if "F" in axes else 0) or -1
+        self._given = {axis: n for axis, n in zip(axes, self._shapes[start], strict=True) if n}
         self._values[start] = Value(axes, ())
         for node in nodes:
             title = f"node {(node.name or node.output[0])[:60]!r} ({node.op_type})"
@@ -251,6 +253,9 @@ class _Walk:
             self._constants[node.output[0]] = value
             self._stored += value.size
             return True
+        if node.op_type == "Shape" and node.input[0] in self._values:
+            self._sizes.shape(node, attributes, self._values[node.input[0]].axes)
+        self._sizes.follow(node, attributes)
         return self._states.follow(node, attributes)
 
     def _is_last_state(self, title: str, node: onnx.NodeProto, attributes: dict[str, Any]) -> bool:
@@ -395,14 +400,30 @@ class _Walk:
     def _reshaped(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
     ) -> dict[str, Value]:
-        shape, merged = self._integers(title, "a shape", node.input[1]), self._flat(x.axes, x)
+        merged = self._flat(x.axes, x)
+        if (sizes := self._sizes.of(node.input[1])) is None:
+            shape = self._integers(title, "a shape", node.input[1])
+        else:
+            shape = self._sized(sizes, merged, x)
         ends = len(shape) == len(merged) and shape[-1] in (self._features(x), -1)
-        if not ends or "D" in merged or any(n not in (0, -1) for n in shape[:-1]) or shape.count(-1) > 1:
+        stay = all(
+            n in (0, -1, self._given.get(axis, -1)) for n, axis in zip(shape[:-1], merged, strict=False)
+        )
+        if not ends or "D" in merged or not stay or shape.count(-1) > 1:
             raise UnsupportedError(
-                f"{title} gives the shape {shape} to what has the axes {', '.join(x.axes)}; which number is which "
-                "axis must be plain"
+                f"{title} gives the shape {sizes or shape} to what has the axes {', '.join(x.axes)}; which number is "
+                "which axis must be plain"
             )
         return {node.output[0]: replace(x, axes=merged)}
+
+    def _sized(self, sizes: tuple[str | int, ...], merged: str, x: Value) -> list[int]:
+        """Sizes as a constant would have them: 0 for that of the axis in its place, -2 for another."""
+        shape = []
+        for k, size in enumerate(sizes):
+            here = merged[k] if k < len(merged) else ""
+            own = self._features(x) if here == "F" else 0
+            shape.append(size if isinstance(size, int) else own if self._flat(size, x) == here else -2)
+        return shape
 
     def _flattened(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value
@@ -430,7 +451,7 @@ class _Walk:
     def _features(self, x: Value) -> int:
         """How many features `x` has; -1 where nothing says it."""
         sized = [l for l in x.layers if isinstance(l, Recurrent | Dense | Embedding | Normalization)]
-        return sized[-1].output_size if sized else self._given
+        return sized[-1].output_size if sized else self._given.get("F", -1)
 
     def _gathered(
         self, title: str, node: onnx.NodeProto, attributes: dict[str, Any], x: Value

@@ -95,7 +95,7 @@ class States:
             if kind == "Concat" and not all(name in self._zeros for name in node.input):
                 return False
             self._zeros[output] = self._zeros[node.input[0]] if kind in ("Identity", "Cast") else None
-        elif kind == "Shape" or (kind in _SIZES and any(name in self._sizes for name in node.input)):
+        elif kind == "Shape" or self._of_sizes(node):
             self._sizes.add(output)
         elif kind in ("Expand", "ConstantOfShape"):
             shape = self._constants.get(node.input[-1])
@@ -113,6 +113,11 @@ class States:
         else:
             return False
         return True
+
+    def _of_sizes(self, node: onnx.NodeProto) -> bool:
+        if node.op_type in ("Mul", "Reshape"):  # of sizes themselves; others may be reshaped to them
+            return node.input[0] in self._sizes
+        return node.op_type in _SIZES and any(name in self._sizes for name in node.input)
 
     def _part(self, node: onnx.NodeProto, attributes: Mapping[str, Any]) -> Given | None:
         """The rows of an input that a Slice along the first axis takes."""
