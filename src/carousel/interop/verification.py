@@ -22,7 +22,9 @@ Array = NDArray[Any]
 # Of the largest output. Both sides add the same products, each in its own order; what computes something else is
 # off by far more.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
-ROUNDINGS = 16  # times as much as our own outputs lose may both sides differ by: each rounds in its own way
+# Times as much as our own outputs lose by rounding may both sides differ by. Each rounds in its own way, the tanh of
+# ONNX Runtime by some ten times as much as ours: 90 times were seen among 2,200 random models of large weights.
+ROUNDINGS = 128
 LARGEST_TOLERANCE = 1e-2  # whatever rounding costs: what computes something else must still show
 _LEAST = 1e-30  # outputs below it have fewer bits than others of float32
 
