@@ -496,11 +496,7 @@ def test_files_of_others_are_told_from_damaged_ones(tmp_path, name, start, said)
     """What `carousel convert` would take for ours, by its name, must be renamed first."""
     (tmp_path / name).write_bytes(start + bytes(range(99)))
     way = rf"is not a carousel model: {said}; `carousel convert FILE model\.carousel` makes .* can read"
-    renamed = (
-        ""
-        if name in ("m.onnx", "m.pt")
-        else r", by the ending of its name: \.keras or .*, \.pt for torch, .*"
-    )
+    renamed = "" if name in ("m.onnx", "m.pt") else r", once its name ends in .*, \.pt of torch"
     with pytest.raises(FormatError, match=rf"{way}{renamed}\.$"):
         load(tmp_path / name)
 

@@ -30,7 +30,7 @@ FORMATS = (1, 2, 3)
 
 _FOREIGN = (".keras", ".h5", ".hdf5", ".onnx", ".pt", ".pth")
 _CONVERT = "`carousel convert FILE model.carousel` makes a carousel model of what it can read"
-_RENAMED = ", by the ending of its name: .keras or .h5 for Keras, .pt for torch, such as a .ckpt"
+_RENAMED = ", once its name ends in what it is: .keras or .h5 of Keras, .pt of torch"
 
 
 def save(value: object, path: str | os.PathLike[str]) -> None:
