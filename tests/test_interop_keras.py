@@ -569,6 +569,13 @@ def test_a_mask_value_that_float32_does_not_hold(rng, tmp_path):
         network = Network((Masking(0.1), layer_of))
         assert save(network, tmp_path / "m.keras").largest < allowed
         assert load(tmp_path / "m.keras") == network
+    unsaid = {"class_name": "DTypePolicy", "config": None}
+    path = changed(
+        Network((Masking(0.1), gru)),
+        tmp_path / "m.keras",
+        lambda c: layer(c, 1)["config"].update(dtype=unsaid),
+    )
+    assert load(path).masks
 
 
 def test_an_operation_of_keras_2_is_refused_as_what_it_is(tmp_path):

@@ -149,8 +149,10 @@ def _normalization(layer: KerasLayer, x: Array) -> Array:
 
 
 def _dtype(config: dict[str, Any]) -> np.dtype[Any]:
-    given = config.get("dtype") or "float32"
-    return np.dtype(given["config"]["name"] if isinstance(given, dict) else given)
+    given = config.get("dtype")
+    if isinstance(given, dict):
+        given = (given.get("config") or {}).get("name")
+    return np.dtype(given or "float32")
 
 
 def _name(activation: Any) -> str:
