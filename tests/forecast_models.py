@@ -153,7 +153,8 @@ def forecast_model(
     covariates = _promo(series, lookback) if promo else None
     if beside:
         covariates = _beside(rng, series, lookback, horizon, "US" if str(frequency) == "D" else None)
-    return replace(model, tail=Tail(end.window, end.errors, end.next), covariates=covariates), y
+    tail = Tail(end.window, end.errors, end.next, None if end.rows is None else panel.lengths)
+    return replace(model, tail=tail, covariates=covariates), y
 
 
 def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, scores=40, S=3):

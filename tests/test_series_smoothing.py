@@ -16,7 +16,8 @@ from carousel.series.linear import (
     of_the_year,
     sizes,
 )
-from carousel.series.smoothing import Mixture, ahead, candidates, errors, maps, shares
+from carousel.series.smoothing import Mixture, ahead, candidates, maps, shares
+from smoothing_definitions import last_errors
 
 
 @pytest.fixture
@@ -27,8 +28,8 @@ def rng() -> np.random.Generator:
 def member(name: str, a: float = 0.0, b: float = 0.0, m: int = 4) -> Smoothing:
     lags, ar, ma = {
         "level": ((1, 1, 1), (1, 0, 0), (-a, 0, 0)),
-        "holt": ((1, 1, 2), (2, 0, -1), (-a - b, 0, a * b)),
-        "season": ((1, m, m + 1), (0, 1, 0), (0, -b, 0)),
+        "holt": ((1, 1, 2), (1, 1, -1), (-a, -b, a * b)),
+        "season": ((m, m, m), (1, 0, 0), (-b, 0, 0)),
         "airline": ((1, m, m + 1), (1, 1, -1), (-a, -b, a * b)),
     }[name]
     return Smoothing(np.array([lags]), np.array([ar], float), np.array([ma], float), np.ones(1))
@@ -36,7 +37,7 @@ def member(name: str, a: float = 0.0, b: float = 0.0, m: int = 4) -> Smoothing:
 
 def forecast(model: Smoothing, x: np.ndarray, K: int) -> np.ndarray:
     M = model.memory
-    return ahead(model, x[None, -M:], errors(model, x[None])[:, -M:], K)[0, :, 0]
+    return ahead(model, x[None, -M:], last_errors(model, x[None]), K)[0, :, 0]
 
 
 def test_level_is_simple_exponential_smoothing(rng: np.random.Generator) -> None:
@@ -79,7 +80,7 @@ def test_maps_and_mixtures_are_the_recursion(rng: np.random.Generator) -> None:
     model = Smoothing(members.lags, members.ar, members.ma, shares(rng.random(len(members.weights))))
     x = rng.normal(size=(3, 40))
     M = model.memory
-    e = errors(model, x)[:, -M:]
+    e = last_errors(model, x)
     every = ahead(model, x[:, -M:], e, 6)
     A, B = maps(model, 6)
     linear = np.einsum("bm,mkg->bkg", x[:, -M:], A) + np.einsum("bmg,mkg->bkg", e, B)

@@ -5,25 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from carousel.network.forecaster import Smoothing
 from carousel.series import smoothing_errors
-from carousel.series.smoothing import candidates, errors, subset
+from carousel.series.smoothing import candidates, errors_from, subset
 from carousel.series.smoothing_errors import SmoothingErrors
-
-
-def by_definition(model: Smoothing, x: np.ndarray) -> np.ndarray:
-    """(N, G) e[t] = x[t] - Σ ar x[t - lag] - Σ ma e[t - lag], 0 before a member has all its lags."""
-    e = np.zeros((len(x), len(model.weights)))
-    for g, (lags, ar, ma) in enumerate(zip(model.lags, model.ar, model.ma, strict=True)):
-        for t in range(lags.max(), len(x)):
-            e[t, g] = x[t] - ar @ x[t - lags] - ma @ e[t - lags, g]
-    return e
-
-
-def some(rng: np.random.Generator, seasons: tuple[int, ...]) -> Smoothing:
-    every = candidates(seasons)
-    which = rng.choice(len(every.weights), 7, replace=False)
-    return subset(every, which, np.ones(7))
+from smoothing_definitions import by_definition, known_at, some
 
 
 @pytest.mark.parametrize("seasons", [(1,), (4, 9), (12,), (24, 168)])
@@ -31,16 +16,19 @@ def some(rng: np.random.Generator, seasons: tuple[int, ...]) -> Smoothing:
 def test_errors_are_those_of_the_recursion(seasons: tuple[int, ...], rows: int) -> None:
     rng = np.random.default_rng(rows)
     model, x = some(rng, seasons), 100 + rng.normal(size=(3, rows)).cumsum(1)
-    found = errors(model, x)
+    found = errors_from(model, np.pad(x, ((0, 0), (model.memory, 0))), None)[:, model.memory :]
     assert found.shape == (3, rows, 7)
     for e, one in zip(found, x, strict=True):
         np.testing.assert_allclose(e, by_definition(model, one), atol=1e-10)
 
 
 def test_a_series_that_a_model_continues_exactly_has_errors_of_zero() -> None:
-    level, holt = candidates((1,)), subset(candidates((1,)), np.arange(6, 18), np.ones(12))
-    assert not errors(level, np.full((1, 200), 0.1))[:, 2:].any()
-    assert not errors(holt, np.arange(200.0)[None] * 3)[:, 2:].any()
+    every = candidates((1,))
+    trend = np.flatnonzero(every.lags.max(1) == 2)
+    holt = subset(every, trend, np.ones(len(trend)))
+    one = np.array([0, 200])
+    assert not SmoothingErrors.of(every, np.full(200, 0.1), one).of_series(0)[2:].any()
+    assert not SmoothingErrors.of(holt, np.arange(200.0) * 3, one).of_series(0).any()
 
 
 @pytest.mark.parametrize("piece", [1, 50, 4096])
@@ -56,17 +44,15 @@ def test_a_panel_in_pieces_is_the_panel_as_a_whole(
     x = 50 + rng.normal(size=offsets[-1])
     found, M = SmoothingErrors.of(model, x, offsets), model.memory
     assert found.piece == max(piece, 8 * M)
-    whole = [by_definition(model, x[a:b]) for a, b in pairwise(offsets)]
-    for s, e in enumerate(whole):
-        np.testing.assert_allclose(found.of_series(s), e, atol=1e-11)
+    parts = [x[a:b] for a, b in pairwise(offsets)]
     series = np.concatenate([rng.integers(0, len(lengths), 300), np.arange(len(lengths))])
     row = np.concatenate([rng.integers(0, lengths[series[:300]] + 1), lengths])
     for rows in (1, M):
         before = found.before(series, row, rows)
         assert before.shape == (len(row), rows, 7)
         for e, s, t in zip(before, series, row, strict=True):
-            known = np.concatenate([np.zeros((M, 7)), whole[s][:t]])[-rows:]
-            np.testing.assert_allclose(e, known, atol=1e-11)
+            known = np.concatenate([np.zeros((M, 7)), known_at(model, parts[s][:t])])[-rows:]
+            np.testing.assert_allclose(e, known, atol=1e-10)
 
 
 def test_what_is_kept_of_a_long_series_is_little() -> None:

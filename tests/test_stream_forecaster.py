@@ -10,6 +10,7 @@ from carousel import network, stream
 from carousel.errors import ArgumentError, DataError, FormatError, ShapeError
 from carousel.series.history import Context
 from carousel.series.panel import Panel
+from carousel.series.starting import starting_rows
 from forecast_models import forecast_model, rows
 
 KINDS = {
@@ -95,7 +96,7 @@ def test_a_series_that_begins_late_goes_on_as_one_that_is_given_whole(rng, kind)
     value, _ = forecast_model(rng, **KINDS[kind])
     model, m = stream.Model(value), value.season
     least = min(m + 1, value.lookback)
-    enough = max(value.lookback, value.memory, m + 1)
+    enough = max(value.lookback, starting_rows(value.smoothing), m + 1)
     y = rows(rng, enough + 10, m, 100)
     y[[least + 2, 2 * m + 3, 2 * m + 4]] = np.nan
     first = model.start().next[0]

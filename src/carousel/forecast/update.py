@@ -47,7 +47,7 @@ def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -
     new = history.context(history.ends(), model.lookback, model.memory)
     tail, scaling, L = model.tail, model.scaling, model.lookback
     rows = None if tail.rows is None else np.concatenate([tail.rows, fresh.lengths])
-    whole = enough(model.lookback, model.memory, model.season)
+    whole = enough(model.lookback, model.smoothing, model.season)
     if rows is None and (fresh.lengths < whole).any():
         rows = np.concatenate([np.full(len(model.ids), whole), fresh.lengths])
     if rows is not None:

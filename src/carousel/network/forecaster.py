@@ -289,7 +289,7 @@ class Tail:
         errors: (S, M, G) the last errors of the smoothing models.
         next: (S,) the time stamps of the first forecasts.
         rows: (S,) of every series, where one has had so few that some of what stands here was made up before its first
-            one; None where all have had enough.
+            one, or that the next one says where its smoothing started; None where all have had enough.
         fitted: (S,) the time stamps after the last rows that were fitted; None where that is `next`.
         missing: rising places in the (S, L) window, counted series by series, of rows that were missing; none is
             before the first row of its series. None where no row was missing.

@@ -18,6 +18,7 @@ from carousel.series.filling import fill
 from carousel.series.panel import Panel
 from carousel.series.smoothing import Mixture
 from carousel.series.smoothing_errors import SmoothingErrors
+from carousel.series.starting import starting_rows
 from carousel.series.unit import in_unit
 
 __all__ = [
@@ -75,7 +76,7 @@ class Context:
         covariates: what is known of them; None for a model without.
         series: (B,) which of the fitted series each is, -1 for none of them; None where nobody asks.
         rows: (B,) how many rows each has had, where one has had so few that some of what stands here was made up before
-            its first one; None where all have had enough.
+            its first one, or that the next one says where its smoothing started; None where all have had enough.
     """
 
     window: NDArray[np.float64]
@@ -211,7 +212,7 @@ class History:
             scale=self.scale[s],
             covariates=seen,
             series=None if self.known is None else self.known[s],
-            rows=few(t, enough(lookback, memory, self.season)),
+            rows=few(t, enough(lookback, None if self.errors is None else self.errors.model, self.season)),
         )
 
     def smoothed(self, origins: Origins, mixture: Mixture) -> Array:
@@ -273,9 +274,9 @@ def steps_before(row: Array, rows: int, season: int) -> Array:
     return steps
 
 
-def enough(lookback: int, memory: int, season: int) -> int:
-    """Rows of a series from which on a forecast sees nothing that was made up before the first one."""
-    return max(lookback, memory, season + 1)
+def enough(lookback: int, smoothing: Smoothing | None, season: int) -> int:
+    """Rows of a series from which on a state sees nothing before the first one, and rows move no start any more."""
+    return max(lookback, starting_rows(smoothing), season + 1)
 
 
 def few(rows: Array, whole: int) -> Array | None:

@@ -3,6 +3,7 @@
 Each series may have weights of its own. Every member is an ARIMA model in three lags: simple smoothing ARIMA(0,1,1),
 Holt's trend ARIMA(0,2,2), a smoothed season (0,0,0)(0,1,1)m, and level and season together (0,1,1)(0,1,1)m, the
 "airline model". With a parameter of 0 they are persistence, the seasonal naive forecast, and last year plus its growth.
+Where a recursion starts from is in `series.starting`.
 Sources: Box and Jenkins 1976, chapter 9; Hyndman, Koehler, Ord and Snyder 2008, chapter 11.
 """
 
@@ -22,7 +23,6 @@ __all__ = [
     "Mixture",
     "ahead",
     "candidates",
-    "errors",
     "errors_from",
     "expected",
     "maps",
@@ -32,7 +32,7 @@ __all__ = [
 
 Array = np.ndarray[Any, Any]
 
-GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)  # of θ and Θ; at 1 a component would never move from its first value
+GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9)  # of θ and Θ; at 1 a component would never move
 POWER = 8  # weights fall with the 8th power of a member's error: nearly a choice, without its variance
 KEPT = 8  # members of largest weight that a mixture keeps
 CHUNK = 64  # rows whose recursion is one matrix product
@@ -45,10 +45,10 @@ def candidates(seasons: tuple[int, ...]) -> Smoothing:
         members.append(((1, 1, 1), (1, 0, 0), (-a, 0, 0)))
     for a in GRID[2:]:
         for b in GRID[3:]:
-            members.append(((1, 1, 2), (2, 0, -1), (-a - b, 0, a * b)))
+            members.append(((1, 1, 2), (1, 1, -1), (-a, -b, a * b)))
     for m in sorted({m for m in seasons if m > 1}):
         for b in GRID:
-            members.append(((1, m, m + 1), (0, 1, 0), (0, -b, 0)))
+            members.append(((m, m, m), (1, 0, 0), (-b, 0, 0)))
             for a in GRID:
                 members.append(((1, m, m + 1), (1, 1, -1), (-a, -b, a * b)))
     lags, ar, ma = zip(*members, strict=True)
@@ -56,29 +56,14 @@ def candidates(seasons: tuple[int, ...]) -> Smoothing:
     return Smoothing(np.array(lags, np.int64), np.array(ar, float), np.array(ma, float), np.full(G, 1 / G))
 
 
-def errors(model: Smoothing, x: Array) -> Array:
-    """One-step errors e of every member along a series.
-
-    Args:
-        x: (S, N) filled values.
-
-    Returns:
-        (S, N, G); 0 where a member has not all its lags yet.
-    """
-    S, M = len(x), model.memory
-    nothing = np.zeros((S, M, len(model.weights)))
-    return errors_from(model, np.concatenate([np.zeros((S, M)), x], 1), nothing, np.ones(S, bool))[:, M:]
-
-
-def errors_from(model: Smoothing, x: Array, before: Array, begins: Array) -> Array:
-    """`errors` from some row of a series on.
+def errors_from(model: Smoothing, x: Array, before: Array | None) -> Array:
+    """One-step errors e of every member, from some row of a series on; 0 where one has not all its lags yet.
 
     A chunk of rows is one product: what rows before it give, times the recursion's response to a pulse.
 
     Args:
         x: (S, M + N) values of the M rows before and of those on.
-        before: (S, M, G) the errors of the M rows before.
-        begins: (S,) whether the series begins with the first of the N rows.
+        before: (S, M, G) the errors of the M rows before; None where the series begins with the first of the N rows.
 
     Returns:
         (S, M + N, G), those before among them.
@@ -86,7 +71,8 @@ def errors_from(model: Smoothing, x: Array, before: Array, begins: Array) -> Arr
     M, G = model.memory, len(model.weights)
     S, end = x.shape
     e = np.zeros((G, S, end))
-    e[:, :, :M] = before.transpose(2, 0, 1)
+    if before is not None:
+        e[:, :, :M] = before.transpose(2, 0, 1)
     terms = _terms(model)
     response = _response(terms, G, min(CHUNK, max(end - M, 1)))
     for a in range(M, end, CHUNK):
@@ -96,9 +82,9 @@ def errors_from(model: Smoothing, x: Array, before: Array, begins: Array) -> Arr
             rest -= (
                 ar[:, None, None] * x[:, a - lag : b - lag] + ma[:, None, None] * e[:, :, a - lag : b - lag]
             )
-        if a < 2 * M and begins.any():
-            early = np.arange(a, b) - M < model.lags.max(1)[:, None, None]
-            rest[begins[:, None] & early] = 0
+        if before is None and a < 2 * M:
+            early = np.arange(a, b) - M < model.lags.max(1)[:, None]
+            rest.transpose(0, 2, 1)[early] = 0
         np.matmul(rest, response[:, : b - a, : b - a], out=e[:, :, a:b])
     found: Array = e.transpose(1, 2, 0)
     return found

@@ -11,12 +11,14 @@ import numpy as np
 
 from carousel.network.forecaster import Smoothing
 from carousel.series.smoothing import errors_from
+from carousel.series.starting import Start
 
 __all__ = ["SmoothingErrors"]
 
 Array = np.ndarray[Any, Any]
 
 PIECE = 4096  # rows of a series from one start of the recursion to the next, or eight times its memory
+ORIGINS = 256  # that a start is found for at a time
 NUMBERS = 2_000_000  # errors worked out at a time; no more of them are kept
 
 
@@ -60,8 +62,32 @@ class SmoothingErrors:
     def before(self, series: Array, row: Array, rows: int) -> Array:
         """(B, rows, G) the errors of the last `rows` rows, M at most, before row `row[b]` of series `series[b]`.
 
-        Those before the first row are 0.
+        Those before the first row are 0. Where few rows stand before, they are those of the start that these suggest.
         """
+        early = row < self._start_of.rows
+        if early.any():
+            out = np.zeros((len(row), rows, len(self.model.weights)))
+            out[early] = self._early(series[early], row[early], rows)
+            out[~early] = self._late(series[~early], row[~early], rows)
+            return out
+        return self._late(series, row, rows)
+
+    def _early(self, series: Array, row: Array, rows: int) -> Array:
+        """As `before`, of rows of which the first P are not all known."""
+        out = np.zeros((len(row), rows, len(self.model.weights)))
+        wanted, where = np.unique(series, return_inverse=True)
+        for some in self._groups(wanted, np.full(len(wanted), self._start_of.rows)):
+            mine = np.flatnonzero(np.isin(where, some))
+            place = np.empty(len(wanted), np.int64)
+            place[some] = np.arange(len(some))
+            zero = self._from_zero(wanted[some], self._start_of.rows)
+            for b in range(0, len(mine), ORIGINS):
+                block = mine[b : b + ORIGINS]
+                out[block] = self._start_of.errors(zero, place[where[block]], row[block], rows)
+        return out
+
+    def _late(self, series: Array, row: Array, rows: int) -> Array:
+        """As `before`, of later rows."""
         M, G = self.model.memory, len(self.model.weights)
         k = np.maximum(row - 1, 0) // self.piece
         number, stop = self.first[series] + k, M + row - k * self.piece
@@ -85,9 +111,13 @@ class SmoothingErrors:
         return out
 
     def of_series(self, s: int) -> Array:
-        """(N_s, G) all errors of one series."""
-        length = int(self.offsets[s + 1] - self.offsets[s])
-        found: Array = self._run(np.array([s]), np.zeros(1, int), length)[0, self.model.memory :]
+        """(N_s, G) what every member missed each row of one series by, one step ahead; 0 before it has its lags."""
+        M, length = self.model.memory, int(self.offsets[s + 1] - self.offsets[s])
+        found: Array = self._run(np.array([s]), np.zeros(1, int), length)[0, M:].copy()
+        early = np.arange(min(length, self._start_of.rows))
+        after = self._early(np.full(len(early), s), early + 1, 1)[:, 0]  # the row has moved the start by then
+        kept = self._start_of.gain(early)[:, -1]
+        found[early] = np.divide(after, kept, out=np.zeros_like(after), where=kept > 0)
         return found
 
     @cached_property
@@ -111,13 +141,37 @@ class SmoothingErrors:
         """(n,) where in `starts` piece `k`, which is not the first, of each of these series stands."""
         return self.first[series] + k - series - 1
 
+    @cached_property
+    def _start_of(self) -> Start:
+        return Start(self.model)
+
     def _run(self, series: Array, k: Array, rows: int) -> Array:
-        """(n, M + rows, G) the errors of piece `k[n]` of series `series[n]` and of the M rows before it."""
-        M, later = self.model.memory, k > 0
-        before = np.zeros((len(series), M, len(self.model.weights)))
-        before[later] = self.starts[self._start(series[later], k[later])]
-        steps = (k * self.piece)[:, None] + np.arange(-M, rows)
+        """(n, M + rows, G) the errors of piece `k[n]` of series `series[n]` and of the M rows before it.
+
+        Of a first piece those at least P - M rows after the first one are what they are for every origin from row P on.
+        """
+        M, P = self.model.memory, self._start_of.rows
+        out = np.zeros((len(series), M + rows, len(self.model.weights)))
+        first, later = np.flatnonzero(k == 0), np.flatnonzero(k > 0)
+        if len(later):
+            before = self.starts[self._start(series[later], k[later])]
+            out[later] = errors_from(self.model, self._values(series[later], k[later], rows), before)
+        if len(first) and rows >= P:
+            zero, n = self._from_zero(series[first], P), np.arange(len(first))
+            before = self._start_of.errors(zero, n, np.full(len(first), P), M)
+            x = self._values(series[first], k[first], rows)[:, P:]
+            out[first, P:] = errors_from(self.model, x, before)
+        return out
+
+    def _from_zero(self, series: Array, rows: int) -> Array:
+        """(n, rows, G) the errors of the first rows of some series, from a start at 0."""
+        x = self._values(series, np.zeros(len(series), np.int64), rows)
+        return errors_from(self.model, x, None)[:, self.model.memory :]
+
+    def _values(self, series: Array, k: Array, rows: int) -> Array:
+        """(n, M + rows) the rows of piece `k[n]` of series `series[n]` and the M before it, 0 where there are none."""
+        steps = (k * self.piece)[:, None] + np.arange(-self.model.memory, rows)
         inside = (steps >= 0) & (steps < np.diff(self.offsets)[series][:, None])
         x = np.zeros(steps.shape)
         x[inside] = self.x[(steps + self.offsets[series][:, None])[inside]]
-        return errors_from(self.model, x, before, ~later)
+        return x

@@ -22,6 +22,7 @@ from carousel.series.linear import linear_path, sizes
 from carousel.series.panel import Panel
 from carousel.series.segments import segment_inputs, segments
 from carousel.series.smoothing import Mixture, expected
+from carousel.series.starting import Start
 from carousel.series.unit import from_unit, in_unit
 from carousel.series.volatility import measures, volatility
 from carousel.stream.covariates import CovariateReader
@@ -192,8 +193,13 @@ class ForecasterModel:
         )
 
     @cached_property
+    def _start(self) -> Start:
+        assert self.value.smoothing is not None
+        return Start(self.value.smoothing)
+
+    @cached_property
     def _enough(self) -> int:
-        return enough(self.value.lookback, self.value.memory, self.value.season)
+        return enough(self.value.lookback, self.value.smoothing, self.value.season)
 
     def missing(self, ds: Any, state: Context) -> Array:
         """(B,) how many rows are missing before rows at `ds`; below 0 where those were observed already.
@@ -259,9 +265,11 @@ class ForecasterModel:
         errors, rows = state.errors, state.rows
         if v.smoothing is not None:
             e = x[:, None] - expected(v.smoothing, state.window, errors)
-            if rows is not None:  # nor is it expected from rows that were made up
-                e[rows[:, None] < v.smoothing.lags.max(1)] = 0
-            errors = np.concatenate([errors[:, 1:], e[:, None]], 1)
+            if rows is None:
+                errors = np.concatenate([errors[:, 1:], e[:, None]], 1)
+            else:  # a new row says more of where a short series started, and nothing of rows that were made up
+                errors = np.concatenate([errors[:, 1:], np.zeros_like(e[:, None])], 1)
+                errors += self._start.gain(rows) * e[:, None]
         window = np.concatenate([state.window[:, 1:], x[:, None]], 1)
         if rows is not None:
             window, rows = self._made_up(window, rows + 1), few(rows + 1, self._enough)
