@@ -19,7 +19,7 @@ def test_the_first_errors_are_those_of_least_squares(seasons: tuple[int, ...]) -
     x = 100 + rng.normal(size=(2, start.rows)).cumsum(1)
     zero = np.stack([by_definition(model, one) for one in x])
     for row in (1, 2, M - 1, M, M + 1, M + 2, 2 * M, start.rows - 1, start.rows):
-        found = start.errors(zero, np.array([1, 0]), np.array([row, row]), M)
+        found = start.of(zero).before(np.array([1, 0]), np.array([row, row]), M)
         for e, one in zip(found, x[::-1], strict=True):
             known = np.concatenate([np.zeros((M, len(model.weights))), by_least_squares(model, one[:row])])
             np.testing.assert_allclose(e, known[-M:], atol=1e-8)

@@ -11,14 +11,13 @@ import numpy as np
 
 from carousel.network.forecaster import Smoothing
 from carousel.series.smoothing import errors_from
-from carousel.series.starting import Start
+from carousel.series.starting import Start, Started
 
 __all__ = ["SmoothingErrors"]
 
 Array = np.ndarray[Any, Any]
 
 PIECE = 4096  # rows of a series from one start of the recursion to the next, or eight times its memory
-ORIGINS = 256  # that a start is found for at a time
 NUMBERS = 2_000_000  # errors worked out at a time; no more of them are kept
 
 
@@ -80,10 +79,7 @@ class SmoothingErrors:
             mine = np.flatnonzero(np.isin(where, some))
             place = np.empty(len(wanted), np.int64)
             place[some] = np.arange(len(some))
-            zero = self._from_zero(wanted[some], self._start_of.rows)
-            for b in range(0, len(mine), ORIGINS):
-                block = mine[b : b + ORIGINS]
-                out[block] = self._start_of.errors(zero, place[where[block]], row[block], rows)
+            out[mine] = self._started(wanted[some]).before(place[where[mine]], row[mine], rows)
         return out
 
     def _late(self, series: Array, row: Array, rows: int) -> Array:
@@ -157,16 +153,16 @@ class SmoothingErrors:
             before = self.starts[self._start(series[later], k[later])]
             out[later] = errors_from(self.model, self._values(series[later], k[later], rows), before)
         if len(first) and rows >= P:
-            zero, n = self._from_zero(series[first], P), np.arange(len(first))
-            before = self._start_of.errors(zero, n, np.full(len(first), P), M)
+            started, n = self._started(series[first]), np.arange(len(first))
+            before = started.before(n, np.full(len(first), P), M)
             x = self._values(series[first], k[first], rows)[:, P:]
             out[first, P:] = errors_from(self.model, x, before)
         return out
 
-    def _from_zero(self, series: Array, rows: int) -> Array:
-        """(n, rows, G) the errors of the first rows of some series, from a start at 0."""
-        x = self._values(series, np.zeros(len(series), np.int64), rows)
-        return errors_from(self.model, x, None)[:, self.model.memory :]
+    def _started(self, series: Array) -> Started:
+        """The first P rows of some series."""
+        x = self._values(series, np.zeros(len(series), np.int64), self._start_of.rows)
+        return self._start_of.of(errors_from(self.model, x, None)[:, self.model.memory :])
 
     def _values(self, series: Array, k: Array, rows: int) -> Array:
         """(n, M + rows) the rows of piece `k[n]` of series `series[n]` and the M before it, 0 where there are none."""

@@ -24,10 +24,11 @@ import numpy as np
 
 from carousel.network.forecaster import Smoothing
 
-__all__ = ["Start", "starting_rows"]
+__all__ = ["Start", "Started", "starting_rows"]
 
 Array = np.ndarray[Any, Any]
 
+BLOCK = 256  # origins at a time, of m and more numbers each
 SEASONS, LEAST = 3, 12  # rows that a start is found from: three times the memory, and no fewer
 
 
@@ -47,19 +48,9 @@ class Start:
         """P."""
         return starting_rows(self.model)
 
-    def errors(self, zero: Array, place: Array, row: Array, rows: int) -> Array:
-        """(B, rows, G) the errors of the last rows before row `row[b]`, 0 before the first; of series `place[b]`.
-
-        Args:
-            zero: (n, P, G) the errors of n series whose first ones are 0.
-            row: (B,) at most P.
-        """
-        t = row[:, None] + np.arange(-rows, 0)
-        found: Array = np.where((t >= 0)[..., None], zero[place[:, None], t], 0.0)
-        for some in self._products:
-            fit = some.fit(zero[..., some.members])
-            found[..., some.members] -= some.along(t, *some.solved(row, *fit(place, row)))
-        return found
+    def of(self, zero: Array) -> Started:
+        """The first rows of n series, by their errors (n, P, G) from a start at 0."""
+        return Started(zero, tuple((some, *some.sums(zero[..., some.members])) for some in self._products))
 
     def gain(self, row: Array) -> Array:
         """(B, M, G) what the error of row `row[b]`, before it is known, adds to the errors of the last M rows.
@@ -90,6 +81,35 @@ class Start:
             of_rows = np.where(alone, 0.0, -theta)[members]
             found.append(_Products.of(int(length), members, of_rows, of_season, pair[members], self.rows))
         return tuple(found)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The first P rows of n series.
+
+    Args:
+        zero: (n, P, G) errors from a start at 0.
+        sums: what they have in common with the solutions.
+    """
+
+    zero: Array
+    sums: tuple[tuple[_Products, Array, Array], ...]
+
+    def before(self, place: Array, row: Array, rows: int) -> Array:
+        """(B, rows, G) the errors of the last rows before row `row[b]`, P at most, of series `place[b]`.
+
+        Those before the first row are 0.
+        """
+        found = np.empty((len(row), rows, self.zero.shape[-1]))
+        for b in range(0, len(row), BLOCK):
+            block = slice(b, b + BLOCK)
+            of, at = place[block], row[block]
+            t = at[:, None] + np.arange(-rows, 0)
+            found[block] = np.where((t >= 0)[..., None], self.zero[of[:, None], t], 0.0)
+            for some, in_rows, in_season in self.sums:
+                common = in_rows[of, at], in_season[of[:, None], some.seasons(at), np.arange(some.m)]
+                found[block, :, some.members] -= some.along(t, *some.solved(at, *common))
+        return found
 
 
 @dataclass(frozen=True)
@@ -142,17 +162,10 @@ class _Products:
         padded[..., :P, :] = rows
         return padded.reshape(*shape, K, self.m, g)
 
-    def fit(self, zero: Array) -> Any:
-        """What errors (n, P, g) have in common with the solutions, as a function of series and of rows counted."""
-        with_rows = _sums(zero * self.in_rows, 1)
+    def sums(self, zero: Array) -> tuple[Array, Array]:
+        """(n, P + 1, g) and (n, K + 1, m, g) what errors (n, P, g) have in common with the solutions."""
         with_season = _sums(self._by_place(zero) * self.in_season[:, None], 1)
-
-        def of(place: Array, row: Array) -> tuple[Array, Array]:
-            """(B, g) and (B, m, g)."""
-            seasons = self._seasons(row)
-            return with_rows[place, row], with_season[place[:, None], seasons, np.arange(self.m)]
-
-        return of
+        return _sums(zero * self.in_rows, 1), with_season
 
     def of_row(self, row: Array) -> tuple[Array, Array]:
         """(B, g) and (B, m, g) what an error of 1 at a row has in common with the solutions."""
@@ -163,7 +176,7 @@ class _Products:
 
     def solved(self, row: Array, with_rows: Array, with_season: Array) -> tuple[Array, Array]:
         """(B, g) and (B, m, g) how much of the solutions explains the first `row[b]` rows best."""
-        seasons = self._seasons(row)
+        seasons = self.seasons(row)
         squares = np.maximum(self._of_season[seasons], 1)  # below 1 only where a place has had no row
         slope = self._of_both[seasons, np.arange(self.m)] / squares
         left = self._of_rows[row] - (slope**2 * squares).sum(1)
@@ -178,7 +191,7 @@ class _Products:
         fit += self.in_season[k] * of_season[np.arange(len(t))[:, None], p]
         return np.where((t >= 0)[..., None], fit, 0.0)
 
-    def _seasons(self, row: Array) -> Array:
+    def seasons(self, row: Array) -> Array:
         """(B, m) how many rows at each place are among the first `row[b]`."""
         return (row[:, None] - np.arange(self.m) + self.m - 1) // self.m
 
