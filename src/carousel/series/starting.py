@@ -70,10 +70,15 @@ class Start:
 
     @cached_property
     def _products(self) -> tuple[_Products, ...]:
-        """The members that are products of smoothings, those of one season together; others start with 0."""
+        """The members that are products of smoothings, those of one season together.
+
+        Others, which only a file may hold, start with 0, as do those that never forget.
+        """
         (one, m, both), (theta, season, product) = self.model.lags.T, self.model.ma.T
         alone = (one == m) & (m == both) & (season == 0) & (product == 0)
         pair = (one == 1) & (both == m + 1) & (np.abs(product - theta * season) < 1e-9) & ~alone
+        fading = (np.abs(theta) <= 1) & (np.abs(season) <= 1)
+        alone, pair = alone & fading, pair & fading
         found = []
         for length in np.unique(m[alone | pair]):
             members = np.flatnonzero((alone | pair) & (m == length))
