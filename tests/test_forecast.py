@@ -268,6 +268,11 @@ def test_one_value_is_no_series(rng: np.random.Generator) -> None:
     assert len(forecaster.update(later).predict()) == 6
     with pytest.raises(DataError, match="there are no rows; give at least one"):
         forecaster.update(later[:0])
+    for call in (forecaster.update, forecaster.predict):
+        with pytest.raises(
+            DataError, match=r"^an array has no times, but the model was fitted on those of 'ds'; give"
+        ):
+            call(np.arange(9.0))
 
 
 def test_a_fit_without_scores_says_that_it_has_no_intervals() -> None:

@@ -321,9 +321,23 @@ def test_a_class_of_the_users_own_that_does_something_else_is_refused(name):
         load(module)
     assert str(error.value) == (
         "`module` is Forward, whose forward does something else with its layers than to give every step, or the last "
-        "one, to the next; join them as it does, such as "
-        "Network((*load(module.lstm).layers, LastStep(), *load(module.fc).layers))."
+        "one, to the next; if a Network can do it, join them as it does: of "
+        "Network((*load(module.lstm).layers, LastStep(), *load(module.fc).layers)), which holds those with weights, "
+        'with LastStep() and Activation("relu") where the forward does so.'
     )
+
+
+def test_the_way_out_is_one_that_can_be_gone():
+    layers = torch.nn.Sequential(lstm(), torch.nn.ReLU())
+    with pytest.raises(UnsupportedError) as error:
+        load(
+            Forward(
+                lambda m, x: m.fc(m.both[1](m.both[0](x)[0].mean(0))), both=layers, fc=torch.nn.Linear(5, 1)
+            )
+        )
+    assert "Network((*load(module.both[0]).layers, LastStep(), *load(module.fc).layers))" in str(error.value)
+    with pytest.raises(UnsupportedError, match="a Network has no shortcuts, no dilation"):
+        load(nn.Stack(3, [4, 4], dilation=[1, 2]))
 
 
 def test_a_forward_that_raises_or_layers_that_are_no_ones():

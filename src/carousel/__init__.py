@@ -57,6 +57,12 @@ def __getattr__(name: str) -> Any:
         if error.name is None or error.name.startswith("carousel"):
             raise
         extra = f"`carousel.{name}` needs {error.name}: pip install 'carousel-rnn[all]'"
+        if name == "keras":
+            extra = "`carousel.keras` needs keras: pip install keras"
+            if (
+                error.name != "keras"
+            ):  # Keras looks for the framework that it is set to, TensorFlow where it is not
+                extra = f"Keras did not find {error.name}; set KERAS_BACKEND=torch before Keras is imported"
         raise ModuleNotFoundError(extra, name=error.name) from error
     value = getattr(home, name) if name in _HOMES else home
     globals()[name] = value

@@ -48,6 +48,6 @@ def load(path: str | os.PathLike[str]) -> Forecaster | network.Network:
             f"{os.fspath(path)}: it must hold a network or a forecaster, "
             f"got the kind {kind_of(type(model))!r}; `carousel.network.load` reads it."
         )
-    from carousel.forecast import Forecaster
+    import carousel  # whose Forecaster says what to install
 
-    return Forecaster.from_model(model)
+    return carousel.Forecaster.from_model(model)

@@ -237,7 +237,7 @@ class Forecaster:
 
         Args:
             df: the new rows, in the columns that were fitted, covariates too; those of a known series begin at its
-                next row, and are counted on from there where they have no time, as in an array.
+                next row, and are counted on from there where they have no time, as in an array; an array has no dates.
             static: as for `predict`, of new series.
             layout: of `df`.
             duplicates: as in `fit`.

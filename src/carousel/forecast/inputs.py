@@ -104,6 +104,10 @@ def _read(
     if layout == "wide":
         names = {"time": columns.time}
     elif isinstance(frame, (np.ndarray, list, tuple)):
+        if columns.time is not None and model.tail.next.dtype.kind == "M":
+            raise DataError(
+                f"an array has no times, but the model was fitted on those of {columns.time!r}; give a frame."
+            )
         names = {}
     else:
         _check_long(frame, model)

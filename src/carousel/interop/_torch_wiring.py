@@ -7,6 +7,7 @@ tried before its own: an activation that the module holds no layer for may not s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
@@ -21,6 +22,7 @@ from carousel.errors import ShapeError, UnsupportedError, printable
 from carousel.interop._torch_modules import is_known, joined, leaves
 from carousel.interop.verification import Conversion, Trial, distance, sample
 from carousel.network import LastStep, Layer, Network, Recurrent
+from carousel.nn.stack import Stack
 from carousel.stream import Model
 
 __all__ = ["is_wired", "read"]
@@ -156,16 +158,27 @@ def _draw(trial: nn.Module, seed: int, spread: float) -> None:
 
 
 def _refusal(module: nn.Module) -> str:
+    what = (
+        f"`module` is {printable(type(module).__name__)}, whose forward does something else with its layers than "
+        "to give every step, or the last one, to the next; "
+    )
+    if isinstance(module, Stack):
+        return f"{what}a Network has no shortcuts, no dilation, and joins directions by concatenation"
     parts = _parts(module)
     last = max((k for k, (_, leaf) in enumerate(parts) if isinstance(leaf, nn.RNNBase)), default=None)
     calls = []
-    for k, (name, _) in enumerate(parts):
-        calls += [f"*load({name}).layers"] + ["LastStep()"] * (k == last)
+    for k, (name, leaf) in enumerate(parts):
+        if next(leaf.parameters(), None) is not None:  # an activation, which stands in a Network by its name
+            calls += [f"*load({_python(name)}).layers"] + ["LastStep()"] * (k == last)
     return (
-        f"`module` is {printable(type(module).__name__)}, whose forward does something else with its layers than "
-        "to give every step, or the last one, to the next; join them as it does, such as "
-        f"Network(({', '.join(calls)}))"
+        f"{what}if a Network can do it, join them as it does: of Network(({', '.join(calls)})), which holds those with "
+        'weights, with LastStep() and Activation("relu") where the forward does so'
     )
+
+
+def _python(name: str) -> str:
+    """How Python writes it: `module.layers.0` is `module.layers[0]`."""
+    return re.sub(r"\.(\d+)", r"[\1]", name)
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from carousel.errors import UnsupportedError
-from carousel.nn import parameters
+from carousel.nn import metadata, parameters
 from carousel.nn.again import again, remember
 from carousel.nn.beyond import PLAIN, Beyond
 from carousel.nn.call import HAS_GUARDS, Beside, Seen, are_certain, is_low, path, torch_can, why_not
@@ -58,9 +58,17 @@ class _Layer:
     def _save_to_state_dict(self: Any, destination: Any, prefix: str, keep_vars: bool) -> None:
         """As torch's; options that enter the equations, which the weights do not say, go into the metadata."""
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
-        told = getattr(destination, "_metadata", {}).get(prefix[:-1])
-        if told is not None and self._options != Options():
-            told["carousel"] = f"{type(self).__name__}({self.extra_repr()})"
+        metadata.tell(destination, prefix, self, self._recipe())
+
+    def _load_from_state_dict(self: Any, state: Any, prefix: str, told: Any, *others: Any) -> None:
+        """As torch's; warns where the weights were saved by a layer of other options."""
+        super()._load_from_state_dict(state, prefix, told, *others)  # type: ignore[misc]
+        metadata.compare(told, prefix, self, self._recipe())
+
+    def _recipe(self: Any) -> dict[str, Any]:
+        """The options that enter the equations, where they are not torch's."""
+        given, default = self._options._asdict(), Options()._asdict()
+        return {name: value for name, value in given.items() if value != default[name]}
 
     def kernel_path(self: Any, input: Any, hx: Any = None) -> str:
         """Which path a call takes: ours with instruction set and dtype, or another with the reason."""

@@ -16,6 +16,7 @@ from carousel.errors import (
     check_choice,
     check_integer,
 )
+from carousel.nn import metadata
 from carousel.nn.beyond import check_flag, is_number, plain
 from carousel.nn.dilation import first_states, interleaved, joined, last_states, lengths_of
 from carousel.nn.layers import GRU, LSTM, RNN
@@ -177,10 +178,23 @@ class Stack(torch.nn.Module):
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """As torch's; what the layers' weights do not say of the way between them goes into the metadata."""
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        told = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        metadata.tell(destination, prefix, self, self._recipe())
+
+    def _load_from_state_dict(self, state: Any, prefix: str, told: Any, *others: Any) -> None:
+        """As torch's; warns where the weights were saved by a stack of another way between its layers."""
+        super()._load_from_state_dict(state, prefix, told, *others)
+        metadata.compare(told, prefix, self, self._recipe())
+
+    def _recipe(self) -> dict[str, Any]:
+        """The way between the layers, where it is not straight."""
         merged = any(layer.bidirectional for layer in self.layers) and set(self.merge) != {"concat"}
-        if told is not None and (self.residual or self.dense or merged or set(self.dilation) != {1}):
-            told["carousel"] = f"Stack({self.extra_repr()})"
+        way = {
+            "residual": self.residual,
+            "dense": self.dense,
+            "merge": list(self.merge) if merged else None,
+            "dilation": list(self.dilation) if set(self.dilation) != {1} else None,
+        }
+        return {name: value for name, value in way.items() if value}
 
     def kernel_path(self, input: Any, hx: Any = None) -> str:
         """Which path a call takes: one line if it is the same for all layers, else one for each."""

@@ -153,7 +153,9 @@ def parse_id(tree: Mapping[str, Any]) -> str | int | None:
     if id is None:
         return None
     if isinstance(id, bool) or not isinstance(id, int | str) or len(str(id)) > _LONGEST:
-        raise RequestError(f"`id` must be a text of at most {_LONGEST} characters, got {_kind(id)}.")
+        raise RequestError(
+            f"`id` must be a text of at most {_LONGEST} characters or a whole number, got {_kind(id)}."
+        )
     if isinstance(id, str):
         _check_text("`id`", id)
     return id

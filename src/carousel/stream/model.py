@@ -42,7 +42,10 @@ def Model(value: Network | ForecastModel, *, products: Products = "full") -> Net
         from carousel.stream.forecaster import ForecasterModel
 
         return ForecasterModel(value)
-    raise ArgumentError(f"`value` must be a Network or a ForecastModel, got {type(value).__name__}.")
+    raise ArgumentError(
+        f"`value` must be a Network or a ForecastModel, got {type(value).__name__}"
+        f"{', whose `model_` is one' if hasattr(value, 'model_') else ''}."
+    )
 
 
 def load(path: str | os.PathLike[str], *, products: Products = "full") -> NetworkModel | ForecasterModel:
