@@ -182,3 +182,31 @@ def test_a_series_too_short_for_an_origin_is_no_hindrance(rng: np.random.Generat
         DataError, match="No origin has 8 rows before it and 4 after it: the longest series has 3"
     ):
         fitted.backtest(frame[frame.unique_id == "new"], start="2023-04-09")
+
+
+@pytest.mark.parametrize("what", ["short", "missing"])
+def test_no_forecast_or_baseline_knows_what_comes_after_its_origin(
+    rng: np.random.Generator, what: str
+) -> None:
+    """Neither the scale of a series that is shorter than the look-back, nor how many later rows are missing."""
+    N, more = 60, 24
+    frame = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2018-01-01", periods=N + more, freq="MS")})
+    frame["y"] = 10 + 3 * np.sin(np.arange(N + more) * np.pi / 6) + rng.normal(size=N + more)
+    if what == "short":
+        late = frame[N - 16 :].assign(unique_id="b", y=5 + rng.normal(size=more + 16))
+        frame = pd.concat([frame, late], ignore_index=True)
+    else:
+        frame.loc[[30, 31, 45, 46], "y"] = np.nan
+    start, changed = frame["ds"][N], frame["ds"][N + 4]
+    other = frame.copy()
+    if what == "short":
+        other.loc[(other["unique_id"] == "b") & (other["ds"] > changed), "y"] *= 20
+    else:
+        other.loc[N + 5 :, "y"] = np.where(np.arange(more - 5) % 3 == 0, other["y"][N + 5 :], np.nan)
+    fitted = Forecaster(3, season=12, **QUICK).fit(frame[frame["ds"] < start])
+    one, two = (fitted.backtest(rows, start=start, step=1).forecasts for rows in (frame, other))
+    both = one.merge(two, on=["unique_id", "cutoff", "ds"], suffixes=("", "_changed"))
+    both = both[both["cutoff"] <= frame["ds"][N + 2]]
+    assert len(both) > 5
+    for column in ("carousel", "carousel-hi-80", "persistence", "seasonal naive", "ridge"):
+        np.testing.assert_array_equal(both[column], both[f"{column}_changed"])

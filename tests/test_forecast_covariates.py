@@ -394,3 +394,16 @@ def test_an_update_takes_covariates_with_it() -> None:
         rtol=1e-5,
         check_exact=False,
     )
+
+
+def test_a_stretch_without_any_value_teaches_nothing_of_a_covariate() -> None:
+    """Of a short series that ends in missing rows, no row can be regressed on the rows before it."""
+    rng = np.random.default_rng(0)
+    promo = (rng.random(60) < 0.3) * 1.0
+    long = pd.DataFrame({"unique_id": "a", "ds": pd.date_range("2024-01-01", periods=60), "promo": promo})
+    long["y"] = 50 * np.exp(0.1 * rng.normal(size=60) + promo)
+    short = long[-9:].assign(unique_id="b")
+    short.loc[short.index[1:], "y"] = np.nan
+    fitted = Forecaster(3, season=7, epochs=1, hidden_size=4, progress=False)
+    fitted.fit(pd.concat([long, short]), future="promo")
+    assert "future covariates (promo): kept" in fitted.notes_

@@ -235,6 +235,7 @@ def test_series_that_were_not_fitted_begin_with_rows(rng):
         ),
         ({"y": [np.full(30, np.inf)], "ds": "2024-01-01"}, DataError, "finite or NaN, got Inf"),
         ({"y": [np.full(30, 1e200)], "ds": "2024-01-01"}, DataError, "the square of `y` of series '0', 1e"),
+        ({"y": [np.full(30, np.nan)], "ds": "2024-01-01"}, DataError, "'0' must hold a value that the model"),
         ({"y": [["a"] * 30], "ds": "2024-01-01"}, DataError, "`y` must be arrays of numbers"),
         ({"y": [np.ones(30)], "ds": "soon"}, DataError, "`ds` must be the time"),
         (

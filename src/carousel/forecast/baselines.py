@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from carousel.forecast.closed_form import PENALTIES
-from carousel.forecast.moments import Moments, refills
+from carousel.forecast.moments import Moments, missing, refills
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import Spans, thinned
 from carousel.network.forecaster import Scaling
@@ -31,7 +31,9 @@ def baselines(panel: Panel, plan: Plan, train: Spans, origins: Origins) -> dict[
         train: origins whose horizons end before the first of `origins`; ridge is fitted on them.
     """
     ends = np.where(train.stop > train.first, train.stop - 1 + plan.horizon, 0)
-    rows = np.maximum(ends, plan.lookback)
+    first = np.full(len(panel), np.iinfo(np.int64).max)
+    np.minimum.at(first, origins.series, origins.row)
+    rows = np.minimum(np.maximum(ends, plan.lookback), first)
     unit = Scaling(False, np.zeros(0), np.zeros(0), carried=plan.carried)
     history = History.of(panel, plan.season, unit, None, (), rows)  # scales from training rows only
     out = {}
@@ -70,7 +72,7 @@ def _ridge(history: History, plan: Plan, spans: Spans, origins: Origins) -> Arra
     F, y, _, _ = _rows(history, plan, thinned(train[late] if late.any() else train, 5000))
     known = ~np.isnan(y)
     A = np.zeros((plan.lookback + 1, plan.horizon))
-    for _ in range(1 + refills(1 - history.observed.mean())):
+    for _ in range(1 + refills(missing(history, spans, plan.horizon))):
         first = _sums(history, plan, early, A)
         tried = [first.coefficients(p)[0] for p in PENALTIES]
         best = int(np.argmin([float(((F @ one - y)[known] ** 2).sum()) for one in tried]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from carousel.forecast.moments import Moments, refills
+from carousel.forecast.moments import Moments, missing, refills
 from carousel.forecast.plan import Plan
 from carousel.forecast.quarters import Fill, Quarter, Selected, moments, quarter_of, quarters, total
 from carousel.forecast.shrinkage import jackknifed
@@ -143,7 +143,7 @@ def choose_linear(
     if not len(choose) or not len(train):
         return None, None, ()
     found = _chosen(history, smoothing, plan, train, choose, with_year, None)
-    for _ in range(refills(1 - history.observed.mean())):
+    for _ in range(refills(missing(history, train, plan.horizon))):
         choice, _, parts = found
         if choice is None:
             break
@@ -273,7 +273,7 @@ def fit_linear(
     if choice is None:
         return None, ()
     parts = quarters(history, smoothing, plan, train, choice.upto)
-    for _ in range(refills(1 - history.observed.mean())):
+    for _ in range(refills(missing(history, train, plan.horizon))):
         fill = out_of_fold(history, smoothing, plan, train, choice, parts)
         parts = quarters(history, smoothing, plan, train, choice.upto, fill=fill)
     return choice.path(total(parts), plan), parts

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from carousel.forecast.closed_form import PENALTIES
-from carousel.forecast.moments import Moments, refills
+from carousel.forecast.moments import Moments, missing, refills
 from carousel.forecast.plan import Plan
 from carousel.forecast.shrinkage import shrink_factor
 from carousel.forecast.split import BLOCKS, Spans, thinned
@@ -125,7 +125,12 @@ def _changes(
             t = np.arange(first, min(first + BLOCK, len(y)))
             t = t[observed[t]]
             before = t[:, None] - np.array(lags)
-            columns = [X[t], X[before].reshape(len(t), -1), y[before], np.ones((len(t), 1))]
+            columns = [
+                X[t],
+                X[before].reshape(len(t), before.shape[1] * X.shape[1]),
+                y[before],
+                np.ones((len(t), 1)),
+            ]
             yield np.concatenate(columns, 1), y[t]
 
 
@@ -209,7 +214,7 @@ def choose_correction(
         return None
     G, rest, observed = _rows(history, plan, *choose)
     A = None
-    for _ in range(1 + refills(1 - history.observed.mean())):
+    for _ in range(1 + refills(missing(history, train[0], plan.horizon))):
         moments = _moments(history, plan, *train, A)
         solved = [(penalty, _solved(moments, penalty)) for penalty in PENALTIES]
         if (best := _best((((penalty, A), G @ A) for penalty, A in solved), rest, observed)) is None:
@@ -228,7 +233,7 @@ def fit_correction(
 ) -> CovariatePaths:
     """The correction as chosen, fitted on other rows."""
     A = None
-    for _ in range(1 + refills(1 - history.observed.mean())):
+    for _ in range(1 + refills(missing(history, train[0], plan.horizon))):
         A = _solved(_moments(history, plan, *train, A), choice.penalty)
     assert A is not None
     return replace(paths, path=choice.shrink * A)

@@ -9,7 +9,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Moments", "refills"]
+from carousel.forecast.split import Spans
+from carousel.series.history import History
+
+__all__ = ["Moments", "missing", "refills"]
 
 Array = np.ndarray[Any, Any]
 
@@ -161,6 +164,14 @@ def _places(F: int) -> Array:
     low, high = np.minimum(i, j), np.maximum(i, j)
     places: Array = high * (high + 1) // 2 + low
     return places
+
+
+def missing(history: History, train: Spans, horizon: int) -> float:
+    """The share of rows that are missing among those up to the last target of these origins."""
+    stops = np.where(train.stop > train.first, np.minimum(train.stop - 1 + horizon, history.panel.lengths), 0)
+    begins = history.panel.offsets[:-1]
+    known = sum(np.count_nonzero(history.observed[a : a + n]) for a, n in zip(begins, stops, strict=True))
+    return 1 - known / max(int(stops.sum()), 1)
 
 
 def refills(missing: float) -> int:

@@ -156,6 +156,8 @@ class ForecasterModel:
                     f"{'Inf among them' if np.isinf(part).any() else f'shape {part.shape}'}."
                 )
             check_squares(f"`y` of series {name!r}", part)
+            if np.isnan(in_unit(part, v.scaling.unit)).all():
+                raise DataError(f"`y` of series {name!r} must hold a value that the model sees, got none.")
         panel = Panel.of(rows, ids=names, starts=list(starts), freq=self.frequency)
         if self.covariates is not None:
             panel = self.covariates.beside(panel, covariates, v.ids)
