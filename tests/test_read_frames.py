@@ -92,12 +92,21 @@ def test_nullable_columns_and_columns_of_objects() -> None:
         (pd.DataFrame({"ds": pd.to_timedelta([1, 2], "h"), "y": [1, 2]}), "'ds' holds Duration.*, not dates"),
         (pd.DataFrame({"y": [True, False]}), "'y' holds Boolean, not numbers"),
         (np.zeros((2, 2)), r"one sequence of numbers, got float64 of shape \(2, 2\)"),
-        ({"y": [1, 2]}, "Expected a frame of pandas, polars or pyarrow"),
+        ({"y": [1, 2]}, "Expected a frame of pandas, polars or pyarrow .* got dict; make a frame of it"),
+        (memoryview(b"12"), "Expected a frame of pandas, polars or pyarrow .* got memoryview.$"),
     ],
 )
 def test_unusable_frames_are_refused(frame: object, says: str) -> None:
     with pytest.raises(CarouselError, match=says):
         read_frame(frame)
+
+
+def test_the_way_out_for_a_tensor_and_for_two_names() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(DataError, match=r"got Tensor; numpy.asarray makes one of it\.$"):
+        read_frame(torch.zeros(3))
+    with pytest.raises(DataError, match=r"named by one text, got \['y', 'z'\]; .* layout='wide'"):
+        read_frame(pd.DataFrame({"y": [1, 2], "z": [1, 2]}), target=["y", "z"])  # type: ignore[arg-type]
 
 
 def test_large_integers_are_rounded_to_float64() -> None:

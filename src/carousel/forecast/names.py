@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -109,9 +110,14 @@ def find_names(
     return Names(id, time, target)
 
 
-def _check_there(columns: Columns, given: Iterable[str]) -> None:
+def _check_there(columns: Columns, given: Iterable[Any]) -> None:
     names = columns.frame.columns
     for name in given:
+        if isinstance(name, (list, tuple)):
+            raise DataError(
+                f"{columns.origin.prefix()}one column is named by one text, got {name!r}; where each of several is a "
+                "series, say so (--layout wide, in Python layout='wide')."
+            )
         if name not in names:
             raise DataError(
                 f"{columns.origin.prefix()}there is no column {name!r}; the columns are {_listed(names)}."

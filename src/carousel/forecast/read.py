@@ -6,7 +6,7 @@ used as it is, is refused with one sentence that names the file, the row, the co
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -316,9 +316,11 @@ def _eager(frame: Any, layout: str) -> tuple[nw.DataFrame[Any], Origin]:
     try:
         return nw.from_native(frame, eager_only=True), Origin.of(frame)
     except TypeError:
+        way_out = "; make a frame of it" if isinstance(frame, Mapping) else ""
+        way_out = "; numpy.asarray makes one of it" if hasattr(frame, "__array__") else way_out
         raise DataError(
             "Expected a frame of pandas, polars or pyarrow or a sequence of numbers, "
-            f"got {type(frame).__name__}."
+            f"got {type(frame).__name__}{way_out}."
         ) from None
     except nw.exceptions.DuplicateError:
         raise DataError("Two columns of the frame have the same name; rename one of them.") from None
