@@ -60,10 +60,14 @@ class _Layer:
         super()._save_to_state_dict(destination, prefix, keep_vars)  # type: ignore[misc]
         metadata.tell(destination, prefix, self, self._recipe())
 
-    def _load_from_state_dict(self: Any, state: Any, prefix: str, told: Any, *others: Any) -> None:
-        """As torch's; warns where the weights were saved by a layer of other options."""
-        super()._load_from_state_dict(state, prefix, told, *others)  # type: ignore[misc]
-        metadata.compare(told, prefix, self, self._recipe())
+    def _load_from_state_dict(
+        self: Any, state: Any, prefix: str, told: Any, strict: bool, *problems: Any
+    ) -> None:
+        """As torch's; warns where weights that fit were saved by a layer of other options."""
+        before = [len(found) for found in problems]
+        super()._load_from_state_dict(state, prefix, told, strict, *problems)  # type: ignore[misc]
+        if before == [len(found) for found in problems]:
+            metadata.compare(told, prefix, self, self._recipe())
 
     def _recipe(self: Any) -> dict[str, Any]:
         """The options that enter the equations, where they are not torch's."""

@@ -180,9 +180,9 @@ class Stack(torch.nn.Module):
         super()._save_to_state_dict(destination, prefix, keep_vars)
         metadata.tell(destination, prefix, self, self._recipe())
 
-    def _load_from_state_dict(self, state: Any, prefix: str, told: Any, *others: Any) -> None:
+    def _load_from_state_dict(self, state: Any, prefix: str, told: Any, strict: bool, *problems: Any) -> None:
         """As torch's; warns where the weights were saved by a stack of another way between its layers."""
-        super()._load_from_state_dict(state, prefix, told, *others)
+        super()._load_from_state_dict(state, prefix, told, strict, *problems)
         metadata.compare(told, prefix, self, self._recipe())
 
     def _recipe(self) -> dict[str, Any]:
