@@ -51,6 +51,7 @@ RESTLESS = (
     "weekly",
     "quarterly",
 )  # cases whose intervals grow with the unrest of the rows before
+OWN = ("half-hourly", "daily", "monthly")  # cases in which each series has a width of its own
 SIDED = ("hourly", "monthly")  # cases whose errors reach further above than below
 SIZES = {
     "identity": (5000, 100, 100),
@@ -137,7 +138,11 @@ def forecast_model(
         if recurrent and paths
         else None,
         plain=_plain(rng, "lstm", (HIDDEN,), horizon) if plain else None,
-        calibration=Calibration(np.sort(rng.uniform(0, 2, (200, horizon)), 0), np.full(horizon, 50.0)),
+        calibration=Calibration(
+            np.sort(rng.uniform(0, 2, (200, horizon)), 0),
+            np.full(horizon, 50.0),
+            own=np.linspace(0.5, 2.0, series + 1) if series > 1 else None,
+        ),
         tail=Tail(
             np.zeros((series, lookback)),
             np.zeros((series, memory, members)),
@@ -187,6 +192,7 @@ def forecaster(rng, name, *, linear=True, deep=True, plain=False, deepar=None, s
             np.full(K, float(max(scores, 1))),
             volatility=rng.uniform(0, 1, 2) if name in RESTLESS else None,
             sided=name in SIDED,
+            own=np.linspace(0.5, 2.0, S + 1) if name in OWN else None,
         ),
         tail=Tail(
             center[:, None] + scale[:, None] * rng.normal(size=(S, L)),

@@ -13,7 +13,7 @@ import pytest
 import carousel
 from carousel import Forecaster
 from carousel.errors import ArgumentError, FormatError
-from carousel.forecast.by_series import Losses, relative, spread
+from carousel.forecast.by_series import Losses, own_widths, relative, spread
 from carousel.forecast.linear_share import choose_share, own_share
 from carousel.forecast.plan import plan
 from carousel.forecast.smoothing_fit import fit_smoothing
@@ -221,3 +221,74 @@ def test_a_single_origin_of_each_series_is_no_evidence(rows: int) -> None:
     options: dict[str, Any] = {"epochs": 1, "hidden_size": 4, "max_steps": 2, "progress": False}
     forecaster = carousel.Forecaster(4, **options).fit(pd.concat(frames))
     assert not [note for note in forecaster.notes_ if "each series has weights" in note]
+
+
+def errors_of(rng: np.random.Generator, sizes: np.ndarray, rows: int, K: int) -> tuple[np.ndarray, Origins]:
+    """(B, K) errors of walks K rows long, from every row of series whose changes have these sizes."""
+    parts = [size * rng.normal(size=rows + K).cumsum() for size in sizes]
+    errors = np.concatenate([[e[t + 1 : t + K + 1] - e[t] for t in range(rows - 1)] for e in parts])
+    series, row = np.divmod(np.arange(len(errors)), rows - 1)
+    return errors, Origins(series, row)
+
+
+def test_a_series_whose_errors_are_larger_gets_a_width_of_its_own() -> None:
+    rng, sizes = np.random.default_rng(1), np.array([0.25, 1, 1, 1, 1, 1, 1, 4])
+    errors, origins = errors_of(rng, sizes, 400, 5)
+    widths = own_widths(errors, np.ones(errors.shape, bool), origins, len(sizes))
+    assert widths is not None
+    assert widths[-1] == 1
+    np.testing.assert_allclose(widths[:-1] / np.median(widths), sizes, rtol=0.25)
+    # Errors that are not known say nothing, and a series of none is as usual.
+    observed = np.ones(errors.shape, bool)
+    observed[origins.series == 3] = False
+    observed[:, 2] = False
+    errors[~observed] = np.nan
+    again = own_widths(errors, observed, origins, len(sizes))
+    assert again is not None
+    assert again[3] == 1
+    np.testing.assert_allclose(np.delete(again, 3) / np.median(again), [*np.delete(sizes, 3), 1], rtol=0.3)
+
+
+def test_series_alike_and_single_ones_have_the_width_of_all() -> None:
+    found = 0
+    for seed in range(40):
+        errors, origins = errors_of(np.random.default_rng(seed), np.ones(10), 60, 5)
+        found += own_widths(errors, np.ones(errors.shape, bool), origins, 10) is not None
+    assert found <= 6
+    errors, origins = errors_of(np.random.default_rng(0), np.ones(1), 60, 5)
+    assert own_widths(errors, np.ones(errors.shape, bool), origins, 1) is None
+    for some in (slice(0), slice(2)):
+        assert own_widths(errors[some], np.ones(errors[some].shape, bool), origins[some], 1) is None
+
+
+def test_an_error_that_is_nearly_none_does_not_rule_the_widths() -> None:
+    errors, origins = errors_of(np.random.default_rng(2), np.array([1e-12, 0.0, 1, 1, 1, 2]), 200, 5)
+    widths = own_widths(errors, np.ones(errors.shape, bool), origins, 6)
+    assert widths is not None
+    assert widths[1] == 1
+    assert 0.05 < widths[0] / widths[2] < 0.2
+
+
+def test_intervals_of_a_mixed_panel_go_by_the_kind(tmp_path: Path) -> None:
+    """White noise around a season, and random walks, of which the same scale says too much and too little."""
+    rng, N, K = np.random.default_rng(3), 200, 14
+    days, t = pd.date_range("2024-01-01", periods=N), np.arange(N)
+    kinds = {f"walk {k}": 100 + rng.normal(size=N).cumsum() for k in range(12)}
+    kinds |= {f"noise {k}": 100 + 10 * np.sin(2 * np.pi * t / 7) + rng.normal(size=N) for k in range(12)}
+    frame = pd.concat([pd.DataFrame({"unique_id": name, "ds": days, "y": y}) for name, y in kinds.items()])
+    forecaster = Forecaster(K, max_steps=20, hidden_size=8, progress=False)
+    forecaster.fit(frame[frame["ds"] < days[-K]])
+    own = forecaster.model_.calibration.own
+    assert own is not None
+    walks = np.array([name.startswith("walk") for name in forecaster.model_.ids])
+    assert np.median(own[:-1][walks]) > 1.15 * np.median(own[:-1][~walks])
+    assert any(note.startswith("intervals: by series") for note in forecaster.notes_)
+    forecast = forecaster.predict()
+    width = (forecast["carousel-hi-80"] - forecast["carousel-lo-80"]).groupby(forecast["unique_id"]).mean()
+    forecaster.save(tmp_path / "model")
+    loaded = carousel.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(loaded.predict(), forecast)
+    late = frame[(frame["unique_id"] == "walk 0")].assign(unique_id="new")
+    loaded.update(late)
+    assert loaded.model_.calibration.own.tolist() == [*own, 1.0]
+    assert width["walk 0"] > 0

@@ -7,6 +7,7 @@ import pytest
 
 pytest.importorskip("torch")
 
+from carousel.forecast import judging
 from carousel.forecast.judging import JUDGED, judge
 from carousel.forecast.plan import Plan
 from carousel.forecast.split import Split, split
@@ -30,7 +31,10 @@ def setting(model: ForecastModel, panel: Panel) -> tuple[Plan, Split, History]:
     return plan, split(panel, HORIZON, plan.lookback), ForecasterModel(model).history(panel)
 
 
-def test_errors_of_unfitted_training_rows_count_as_their_weeks(value: tuple[ForecastModel, Panel]) -> None:
+def test_errors_of_unfitted_training_rows_count_as_their_weeks(
+    value: tuple[ForecastModel, Panel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "own_widths", lambda *_: None)  # by which both would be divided
     model, panel = value
     model = replace(model, recurrent=None)
     plan, parts, history = setting(model, panel)

@@ -14,7 +14,7 @@ import numpy as np
 from carousel.forecast.split import Spans
 from carousel.series.history import Origins
 
-__all__ = ["DRAWN", "QUARTERS", "WORTH", "Losses", "origins_of_each", "relative", "spread"]
+__all__ = ["DRAWN", "QUARTERS", "WORTH", "Losses", "origins_of_each", "own_widths", "relative", "spread"]
 
 Array = np.ndarray[Any, Any]
 
@@ -23,6 +23,8 @@ FEW = 400  # of all, where the series are so few that this is more
 DRAWN = (0.0, 1.0, 3.0, 10.0, 30.0)  # horizons of a series that the losses of all count as much as
 QUARTERS = 4  # of the origins of a series
 ROUNDING = 1e-6  # of the mean loss
+FREE, SURE = 10, 2.0  # blocks beyond one a series, and standard deviations, that series must differ by
+APART = 10.0  # times as large or small as usual, beyond which an error says no more
 WORTH = 0.995  # of the loss without, below which values for each series are worth having
 
 
@@ -136,3 +138,58 @@ def relative(losses: Array, without: Array, series: Array) -> Array:
     sums = np.array([np.bincount(series, loss)[counted] for loss in losses])
     found: Array = ((sums + least) / (base + least)).mean(1)
     return found
+
+
+def own_widths(rest: Array, observed: Array, origins: Origins, series: int) -> Array | None:
+    """(S + 1,) how many times as large as usual the errors of each series are, 1 for any other; None if that is chance.
+
+    A random walk misses more at 14 days than its changes from day to day say, white noise less. The mean error of each
+    series is drawn towards that of all, as far as blocks of one series differ among themselves (random effects,
+    DerSimonian and Laird 1986).
+
+    Args:
+        rest: (B, K) errors in units of the scale.
+        observed: (B, K).
+        origins: B of them.
+        series: S.
+    """
+    size, known = np.where(observed, np.abs(rest), 0.0), observed.any(1)
+    usual = size.sum(0) / np.maximum(observed.sum(0), 1)
+    size = (size / np.where(usual > 0, usual, 1)).sum(1)[known] / observed.sum(1)[known]
+    where = np.stack([origins.series[known], origins.row[known] // rest.shape[1]], 1)
+    blocks, place = np.unique(where, axis=0, return_inverse=True)
+    place, s = place.reshape(-1), blocks[:, 0]
+    of_block = np.bincount(place, size) / np.bincount(place)
+    count = np.bincount(s, minlength=series)
+    mean = np.bincount(s, of_block, minlength=series) / np.maximum(count, 1)
+    some = np.flatnonzero(mean > 0)
+    free = int((count[some] - 1).sum())
+    if len(some) < 2 or free < FREE:
+        return None
+    apart = np.divide(of_block, mean[s], out=np.ones(len(s)), where=mean[s] > 0) - 1
+    squares = float((apart**2).sum())
+    follows = np.flatnonzero((np.diff(s) == 0) & (np.diff(blocks[:, 1]) == 1))
+    # Forecasts of neighbouring blocks share rows; what one series has in all of them hides a part of that.
+    alike = (
+        float((apart[follows] * apart[follows + 1]).sum()) / squares + len(some) / count.sum()
+        if squares
+        else 0.0
+    )
+    chance = (1 + 2 * max(alike, 0.0)) * squares / free / count[some]
+    if not chance.all():
+        return None
+    logs = np.log(mean[some])
+    logs = np.clip(logs, np.median(logs) - np.log(APART), np.median(logs) + np.log(APART))
+    more = _spread(logs, 1 / chance) - (len(some) - 1)
+    if more <= SURE * np.sqrt(2 * (len(some) - 1)):
+        return None
+    between = more / ((1 / chance).sum() - (chance**-2).sum() / (1 / chance).sum())
+    widths = np.ones(series + 1)
+    usual = np.average(logs, weights=1 / (between + chance))
+    widths[some] = np.exp(between / (between + chance) * (logs - usual))
+    return widths
+
+
+def _spread(x: Array, weights: Array) -> float:
+    """The weighted sum of squares around the weighted mean."""
+    return float((weights * (x - np.average(x, weights=weights)) ** 2).sum())

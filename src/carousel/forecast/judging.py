@@ -10,6 +10,7 @@ import numpy as np
 
 from carousel.forecast.backtest import forecasts_with_crps
 from carousel.forecast.baselines import baselines, seasonal_unit
+from carousel.forecast.by_series import own_widths
 from carousel.forecast.plan import Plan
 from carousel.forecast.scores import Scores, score
 from carousel.forecast.split import Split, thinned
@@ -70,7 +71,7 @@ class _Errors:
         return len(self.origins)
 
     def unit(self, scale: Array) -> Array:
-        """(B,) the scale, of which `scale` (S,) is that of each series."""
+        """(B,) what `scale`, (S,) or longer, says of their series."""
         of_origins: Array = scale[self.origins.series]
         return of_origins
 
@@ -119,6 +120,9 @@ class _Unfitted:
 
     def calibration(self, scale: Array) -> Calibration:
         held, every = self.held.rest(scale, self.powers), self.every.rest(scale, self.powers)
+        own = own_widths(every, self.every.observed, self.every.origins, len(scale))
+        if own is not None:
+            held, every = held / self.held.unit(own)[:, None], every / self.every.unit(own)[:, None]
         counts = self.times * self.held.counts(held)
         sided = are_skewed(every, self.every.observed, counts)
         return Calibration(
@@ -127,6 +131,7 @@ class _Unfitted:
             error_paths(held, self.held.observed),
             self.powers,
             sided,
+            own,
         )
 
 

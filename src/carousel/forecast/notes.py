@@ -101,6 +101,11 @@ def of_intervals(calibration: Calibration) -> tuple[str, ...]:
     if calibration.volatility is not None:
         power = calibration.volatility.sum()
         said.append(f"intervals: wider after restless rows, narrower after quiet ones (power {power:.1f})")
+    if calibration.own is not None:
+        few, middle, many = np.quantile(calibration.own[:-1], (0.1, 0.5, 0.9))
+        said.append(
+            f"intervals: by series {few:.2g} to {many:.2g} times as wide as usual, {middle:.2g} in the middle"
+        )
     if calibration.sided:
         said.append("intervals: a width of its own above and below, for errors are skewed")
     return tuple(said)

@@ -59,6 +59,10 @@ def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -
         smoothing = replace(smoothing, own=np.concatenate([smoothing.own, common]))
     if linear is not None and linear.own is not None:
         linear = replace(linear, own=np.concatenate([linear.own, np.repeat(linear.own[-1:], len(fresh))]))
+    calibration = model.calibration
+    if calibration.own is not None:
+        usual = np.repeat(calibration.own[-1:], len(fresh))
+        calibration = replace(calibration, own=np.concatenate([calibration.own, usual]))
     deepar = model.deepar
     if deepar is not None and deepar.fitted is None and len(fresh):
         deepar = replace(deepar, fitted=len(model.ids))  # beside which a series is large or small
@@ -74,6 +78,7 @@ def update(runner: ForecasterModel, panel: Panel, notes: tuple[str, ...] = ()) -
         ),
         smoothing=smoothing,
         linear=linear,
+        calibration=calibration,
         deepar=deepar,
         tail=Tail(
             np.concatenate([_with(tail.window, which, state.window), new.window]),

@@ -95,10 +95,13 @@ class _Forecaster:
         return g.model(carousel=json.dumps(about, ensure_ascii=False))
 
     def _unit(self) -> Value:
-        """(B, 1) the scale, times how restless the window is."""
+        """(B, 1) the scale, times how large the series' errors are, and how restless the window is."""
         g, v, powers = self._g, self._value, self._value.calibration.volatility
+        unit, own = self._scale, self._value.calibration.own
+        if own is not None:
+            unit = g("Mul", unit, g("Gather", own[:, None], self._series, axis=0))
         if powers is None:
-            return self._scale
+            return unit
         early = v.lookback - v.season
         distance = g("ReduceMean", g("Abs", self._z), _ints(1), keepdims=1)
         change = distance
@@ -106,7 +109,6 @@ class _Forecaster:
             before = g("Slice", self._z, _ints(0), _ints(early), _ints(1))
             apart = g("Sub", self._last(self._z, early), before)
             change = g("ReduceMean", g("Abs", apart), _ints(1), keepdims=1)
-        unit = self._scale
         for measured, power in zip((change, distance), powers, strict=True):
             clipped = g("Min", g("Max", measured, np.float64(LEAST)), np.float64(MOST))
             unit = g("Mul", unit, g("Pow", clipped, np.float64(power)))

@@ -270,6 +270,8 @@ class Calibration:
         volatility: (2,) from 0 to 1: with which powers errors grow with how restless the rows before them are
             (`series.volatility`), by which scores and paths are then divided. None where they do not.
         sided: each side of an interval has a width of its own.
+        own: (S + 1,) how many times as large as usual the errors of each series are, and of one that was not fitted,
+            by which scores and paths are then divided, too. None where all are alike.
     """
 
     scores: NDArray[np.float64]
@@ -277,6 +279,7 @@ class Calibration:
     paths: NDArray[np.float32] | None = later(None, since=3)
     volatility: NDArray[np.float64] | None = later(None, since=3)
     sided: bool = later(False, since=3)
+    own: NDArray[np.float64] | None = later(None, since=3)
 
 
 @document("forecaster.tail")
@@ -472,6 +475,8 @@ class ForecastModel:
             shapes["calibration.paths"] = (self.calibration.paths.shape[1:], (K,))
         if self.calibration.volatility is not None:
             shapes["calibration.volatility"] = (self.calibration.volatility.shape, (2,))
+        if self.calibration.own is not None:
+            shapes["calibration.own"] = (self.calibration.own.shape, (S + 1,))
         if self.smoothing is not None and self.smoothing.own is not None:
             shapes["smoothing.own"] = (self.smoothing.own.shape[:1], (S,))
         for name, array in (("tail.rows", self.tail.rows), ("tail.fitted", self.tail.fitted)):
@@ -542,6 +547,8 @@ class ForecastModel:
             arrays["linear.coefficients"] = self.linear.coefficients
             if self.linear.own is not None:
                 arrays["linear.own"] = self.linear.own
+        if self.calibration.own is not None:
+            arrays["calibration.own"] = self.calibration.own
         if self.covariates is not None:
             names = ("unit", "effect", "path", "past", "future")
             of_paths = {name: getattr(self.covariates, name) for name in names}
@@ -549,7 +556,7 @@ class ForecastModel:
         for name, array in arrays.items():
             if not np.isfinite(array).all():
                 raise FormatError(f"forecaster: `{name}` must be finite.")
-        for name in ("scaling.scale", "covariates.unit"):
+        for name in ("scaling.scale", "covariates.unit", "calibration.own"):
             if name in arrays and not (arrays[name] > 0).all():
                 raise FormatError(f"forecaster: `{name}` must be above 0.")
 
@@ -561,5 +568,5 @@ class ForecastModel:
     @property
     def tells_apart(self) -> bool:
         """Whether a forecast depends on which of the fitted series it is of, beyond centre and scale."""
-        own = [path.own for path in (self.smoothing, self.linear) if path is not None]
+        own = [path.own for path in (self.smoothing, self.linear, self.calibration) if path is not None]
         return any(array is not None for array in own)

@@ -413,11 +413,12 @@ class ForecasterModel:
 
     def _unit(self, context: Context) -> Array:
         """(B,) the unit of the errors of the calibration, in the model's."""
-        powers = self.value.calibration.volatility
-        if powers is None:
-            return context.scale
-        measured = measures(context.window, self.value.season)
-        return context.scale * volatility(measured, context.scale, powers)
+        unit, c = context.scale, self.value.calibration
+        if c.volatility is not None:
+            unit = unit * volatility(measures(context.window, self.value.season), unit, c.volatility)
+        if c.own is not None:
+            unit = unit * (c.own[-1] if context.series is None else c.own[context.series])
+        return unit
 
     @cached_property
     def _ends(self) -> Array:
